@@ -1,0 +1,65 @@
+"""Events of content hosts: four hooks that tell plugins when a repository is synced and published.
+
+The public names are imported when they are used: a plugin that only marks functions with `hookimpl` does not pay for
+what hosts need.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pulp_hooks.errors import (
+        BodyError,
+        ClosedError,
+        EventError,
+        MirrorError,
+        PluginError,
+        PulpHooksError,
+        UnknownEventTypeError,
+    )
+    from pulp_hooks.event import Event
+    from pulp_hooks.event_types import EventType
+    from pulp_hooks.hooks import Hooks
+    from pulp_hooks.hookspecs import hookimpl
+    from pulp_hooks.notifier import Notifier
+    from pulp_hooks.outcomes import Outcome, Report, Status
+
+__all__ = [
+    "BodyError",
+    "ClosedError",
+    "Event",
+    "EventError",
+    "EventType",
+    "Hooks",
+    "MirrorError",
+    "Notifier",
+    "Outcome",
+    "PluginError",
+    "PulpHooksError",
+    "Report",
+    "Status",
+    "UnknownEventTypeError",
+    "hookimpl",
+]
+
+_HOMES = {
+    "Event": "event",
+    "EventType": "event_types",
+    "Hooks": "hooks",
+    "Notifier": "notifier",
+    "Outcome": "outcomes",
+    "Report": "outcomes",
+    "Status": "outcomes",
+    "hookimpl": "hookspecs",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
+    return getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,131 @@
+"""Fields of the bodies: marshmallow's own, each with a check of the value as it was given, before it is coerced.
+
+On load marshmallow takes bytes for text, `True` for 1 and a set for a list, and on dump it checks nothing.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from marshmallow import ValidationError, fields
+from marshmallow.validate import Length, OneOf, Range
+
+from pulp_hooks.bodies.reported import clean_text, reported_value
+from pulp_hooks.identifiers import new_id
+
+_OWN: dict[str, Any] = {"error_messages": {"required": "is missing", "null": "must not be null"}}
+_COUNT_BITS = 63
+
+
+class Instant(fields.DateTime):
+    """A moment: an aware `datetime`, or ISO 8601 text with an offset, in; `2012-07-06T15:49:11Z` out.
+
+    Fractions of a second are cut off. Moments without a time zone are refused, because they name no moment.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(required=True, **_OWN)
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> datetime:
+        del attr, data, kwargs
+        try:
+            moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+            if not isinstance(moment, datetime):
+                raise ValidationError("must be an aware datetime or ISO 8601 text")
+            if moment.utcoffset() is None:
+                raise ValidationError("must have a time zone: without one it names no moment")
+            return moment.astimezone(UTC).replace(microsecond=0)
+        except (ValueError, OverflowError) as error:
+            if isinstance(error, ValidationError):
+                raise
+            raise ValidationError("must be a moment of the years 1 to 9999, in ISO 8601") from error
+
+    def _serialize(self, value: datetime | None, attr: str | None, obj: object, **kwargs: object) -> str | None:
+        del attr, obj, kwargs
+        return None if value is None else value.replace(tzinfo=None).isoformat() + "Z"
+
+
+def identifier() -> fields.String:
+    """Give a field for a name: text, not empty, valid Unicode."""
+    return fields.String(required=True, pre_load=_unicode, validate=Length(min=1, error="must not be empty"), **_OWN)
+
+
+def result_id() -> fields.String:
+    """Give a field for the identifier of a result, which is generated where the host gives none."""
+    return fields.String(
+        load_default=new_id,
+        allow_none=True,
+        pre_load=lambda value: new_id() if value is None else _unicode(value),
+        validate=Length(min=1, error="must not be empty"),
+    )
+
+
+def constant(value: str) -> fields.String:
+    """Give a field that has the same value in every body; it may be left out by the host."""
+    rule = f"must be {value!r}"
+    return fields.String(load_default=value, pre_load=_text, validate=OneOf([value], error=rule), **_OWN)
+
+
+def choice(*words: str) -> fields.String:
+    """Give a field for one of a few words."""
+    rule = f"must be one of {', '.join(words)}"
+    return fields.String(required=True, pre_load=_text, validate=OneOf(words, error=rule), **_OWN)
+
+
+def text() -> fields.String:
+    """Give a field for free text or null; lone surrogates, as undecodable file names bring them, become U+FFFD."""
+    return fields.String(required=True, allow_none=True, pre_load=_nullable(_clean), **_OWN)
+
+
+def text_list() -> fields.List[str]:
+    """Give a field for a list of free texts, or null."""
+    line = fields.String(pre_load=_clean, **_OWN)
+    return fields.List(line, required=True, allow_none=True, pre_load=_nullable(_list), **_OWN)
+
+
+def count() -> fields.Integer:
+    """Give a field for a whole number from zero up, or null."""
+    at_least_zero = Range(min=0, error="must not be negative")
+    return fields.Integer(
+        strict=True, required=True, allow_none=True, pre_load=_nullable(_whole), validate=at_least_zero, **_OWN
+    )
+
+
+def reported() -> fields.Raw:
+    """Give a field for whatever an importer or distributor reports: nothing is refused, see `reported_value`."""
+    return fields.Raw(required=True, allow_none=True, pre_load=reported_value, **_OWN)
+
+
+def _nullable(check: Callable[[object], object]) -> Callable[[object], object]:
+    return lambda value: None if value is None else check(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValidationError("must be text")
+    return str(value)
+
+
+def _unicode(value: object) -> str:
+    name = _text(value)
+    if clean_text(name) != name:
+        raise ValidationError("must be valid Unicode, without lone surrogates")
+    return name
+
+
+def _clean(value: object) -> str:
+    return clean_text(_text(value))
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list | tuple):
+        raise ValidationError("must be a list of texts")
+    return list(value)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValidationError("must be a whole number")
+    if value.bit_length() > _COUNT_BITS:
+        raise ValidationError("must be below 2 ** 63")
+    return int(value)

@@ -1,0 +1,113 @@
+"""The one way from what a host passes to a body that listeners may receive."""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from marshmallow import ValidationError
+
+from pulp_hooks.bodies.reported import reported_value, shortened_repr, truncated
+from pulp_hooks.bodies.schemas import schema_of
+from pulp_hooks.bodies.types import Body, JsonValue
+from pulp_hooks.errors import BodyError, FieldError
+from pulp_hooks.event_types import EventType
+
+MAX_BODY_BYTES = 2**20
+"""How large a body may be as JSON in UTF-8, unless set otherwise."""
+
+_REPORTS = ("details", "summary")
+"""What is truncated in a body over the cap, in this order."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
+
+
+class BodySerializer:
+    """Validates and serializes bodies; one object serves any number of threads.
+
+    Args:
+        max_bytes: Size cap of a body as JSON in UTF-8. Over it `details` is truncated, then `summary` if need be.
+            None sets no cap.
+    """
+
+    def __init__(self, max_bytes: int | None = MAX_BODY_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._schemas = {event_type: schema_of(event_type) for event_type in EventType}
+
+    def serialize(self, event_type: EventType, body: Mapping[str, Any]) -> Body:
+        """Give the body as listeners receive it; shares no container with what was passed.
+
+        Args:
+            event_type: Whose body it is.
+            body: What the host passes, see the four schemas.
+
+        Raises:
+            BodyError: A field is missing, unknown, or of a wrong type or value, or the body is over the size cap even
+                with its reports truncated.
+        """
+        serialized = cast("Body", self._schemas[event_type].dump(self._load(event_type, body)))
+        if self._max_bytes is not None:
+            self._cap(event_type, serialized, self._max_bytes)
+        return serialized
+
+    def serialize_call_report(self, call_report: Mapping[str, Any] | None) -> dict[str, JsonValue] | None:
+        """Give the report of a task as listeners receive it: by the rules of `reported_value`, under the size cap."""
+        if call_report is None:
+            return None
+        report = cast("dict[str, JsonValue]", reported_value(call_report))
+        if self._max_bytes is not None and (size := _size(report)) > self._max_bytes:
+            return truncated(report, size=size)
+        return report
+
+    def validate(self, event_type: EventType, body: Mapping[str, Any], *, partial: bool = False) -> None:
+        """Check a body, or with `partial` those of its fields that are there already.
+
+        Raises:
+            BodyError: As `serialize`.
+        """
+        if partial:
+            self._load(event_type, body, partial=True)
+        else:
+            self.serialize(event_type, body)
+
+    def _load(self, event_type: EventType, body: Mapping[str, Any], *, partial: bool = False) -> object:
+        schema = self._schemas[event_type]
+        try:
+            return schema.load(body, partial=partial)
+        except ValidationError as error:
+            raise BodyError(event_type, list(_field_errors(error, body, list(schema.fields)))) from None
+
+    @staticmethod
+    def _cap(event_type: EventType, body: Body, max_bytes: int) -> None:
+        size = _size(body)
+        for report in _REPORTS:
+            if size <= max_bytes:
+                return
+            if report in body:
+                body[report] = truncated(body[report], size=_size(body[report]))
+                size = _size(body)
+        if size > max_bytes:
+            rule = f"must be at most {max_bytes} bytes as JSON, is {size} without its reports"
+            raise BodyError(event_type, [FieldError("the whole body", "", rule)])
+
+
+def _size(value: object) -> int:
+    text = _encode(value)
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _field_errors(error: ValidationError, body: Mapping[str, Any], known: list[str]) -> Iterator[FieldError]:
+    messages = cast("dict[str, Any]", error.messages)
+    if "_schema" in messages:
+        yield FieldError("the whole body", shortened_repr(body), "must be an object with string keys")
+        return
+    for name, found in messages.items():
+        value = shortened_repr(body[name]) if name in body else ""
+        if isinstance(found, dict):
+            for position, rules in cast("dict[int, list[str]]", found).items():
+                yield FieldError(f"{name}[{position}]", shortened_repr(body[name][position]), "; ".join(rules))
+            continue
+        rule = "; ".join(found)
+        if name not in known and (nearest := difflib.get_close_matches(str(name), known, n=1)):
+            rule += f", did you mean {nearest[0]!r}?"
+        yield FieldError(str(name), value, rule)

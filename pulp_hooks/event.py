@@ -1,0 +1,109 @@
+"""The event: a body in its envelope."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from pulp_hooks.errors import EventError
+from pulp_hooks.event_types import EventType
+
+if TYPE_CHECKING:
+    from pulp_hooks.bodies.types import Body, JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event, as every listener receives it.
+
+    Attributes:
+        id: Identifier of the event; the same on every delivery, so that a consumer can tell a repetition.
+        type: The event type; as a string it is the type ID, `repo-sync-finished`.
+        time: When the host fired the event, in UTC.
+        source: URI of the host.
+        body: The body, exactly as the specification shows it. Each listener has a copy of its own.
+        call_report: The task in which the event happened, or null outside of one.
+    """
+
+    id: str
+    type: EventType
+    time: datetime
+    source: str
+    body: "Body" = field(repr=False, hash=False)
+    call_report: "dict[str, JsonValue] | None" = field(default=None, repr=False, hash=False)
+
+    def to_dict(self) -> "dict[str, JsonValue]":
+        """Give the event as an object that JSON can hold; it shares the body with this event."""
+        return {
+            "id": self.id,
+            "type": self.type.value,
+            "time": self.time.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z",
+            "source": self.source,
+            "body": self.body,
+            "call_report": self.call_report,
+        }
+
+    def to_json(self) -> str:
+        """Give the event as one line of JSON (RFC 8259) without line breaks in it."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Event":
+        """Read what `to_json` wrote.
+
+        Raises:
+            EventError: This is no JSON, or the envelope has a wrong, missing or unknown member.
+            BodyError: The body is not what its event type demands.
+        """
+        try:
+            members = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise EventError(f"this is no event: it is no JSON ({error})") from error
+        if not isinstance(members, dict):
+            raise EventError(f"this is no event: it is a JSON {type(members).__name__}, not an object")
+        return _event_from(cast("dict[str, Any]", members))
+
+
+def check_source(source: str) -> str:
+    """Give the source back when it can be one.
+
+    Raises:
+        EventError: It is empty, holds blanks or control characters, or a user name or password.
+    """
+    authority = source.partition("//")[2].partition("/")[0]
+    if not source or not source.isprintable() or " " in source:
+        raise EventError(f"source {source!r} must be a URI: not empty, without blanks and control characters")
+    if "@" in authority:
+        raise EventError("source must not hold a user name or password: listeners are shown it")
+    return source
+
+
+def _event_from(members: Mapping[str, Any]) -> Event:
+    from pulp_hooks.bodies.serializer import BodySerializer  # noqa: PLC0415 - marshmallow, which a plugin author's module must not pay for
+
+    expected = {"id", "type", "time", "source", "body", "call_report"}
+    for what, names in (("lacks", expected - members.keys()), ("has the unknown", members.keys() - expected)):
+        if names:
+            raise EventError(f"this is no event: it {what} {', '.join(sorted(names))}")
+    if not isinstance(members["id"], str) or not members["id"]:
+        raise EventError("this is no event: its id must be text that is not empty")
+    if not isinstance(members["source"], str):
+        raise EventError("this is no event: its source must be text")
+    if not isinstance(members["call_report"], dict | None):
+        raise EventError("this is no event: its call_report must be an object or null")
+    event_type = EventType(members["type"])
+    try:
+        time = datetime.fromisoformat(members["time"])
+        if time.utcoffset() is None:
+            raise ValueError("it has no time zone")  # noqa: TRY301 - one message for all that can be wrong with it
+    except (TypeError, ValueError, OverflowError) as error:
+        raise EventError(f"this is no event: its time is no moment in ISO 8601 ({error})") from error
+    return Event(
+        id=members["id"],
+        type=event_type,
+        time=time.astimezone(UTC),
+        source=check_source(members["source"]),
+        body=BodySerializer(max_bytes=None).serialize(event_type, members["body"]),
+        call_report=members["call_report"],
+    )

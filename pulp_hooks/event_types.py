@@ -1,0 +1,61 @@
+"""The one table of event types, with every name that each of them goes by."""
+
+import difflib
+from enum import StrEnum
+from typing import Self
+
+from pulp_hooks.errors import UnknownEventTypeError
+
+
+class EventType(StrEnum):
+    """One of the four event types; as a string it is the type ID of the specification.
+
+    `EventType(name)` takes any of the three spellings and gives the member.
+
+    Attributes:
+        hook_name: Name of the hook that plugins implement.
+        wire_name: Dotted name in messages and routing keys, as Pulp 2 sent it.
+        body_name: Name that the body goes by in code: of its `TypedDict`, and with `Schema` behind it of its schema.
+
+    Raises:
+        UnknownEventTypeError: The name is no event type's; the message suggests the nearest one.
+    """
+
+    hook_name: str
+    wire_name: str
+    body_name: str
+
+    REPO_SYNC_STARTED = ("repo-sync-started", "repo_sync_started", "repo.sync.start", "RepoSyncStarted")
+    REPO_SYNC_FINISHED = ("repo-sync-finished", "repo_sync_finished", "repo.sync.finish", "RepoSyncFinished")
+    REPO_PUBLISH_STARTED = (
+        "repo-publish-started",
+        "repo_publish_started",
+        "repo.publish.start",
+        "RepoPublishStarted",
+    )
+    REPO_PUBLISH_FINISHED = (
+        "repo-publish-finished",
+        "repo_publish_finished",
+        "repo.publish.finish",
+        "RepoPublishFinished",
+    )
+
+    def __new__(cls, type_id: str, hook_name: str = "", wire_name: str = "", body_name: str = "") -> Self:
+        """Make the member whose string value is its type ID; the defaults let type checkers see `EventType(name)`."""
+        member = str.__new__(cls, type_id)
+        member._value_ = type_id
+        member.hook_name = hook_name
+        member.wire_name = wire_name
+        member.body_name = body_name
+        return member
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:
+        names = {name: member for member in cls for name in (member.value, member.hook_name, member.wire_name)}
+        if isinstance(value, str) and value in names:
+            return names[value]
+        nearest = difflib.get_close_matches(str(value), names, n=1)
+        suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise UnknownEventTypeError(
+            f"{value!r} is no event type{suggestion} (`pulp-hooks event-types` lists the four of them)"
+        )

@@ -1,0 +1,196 @@
+"""The guard in front of every listener: whatever the listener does, nobody else feels it."""
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import marshal
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+from pulp_hooks.event import Event
+from pulp_hooks.event_types import EventType
+from pulp_hooks.outcomes import Outcome, Status
+from pulp_hooks.redaction import redacted
+
+_log = logging.getLogger(__name__)
+
+_MAX_ERROR_CHARACTERS = 1000
+
+
+class Original:
+    """An event as the host fired it, of which each listener gets a copy of its own.
+
+    Only the containers inside the body need copying; they are kept as bytes, which are read faster than objects are
+    copied, and which nobody can change.
+    """
+
+    __slots__ = ("_containers", "event")
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        containers = {name: value for name, value in event.body.items() if isinstance(value, dict | list)}
+        self._containers = marshal.dumps((containers, event.call_report), 2)
+
+    def copy(self, arguments: Sequence[str]) -> list[object]:
+        """Give a listener's arguments, in the order of these names: `body` and `event`."""
+        event = self.event
+        # The bytes were written a moment ago, by this object: they are no input.
+        containers, call_report = marshal.loads(self._containers)  # noqa: S302
+        body = event.body | containers
+        if "event" not in arguments:
+            return [body] * len(arguments)
+        private = Event(
+            id=event.id, type=event.type, time=event.time, source=event.source, body=body, call_report=call_report
+        )
+        return [private if name == "event" else body for name in arguments]
+
+
+class Guard:
+    """Calls one listener's implementation of one hook.
+
+    It hands over private copies, runs `async def` implementations to their end, measures the time, and makes an
+    outcome of whatever the implementation raises: only `KeyboardInterrupt` passes.
+
+    Args:
+        listener: Name of the listener.
+        event_type: The event type whose hook this implements.
+        function: The implementation, called with its arguments by position.
+        arguments: Their names: `body`, `event`, both or neither.
+        slow_seconds: A call that takes longer is logged; elapsed seconds.
+        secrets: Texts that must not appear in logs and outcomes.
+    """
+
+    __slots__ = ("_arguments", "_function", "_hook", "_secrets", "_slow_seconds", "is_async", "listener")
+
+    def __init__(  # noqa: PLR0913 - each is one fact about the implementation
+        self,
+        *,
+        listener: str,
+        event_type: EventType,
+        function: Callable[..., object],
+        arguments: Sequence[str],
+        slow_seconds: float,
+        secrets: Sequence[str] = (),
+    ) -> None:
+        self.listener = listener
+        self.is_async = inspect.iscoroutinefunction(function)
+        self._function = function
+        self._arguments = tuple(arguments)
+        self._hook = event_type.hook_name
+        self._slow_seconds = slow_seconds
+        self._secrets = secrets
+
+    def run(self, original: Original) -> Outcome:
+        """Call the implementation and wait for its end; an `async def` one runs on an event loop of its own."""
+        started = perf_counter()
+        try:
+            result = self._function(*original.copy(self._arguments))
+            if result is not None:
+                _settle(result)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - SystemExit and its like must not leave the listener either
+            return self._failed(error, original.event, perf_counter() - started)
+        return self._succeeded(original.event, perf_counter() - started)
+
+    async def run_async(self, original: Original) -> Outcome:
+        """Call the `async def` implementation and await it on the caller's event loop.
+
+        Raises:
+            asyncio.CancelledError: The caller was canceled, not the listener.
+        """
+        started = perf_counter()
+        try:
+            await self._function(*original.copy(self._arguments))  # type: ignore[misc] # `is_async` says that it gives an awaitable
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            return self._failed(error, original.event, perf_counter() - started)
+        return self._succeeded(original.event, perf_counter() - started)
+
+    def _succeeded(self, event: Event, seconds: float) -> Outcome:
+        if seconds > self._slow_seconds:
+            self._log_slow(event, seconds)
+        return Outcome(self.listener, self._hook, Status.SUCCEEDED, seconds)
+
+    def _failed(self, error: BaseException, event: Event, seconds: float) -> Outcome:
+        if seconds > self._slow_seconds:
+            self._log_slow(event, seconds)
+        text = _one_line(redacted(_type_and_message(error), self._secrets))
+        _log.error(
+            "listener %s failed in %s, event %s: %s\n%s",
+            *(self.listener, self._hook, event.id, text, redacted(_traceback(error), self._secrets)),
+        )
+        return Outcome(self.listener, self._hook, Status.FAILED, seconds, text)
+
+    def _log_slow(self, event: Event, seconds: float) -> None:
+        _log.warning("listener %s was slow in %s, event %s: %.3f s", self.listener, self._hook, event.id, seconds)
+
+
+async def run_together(guards: Sequence[Guard], original: Original) -> list[Outcome]:
+    """Run the guards together: the `async def` ones on the caller's loop, the others in order in one thread.
+
+    Returns:
+        The outcomes, in the order of the guards.
+    """
+    plain = [guard for guard in guards if not guard.is_async]
+
+    async def run_plain() -> list[Outcome]:
+        return await asyncio.to_thread(lambda: [guard.run(original) for guard in plain]) if plain else []
+
+    awaited = asyncio.gather(*(guard.run_async(original) for guard in guards if guard.is_async))
+    from_thread, from_loop = map(iter, await asyncio.gather(run_plain(), awaited))
+    return [next(from_loop if guard.is_async else from_thread) for guard in guards]
+
+
+def _settle(result: object) -> None:
+    """Run what a plain function returned, where that has to be run."""
+    if inspect.isawaitable(result):
+        _run_to_end(result)
+    elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError("it returned a generator, whose code nobody runs")
+
+
+def _run_to_end(awaitable: Awaitable[object]) -> None:
+    async def awaited() -> None:
+        await awaitable
+
+    def run() -> None:
+        # A loop factory leaves the thread's current event loop as the host has set it.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(awaited())
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        run()
+        return
+    # The caller's thread runs a loop already, and one thread cannot run two.
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="pulp_hooks") as helper:
+        helper.submit(contextvars.copy_context().run, run).result()
+
+
+def _type_and_message(error: BaseException) -> str:
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything
+        message = ""
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _one_line(text: str) -> str:
+    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return printable[:_MAX_ERROR_CHARACTERS]
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error)).rstrip()
+    except Exception:  # noqa: BLE001 - as above
+        return ""

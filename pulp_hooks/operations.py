@@ -1,0 +1,243 @@
+"""Operations of a host, a sync or a publish, as `with` blocks that fire `started` and `finished`."""
+
+import asyncio
+import logging
+import time
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Mapping
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, ClassVar, Protocol, Self
+
+from pulp_hooks.errors import BodyError, ClosedError
+from pulp_hooks.event_types import EventType
+from pulp_hooks.outcomes import Report
+
+_log = logging.getLogger(__name__)
+
+_MAX_TEXT = 8192
+_MAX_FRAMES = 100
+
+
+class Firing(Protocol):
+    """What an operation needs of the host's hooks."""
+
+    def fire(self, event_type: EventType, body: Mapping[str, Any]) -> Report:
+        """Fire an event."""
+        ...
+
+    def afire(self, event_type: EventType, body: Mapping[str, Any]) -> Awaitable[Report]:
+        """Fire an event from a coroutine."""
+        ...
+
+    def validate(self, event_type: EventType, body: Mapping[str, Any], *, partial: bool = False) -> None:
+        """Raise `BodyError` for a body that `fire` would refuse."""
+        ...
+
+
+class Operation(ABC):
+    """One sync or publish, from `started` to `finished`; used once, by `with` or `async with`.
+
+    Attributes:
+        summary: What the importer or distributor sums up; any value.
+        details: What it reports in detail; any value.
+    """
+
+    _started_type: ClassVar[EventType]
+    _finished_type: ClassVar[EventType]
+
+    def __init__(self, hooks: Firing, started: Mapping[str, str], ids: Mapping[str, str]) -> None:
+        self.summary: Any = {}
+        self.details: Any = None
+        self._hooks = hooks
+        self._started_body = started
+        self._ids = ids
+        self._failure: str | None = None
+        self._begun: tuple[datetime, float] | None = None
+
+    def fail(self, message: str) -> None:
+        """Say that the operation has failed, where no exception says so; the block goes on."""
+        self._failure = str(message)
+
+    def __enter__(self) -> Self:
+        """Fire `started`."""
+        self._begin()
+        try:
+            self._hooks.fire(self._started_type, self._started_body)
+        except KeyboardInterrupt as interrupt:
+            self.__exit__(None, interrupt, interrupt.__traceback__)
+            raise
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Fire `finished`, whatever the way out; an exception of the block goes on."""
+        body, fault = self._finish(error, trace)
+        try:
+            self._hooks.fire(self._finished_type, body)
+        except BaseException as lost:  # noqa: BLE001 - raised again where the block has no exception of its own
+            self._lost(lost, error or fault)
+        if fault and not error:
+            raise fault
+
+    async def __aenter__(self) -> Self:
+        """Fire `started` and await its listeners."""
+        self._begin()
+        try:
+            await self._hooks.afire(self._started_type, self._started_body)
+        except (KeyboardInterrupt, asyncio.CancelledError) as interrupt:
+            await self.__aexit__(None, interrupt, interrupt.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Fire `finished` and await its listeners, whatever the way out; an exception of the block goes on."""
+        body, fault = self._finish(error, trace)
+        try:
+            await _to_its_end(self._hooks.afire(self._finished_type, body))
+        except BaseException as lost:  # noqa: BLE001 - raised again where the block has no exception of its own
+            self._lost(lost, error or fault)
+        if fault and not error:
+            raise fault
+
+    def _begin(self) -> None:
+        if self._begun:
+            raise ClosedError(f"this {type(self).__name__} was used already; make another one for the next operation")
+        # What is wrong with the identifiers of `finished` is said before anything is done, not when it is too late.
+        self._hooks.validate(self._finished_type, self._ids, partial=True)
+        self._begun = (datetime.now(UTC), time.monotonic())
+
+    def _finish(
+        self, error: BaseException | None, trace: TracebackType | None
+    ) -> tuple[dict[str, Any], BodyError | None]:
+        """Give the body of `finished`, and what is wrong with what the host has set on this operation."""
+        started, clock = self._begun or (datetime.now(UTC), time.monotonic())
+        body = {
+            **self._ids,
+            "started": started,
+            # By the steady clock: the other one may have been set in the meantime.
+            "completed": started + timedelta(seconds=time.monotonic() - clock),
+            "summary": self.summary,
+            "details": self.details,
+            **self._reported(),
+            **self._ending(error, trace),
+        }
+        try:
+            self._hooks.validate(self._finished_type, body)
+        except BodyError as fault:
+            return body | {"summary": {}, "details": None} | self._unreported() | _broken_off(
+                fault, None, short=True
+            ), fault
+        return body, None
+
+    def _ending(self, error: BaseException | None, trace: TracebackType | None) -> dict[str, Any]:
+        if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+            return _ended("canceled", f"canceled by {type(error).__name__}")
+        if error is not None:
+            return _broken_off(error, trace)
+        return _ended("success") if self._failure is None else _ended("failed", self._failure)
+
+    @abstractmethod
+    def _reported(self) -> dict[str, Any]:
+        """Give the fields that only this kind of operation has."""
+
+    @abstractmethod
+    def _unreported(self) -> dict[str, Any]:
+        """Give the same fields for an operation whose host has set wrong values."""
+
+    def _lost(self, lost: BaseException, error: BaseException | None) -> None:
+        if error is None:
+            raise lost
+        _log.error("%s could not be fired: %s: %s", self._finished_type, type(lost).__name__, lost)
+
+
+class SyncOperation(Operation):
+    """A sync of one repository.
+
+    Attributes:
+        added_count: Units that the sync added.
+        updated_count: Units that it changed.
+        removed_count: Units that it removed.
+    """
+
+    _started_type = EventType.REPO_SYNC_STARTED
+    _finished_type = EventType.REPO_SYNC_FINISHED
+
+    def __init__(self, hooks: Firing, repo_id: str, importer_id: str, importer_type_id: str) -> None:
+        ids = {"repo_id": repo_id, "importer_id": importer_id, "importer_type_id": importer_type_id}
+        super().__init__(hooks, {"repo_id": repo_id}, ids)
+        self.added_count: int | None = 0
+        self.updated_count: int | None = 0
+        self.removed_count: int | None = 0
+
+    def _reported(self) -> dict[str, Any]:
+        names = ("added_count", "updated_count", "removed_count")
+        return {name: getattr(self, name) for name in names}
+
+    def _unreported(self) -> dict[str, Any]:
+        return dict.fromkeys(self._reported())
+
+
+class PublishOperation(Operation):
+    """A publish of one repository by one distributor."""
+
+    _started_type = EventType.REPO_PUBLISH_STARTED
+    _finished_type = EventType.REPO_PUBLISH_FINISHED
+
+    def __init__(self, hooks: Firing, repo_id: str, distributor_id: str, distributor_type_id: str) -> None:
+        started = {"repo_id": repo_id, "distributor_id": distributor_id}
+        super().__init__(hooks, started, {**started, "distributor_type_id": distributor_type_id})
+        self._skipped: str | None = None
+
+    def skip(self, reason: str) -> None:
+        """Say that there was nothing to publish; the reason stands in the summary as `skipped`."""
+        self._skipped = str(reason)
+
+    def _reported(self) -> dict[str, Any]:
+        if self._skipped is None or not isinstance(self.summary, Mapping):
+            return {}
+        return {"summary": {**self.summary, "skipped": self._skipped}}
+
+    def _unreported(self) -> dict[str, Any]:
+        return {}
+
+    def _ending(self, error: BaseException | None, trace: TracebackType | None) -> dict[str, Any]:
+        ending = super()._ending(error, trace)
+        return _ended("skipped") if ending["result"] == "success" and self._skipped is not None else ending
+
+
+def _ended(result: str, message: str | None = None) -> dict[str, Any]:
+    text = None if message is None else message[:_MAX_TEXT]
+    return {"result": result, "error_message": text, "exception": None, "traceback": None}
+
+
+def _broken_off(error: BaseException, trace: TracebackType | None, *, short: bool = False) -> dict[str, Any]:
+    """Tell of an exception as Pulp 2 did: its `repr`, its message, and the frames as a list of strings."""
+    limit = 200 if short else _MAX_TEXT
+    return {
+        "result": "error",
+        "error_message": _text_of(error, str)[:limit],
+        "exception": _text_of(error, repr)[:limit],
+        "traceback": None if short else [frame[:_MAX_TEXT] for frame in traceback.format_tb(trace)[-_MAX_FRAMES:]],
+    }
+
+
+def _text_of(error: BaseException, text: type[str] | Any) -> str:  # noqa: ANN401 - str or repr
+    try:
+        return str(text(error))
+    except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything
+        return type(error).__name__
+
+
+async def _to_its_end(firing: Awaitable[Report]) -> None:
+    """Await the firing; a cancellation meanwhile is passed on when it is over."""
+    task = asyncio.ensure_future(firing)
+    canceled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as cancellation:
+            canceled = cancellation
+    task.result()
+    if canceled:
+        raise canceled

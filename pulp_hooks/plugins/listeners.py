@@ -1,0 +1,60 @@
+"""Listeners: plugins and configured notifiers, loaded and ready to be called, or the reason why not."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pulp_hooks.event import Event
+from pulp_hooks.event_types import EventType
+from pulp_hooks.plugins.inspection import Implementation
+
+
+class State(StrEnum):
+    """What became of a listener when it was loaded."""
+
+    LOADED = "loaded"
+    BLOCKED = "blocked"
+    BROKEN = "broken"
+    AVAILABLE = "available"
+    """A notifier that is installed, and that no listener of the settings uses."""
+
+
+class Kind(StrEnum):
+    """Where a listener comes from."""
+
+    PLUGIN = "plugin"
+    NOTIFIER = "notifier"
+    CONFIGURED = "configured"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One line of the list of listeners.
+
+    Attributes:
+        name: Name of the plugin, or of the configured listener.
+        kind: A plugin, a notifier class, or a listener configured from one.
+        state: Whether it is loaded, and if not why.
+        distribution: Package that brings it; null for an object in hand.
+        version: Version of that package.
+        implementations: What is called.
+        wants: Tells whether its filters let an event pass.
+        secrets: Texts that must not appear in logs and outcomes.
+        close: Called once when the host ends.
+    """
+
+    name: str
+    kind: Kind
+    state: State
+    distribution: str | None = None
+    version: str | None = None
+    implementations: Sequence[Implementation] = field(default=(), repr=False)
+    wants: Callable[[Event], bool] | None = field(default=None, repr=False)
+    secrets: Sequence[str] = field(default=(), repr=False)
+    close: Callable[[], None] | None = field(default=None, repr=False)
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """Names of the hooks that it implements, in the order of the event types."""
+        implemented = {implementation.event_type for implementation in self.implementations}
+        return tuple(event_type.hook_name for event_type in EventType if event_type in implemented)

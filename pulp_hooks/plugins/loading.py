@@ -1,0 +1,182 @@
+"""Loading: from what is installed and what the settings say to listeners. Nothing here raises for a plugin's fault."""
+
+import difflib
+import inspect
+from collections.abc import Sequence
+from typing import Any, cast
+
+from marshmallow import ValidationError
+
+from pulp_hooks.errors import PluginError
+from pulp_hooks.notifier import Notifier
+from pulp_hooks.plugins.discovery import Installed, find_installed
+from pulp_hooks.plugins.inspection import Implementation, inspect_plugin
+from pulp_hooks.plugins.listeners import Kind, Listener, State
+from pulp_hooks.problems import Problem
+from pulp_hooks.redaction import redacted
+from pulp_hooks.settings.model import ListenerSettings, Settings
+from pulp_hooks.settings.reading import violations
+
+
+def load_installed(settings: Settings) -> tuple[list[Listener], list[Problem]]:
+    """Load the installed plugins that are not blocked, and the listeners that the settings configure.
+
+    Returns:
+        Every plugin, notifier and configured listener, and everything that is wrong with them.
+    """
+    loader = _Loader(settings)
+    return loader.listeners, loader.problems
+
+
+def load_in_hand(plugins: Sequence[object]) -> list[Listener]:
+    """Make listeners of objects in hand: modules, objects with hook implementations, notifiers.
+
+    Raises:
+        PluginError: Something is wrong with one of them, or the same object is given twice.
+    """
+    listeners: list[Listener] = []
+    for position, plugin in enumerate(plugins):
+        name = _name_of(plugin)
+        if any(plugin is other for other in plugins[:position]):
+            raise PluginError(f"the plugin {name} is given twice; give it once")
+        if isinstance(plugin, Notifier):
+            listeners.append(_notifying(plugin, ListenerSettings(name, name)))
+            continue
+        implementations, problems = inspect_plugin(plugin, name)
+        if problems:
+            raise PluginError("; ".join(map(str, problems)))
+        listeners.append(Listener(name, Kind.PLUGIN, State.LOADED, implementations=implementations))
+    return listeners
+
+
+class _Loader:
+    """Loads what is installed, and gathers what is wrong."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.listeners: list[Listener] = []
+        self.problems: list[Problem] = list(settings.problems)
+        self._settings = settings
+        self._notifiers: dict[str, type[Notifier]] = {}
+        self._origins: dict[str, Installed] = {}
+        if settings.autoload:
+            installed, problems = find_installed()
+            self.problems += problems
+            for found in installed:
+                self._origins[found.name] = found
+                self._load(found)
+            for configured in settings.listeners:
+                self._configure(configured)
+
+    def _load(self, found: Installed) -> None:
+        if found.name in self._settings.blocked:
+            self._add(found, Kind.PLUGIN, State.BLOCKED)
+            return
+        plugin, problem = found.load()
+        if problem:
+            self.problems.append(problem)
+            self._add(found, Kind.PLUGIN, State.BROKEN)
+        elif inspect.isclass(plugin) and issubclass(plugin, Notifier):
+            self._load_notifier(found, plugin)
+        else:
+            implementations, problems = inspect_plugin(plugin, found.name, found.origin)
+            self.problems += problems
+            state = State.LOADED if implementations else State.BROKEN
+            self._add(found, Kind.PLUGIN, state, implementations)
+
+    def _load_notifier(self, found: Installed, notifier: type[Notifier]) -> None:
+        if fault := _fault_of(notifier):
+            self.problems.append(Problem(found.name, fault, "see pulp_hooks.Notifier", found.origin, "notify"))
+            self._add(found, Kind.NOTIFIER, State.BROKEN)
+            return
+        self._notifiers[found.name] = notifier
+        used = any(configured.notifier == found.name for configured in self._settings.listeners)
+        self._add(found, Kind.NOTIFIER, State.LOADED if used else State.AVAILABLE)
+
+    def _configure(self, configured: ListenerSettings) -> None:
+        name, found = configured.name, self._origins.get(configured.notifier)
+        origin = (found.distribution, found.version) if found else (None, None)
+        if {name, configured.notifier} & self._settings.blocked:
+            self.listeners.append(Listener(name, Kind.CONFIGURED, State.BLOCKED, *origin))
+            return
+        try:
+            notifier = self._make(configured)
+        except _FaultsError as faults:
+            self.problems += faults.problems
+            self.listeners.append(Listener(name, Kind.CONFIGURED, State.BROKEN, *origin))
+            return
+        self.listeners.append(_notifying(notifier, configured, *origin))
+
+    def _make(self, configured: ListenerSettings) -> Notifier:
+        def faults(*causes: str, remedy: str = "mend it and run `pulp-hooks check`") -> _FaultsError:
+            texts = [redacted(f"listener {configured.name!r}: {cause}", configured.secrets) for cause in causes]
+            return _FaultsError([Problem(str(self._settings.path), text, remedy, origin) for text in texts])
+
+        found = self._origins.get(configured.notifier)
+        origin = found.origin if found else None
+        if any(listener.name == configured.name and listener.kind is Kind.PLUGIN for listener in self.listeners):
+            raise faults("name is the name of an installed plugin", remedy="choose another name")
+        if configured.notifier not in self._notifiers:
+            nearest = difflib.get_close_matches(configured.notifier, self._notifiers, n=1)
+            suggestion = (
+                f"did you mean {nearest[0]!r}?" if nearest else "`pulp-hooks listeners` shows what is installed"
+            )
+            what = "is no notifier that could be loaded" if found else "is not installed"
+            raise faults(f"notifier {configured.notifier!r} {what}", remedy=suggestion)
+        notifier = self._notifiers[configured.notifier]
+        try:
+            config = cast("dict[str, Any]", notifier.Config().load(dict(configured.config)))
+            return notifier(config)
+        except ValidationError as error:
+            raise faults(*(f"config.{key} {rules}" for key, rules in violations(error))) from None
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a foreign constructor may raise anything, SystemExit too
+            raise faults(f"{configured.notifier} cannot start: {type(error).__name__}: {error}") from None
+
+    def _add(self, found: Installed, kind: Kind, state: State, implementations: Sequence[Implementation] = ()) -> None:
+        self.listeners.append(
+            Listener(found.name, kind, state, found.distribution, found.version, implementations=implementations)
+        )
+
+
+class _FaultsError(Exception):
+    """A configured listener that cannot be made."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+
+def _notifying(
+    notifier: Notifier, settings: ListenerSettings, distribution: str | None = None, version: str | None = None
+) -> Listener:
+    return Listener(
+        name=settings.name,
+        kind=Kind.CONFIGURED,
+        state=State.LOADED,
+        distribution=distribution,
+        version=version,
+        implementations=[
+            Implementation(event_type, notifier.notify, ("event",)) for event_type in settings.event_types
+        ],
+        wants=settings.wants,
+        secrets=settings.secrets,
+        close=notifier.close,
+    )
+
+
+def _fault_of(notifier: type[Notifier]) -> str | None:
+    if inspect.isabstract(notifier):
+        return f"the class {notifier.__qualname__} has no method notify"
+    if inspect.isgeneratorfunction(notifier.notify) or inspect.isasyncgenfunction(notifier.notify):
+        return "notify is a generator function, whose code nobody would run"
+    try:
+        inspect.signature(notifier.notify).bind("self", "event")
+    except TypeError as error:
+        return f"notify must take one argument, the event ({error})"
+    return None
+
+
+def _name_of(plugin: object) -> str:
+    name: object = getattr(plugin, "__name__", None)
+    return name if isinstance(name, str) else type(plugin).__name__

@@ -1,0 +1,1 @@
+"""The settings: which plugins may load, and which listeners are configured."""

@@ -1,0 +1,155 @@
+"""Reading the settings: the file, the environment, and everything that can be wrong with them."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from marshmallow import Schema, ValidationError
+
+from pulp_hooks.errors import SettingsError
+from pulp_hooks.problems import Problem
+from pulp_hooks.settings.model import ListenerSettings, Settings
+from pulp_hooks.settings.references import resolve
+from pulp_hooks.settings.schemas import TABLES, ListenerTable
+
+FILE_NAME = "pulp-hooks.toml"
+"""Name of the settings file that is looked for in the working directory."""
+
+PATH_VARIABLE = "PULP_HOOKS_SETTINGS"
+"""Environment variable with the path of the settings file."""
+
+BLOCK_VARIABLE = "PULP_HOOKS_BLOCK"
+"""Environment variable with names of plugins and listeners, separated by commas, that are not loaded."""
+
+AUTOLOAD_VARIABLE = "PULP_HOOKS_DISABLE_AUTOLOAD"
+"""Environment variable that, when it is not empty, keeps every installed plugin from being loaded."""
+
+_MEND = "mend it and run `pulp-hooks check`"
+
+
+def read_settings(path: str | os.PathLike[str] | None = None) -> Settings:
+    """Read the settings, whatever is wrong with them: what is wrong is among the `problems`.
+
+    A listener with a fault is left out; the others stay. Where the file as a whole or its `[plugins]` table cannot be
+    read, no plugin is loaded: nobody knows which ones were blocked.
+
+    Args:
+        path: The file. Without it the one that `PULP_HOOKS_SETTINGS` names, else `pulp-hooks.toml` in the working
+            directory, where there is one.
+    """
+    named = path or os.environ.get(PATH_VARIABLE)
+    file = Path(named or FILE_NAME).absolute()
+    if not named and not file.exists():
+        return Settings(autoload=_autoload(), blocked=_blocked())
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        problem = Problem(str(file), f"the settings cannot be read, so no plugin is loaded: {reason}", _MEND)
+        return Settings(path=file, autoload=False, blocked=_blocked(), problems=(problem,))
+    return _Reader(file, document).settings()
+
+
+class _Reader:
+    """Reads one document, and gathers what is wrong with it."""
+
+    def __init__(self, file: Path, document: Mapping[str, Any]) -> None:
+        self._file = file
+        self._document = document
+        self._problems: list[Problem] = []
+
+    def settings(self) -> Settings:
+        known = [*TABLES, "listeners"]
+        for key in self._document.keys() - set(known):
+            self._problem(key, "is no table of the settings" + _suggestion(key, known))
+        tables = {name: self._table(name, schema()) for name, schema in TABLES.items()}
+        plugins, dispatch = tables["plugins"], tables["dispatch"] or {}
+        listeners = tuple(self._listeners())
+        return Settings(
+            path=self._file,
+            autoload=_autoload() and plugins is not None,
+            blocked=_blocked() | frozenset((plugins or {}).get("block", ())),
+            listeners=listeners,
+            problems=tuple(self._problems),
+            **dispatch,
+        )
+
+    def _table(self, name: str, schema: Schema) -> dict[str, Any] | None:
+        try:
+            return cast("dict[str, Any]", schema.load(self._document.get(name, {})))
+        except ValidationError as error:
+            self._problems.extend(self._violations(name, error, schema))
+            return None
+
+    def _listeners(self) -> Iterator[ListenerSettings]:
+        tables = self._document.get("listeners", [])
+        if not isinstance(tables, list):
+            self._problem("listeners", "must be an array of tables, written [[listeners]]")
+            return
+        names: set[str] = set()
+        for position, table in enumerate(tables):
+            place = _place(position, table)
+            schema = ListenerTable()
+            secrets: list[str] = []
+            try:
+                loaded = cast("dict[str, Any]", schema.load(table))
+                if loaded["name"] in names:
+                    self._problem(f"{place}: name", "is the name of another listener of this file")
+                    continue
+                names.add(loaded["name"])
+                config = resolve(loaded.pop("config", {}), "config", self._file.parent, secrets)
+            except ValidationError as error:
+                self._problems.extend(self._violations(place, error, schema))
+                continue
+            except SettingsError as error:
+                self._problem(place, str(error))
+                continue
+            frozen: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in loaded.items()}
+            yield ListenerSettings(**frozen, config=config, secrets=tuple(secrets))
+
+    def _violations(self, place: str, error: ValidationError, schema: Schema) -> Iterator[Problem]:
+        for key, rules in violations(error):
+            top = key.partition(".")[0].partition("[")[0]
+            suggestion = "" if top in schema.fields else _suggestion(top, schema.fields)
+            yield Problem(str(self._file), f"{place}: {key} {rules}{suggestion}".replace("  ", " "), _MEND)
+
+    def _problem(self, place: str, cause: str) -> None:
+        self._problems.append(Problem(str(self._file), f"{place} {cause}", _MEND))
+
+
+def violations(error: ValidationError) -> Iterator[tuple[str, str]]:
+    """Give the dotted key and the broken rules for each value that marshmallow refused; never the value itself."""
+
+    def walk(messages: object, key: str) -> Iterator[tuple[str, str]]:
+        if isinstance(messages, Mapping):
+            for name, inner in messages.items():
+                if name == "_schema":
+                    yield from walk(inner, key)
+                else:
+                    yield from walk(inner, f"{key}[{name}]" if isinstance(name, int) else f"{key}.{name}".lstrip("."))
+        elif isinstance(messages, list):
+            yield key, "; ".join(map(str, messages))
+
+    yield from walk(error.messages, "")
+
+
+def _place(position: int, table: object) -> str:
+    name = table.get("name") if isinstance(table, Mapping) else None
+    return f"listener {name!r}" if isinstance(name, str) else f"listeners[{position}]"
+
+
+def _suggestion(key: str, known: Any) -> str:  # noqa: ANN401 - any collection of names
+    nearest = difflib.get_close_matches(key, list(known), n=1)
+    return f", did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def _autoload() -> bool:
+    return not os.environ.get(AUTOLOAD_VARIABLE)
+
+
+def _blocked() -> frozenset[str]:
+    names = os.environ.get(BLOCK_VARIABLE, "").split(",")
+    return frozenset(name.strip() for name in names if name.strip())

@@ -1,0 +1,55 @@
+"""Values that settings take from the environment or from a file: `{ env = "NAME" }` and `{ file = "path" }`."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pulp_hooks.errors import SettingsError
+
+
+def resolve(value: Any, key: str, folder: Path, secrets: list[str]) -> Any:  # noqa: ANN401 - any TOML value
+    """Give the value with every reference in it replaced by the text that it stands for.
+
+    Args:
+        value: A TOML value: a table, an array or a scalar.
+        key: Its dotted key, for messages.
+        folder: The folder that relative paths are in.
+        secrets: Every text found is added to it.
+
+    Raises:
+        SettingsError: A variable is not set or a file cannot be read; names the key, not the value.
+    """
+    if isinstance(value, list):
+        return [resolve(item, f"{key}[{position}]", folder, secrets) for position, item in enumerate(value)]
+    if not isinstance(value, Mapping):
+        return value
+    if len(value) == 1:
+        (kind, name), *_ = value.items()
+        if kind in _READERS and isinstance(name, str):
+            text = _READERS[kind](name, key, folder)
+            secrets.append(text)
+            return text
+    return {name: resolve(item, f"{key}.{name}", folder, secrets) for name, item in value.items()}
+
+
+def _from_environment(name: str, key: str, _folder: Path) -> str:
+    try:
+        return os.environ[name]
+    except KeyError:
+        raise SettingsError(
+            f"{key}: the environment variable {name} is not set; export it, or take the key out"
+        ) from None
+
+
+def _from_file(name: str, key: str, folder: Path) -> str:
+    path = folder / name
+    try:
+        # Editors end a file with a line break, which is no part of a password.
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise SettingsError(f"{key}: the file {path} cannot be read: {reason}") from None
+
+
+_READERS = {"env": _from_environment, "file": _from_file}

@@ -1,0 +1,88 @@
+"""The shape of `pulp-hooks.toml`, as marshmallow schemas."""
+
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields
+from marshmallow.validate import Length, OneOf, Range, Regexp
+
+from pulp_hooks.errors import UnknownEventTypeError
+from pulp_hooks.event_types import EventType
+
+ALL = "*"
+
+_NAME = Regexp(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z", error="must be letters, digits, '.', '_' and '-'")
+_AT_LEAST_ONE = Length(min=1, error="must not be empty: leave the key out to receive all")
+_MISSING: dict[str, Any] = {"required": "is missing"}
+_RESULTS = ("success", "failed", "error", "canceled", "skipped")
+
+
+class _Table(Schema):
+    class Meta:
+        register = False
+        unknown = RAISE
+
+    error_messages = {"unknown": "is no key of this table", "type": "must be a table"}  # noqa: RUF012 - as inherited
+
+
+class EventTypes(fields.Field[tuple[EventType, ...]]):
+    """Event types by any of their names; `"*"`, alone or in the list, is all of them."""
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> tuple[EventType, ...]:
+        del attr, data, kwargs
+        names = [value] if value == ALL else value
+        if not isinstance(names, list) or not names:
+            raise ValidationError('must be a list of event types, or "*" for all')
+        try:
+            named = [event_type for name in names for event_type in (EventType if name == ALL else [EventType(name)])]
+        except UnknownEventTypeError as error:
+            raise ValidationError(str(error)) from None
+        return tuple(event_type for event_type in EventType if event_type in named)
+
+
+def _is_text(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValidationError("must be text")
+    return value
+
+
+def _is_number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValidationError("must be a number")
+    return value
+
+
+def _texts(**kwargs: Any) -> fields.List[str]:  # noqa: ANN401 - what marshmallow's field takes
+    return fields.List(fields.String(pre_load=_is_text), **kwargs)
+
+
+class PluginsTable(_Table):
+    """`[plugins]`."""
+
+    block = _texts()
+
+
+class DispatchTable(_Table):
+    """`[dispatch]`."""
+
+    slow_seconds = fields.Float(pre_load=_is_number, validate=Range(min=0, error="must not be negative"))
+    max_body_bytes = fields.Integer(
+        strict=True, pre_load=_is_number, validate=Range(min=1024, error="must be at least 1024")
+    )
+
+
+class ListenerTable(_Table):
+    """One of `[[listeners]]`."""
+
+    name = fields.String(required=True, pre_load=_is_text, validate=_NAME, error_messages=_MISSING)
+    notifier = fields.String(required=True, pre_load=_is_text, error_messages=_MISSING)
+    event_types = EventTypes()
+    repo_ids = _texts(validate=_AT_LEAST_ONE)
+    results = fields.List(
+        fields.String(pre_load=_is_text, validate=OneOf(_RESULTS, error=f"must be one of {', '.join(_RESULTS)}")),
+        validate=_AT_LEAST_ONE,
+    )
+    config = fields.Dict(keys=fields.String())
+
+
+TABLES: dict[str, type[Schema]] = {"plugins": PluginsTable, "dispatch": DispatchTable}
+"""The tables at the top of the file, besides `[[listeners]]`."""
