@@ -9,11 +9,15 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
 from pulp_hooks.outcomes import Outcome, Status
 from pulp_hooks.redaction import redacted
+
+if TYPE_CHECKING:
+    from pulp_hooks.bodies.types import Body
 
 _log = logging.getLogger(__name__)
 
@@ -23,29 +27,53 @@ _MAX_ERROR_CHARACTERS = 1000
 class Original:
     """An event as the host fired it, of which each listener gets a copy of its own.
 
-    Only the containers inside the body need copying; they are kept as bytes, which are read faster than objects are
-    copied, and which nobody can change.
+    Only the containers inside need copying; they are kept as bytes, which are read faster than objects are copied, and
+    which nobody can change.
     """
 
-    __slots__ = ("_containers", "event")
+    __slots__ = ("_call_report", "_containers", "event")
 
     def __init__(self, event: Event) -> None:
         self.event = event
-        containers = {name: value for name, value in event.body.items() if isinstance(value, dict | list)}
-        self._containers = marshal.dumps((containers, event.call_report), 2)
+        self._containers = _frozen({name: value for name, value in event.body.items() if type(value) in _CONTAINERS})
+        self._call_report = None if event.call_report is None else _frozen(event.call_report)
 
-    def copy(self, arguments: Sequence[str]) -> list[object]:
-        """Give a listener's arguments, in the order of these names: `body` and `event`."""
-        event = self.event
-        # The bytes were written a moment ago, by this object: they are no input.
-        containers, call_report = marshal.loads(self._containers)  # noqa: S302
-        body = event.body | containers
-        if "event" not in arguments:
-            return [body] * len(arguments)
-        private = Event(
-            id=event.id, type=event.type, time=event.time, source=event.source, body=body, call_report=call_report
-        )
-        return [private if name == "event" else body for name in arguments]
+    def body(self) -> "Body":
+        """Give a copy of the body."""
+        body: Body = self.event.body | _thawed(self._containers)
+        return body
+
+    def copy(self) -> Event:
+        """Give a copy of the event."""
+        call_report = None if self._call_report is None else _thawed(self._call_report)
+        return self.event.with_body(self.body(), call_report)
+
+
+_CONTAINERS = (dict, list)
+
+
+def _frozen(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    return marshal.dumps(value, 2)
+
+
+def _thawed(octets: bytes) -> Any:  # noqa: ANN401 - what was frozen
+    # The bytes were written a moment ago in this process: they are no input.
+    return marshal.loads(octets)  # noqa: S302
+
+
+def _both(original: Original) -> tuple[object, object]:
+    event = original.copy()
+    return event.body, event
+
+
+_ARGUMENTS: dict[tuple[str, ...], Callable[[Original], tuple[object, ...]]] = {
+    (): lambda _: (),
+    ("body",): lambda original: (original.body(),),
+    ("event",): lambda original: (original.copy(),),
+    ("body", "event"): _both,
+    ("event", "body"): lambda original: _both(original)[::-1],
+}
+"""A listener's copies, by the names of its arguments."""
 
 
 class Guard:
@@ -78,7 +106,7 @@ class Guard:
         self.listener = listener
         self.is_async = inspect.iscoroutinefunction(function)
         self._function = function
-        self._arguments = tuple(arguments)
+        self._arguments = _ARGUMENTS[tuple(arguments)]
         self._hook = event_type.hook_name
         self._slow_seconds = slow_seconds
         self._secrets = secrets
@@ -87,7 +115,7 @@ class Guard:
         """Call the implementation and wait for its end; an `async def` one runs on an event loop of its own."""
         started = perf_counter()
         try:
-            result = self._function(*original.copy(self._arguments))
+            result = self._function(*self._arguments(original))
             if result is not None:
                 _settle(result)
         except KeyboardInterrupt:
@@ -104,7 +132,7 @@ class Guard:
         """
         started = perf_counter()
         try:
-            await self._function(*original.copy(self._arguments))  # type: ignore[misc] # `is_async` says that it gives an awaitable
+            await self._function(*self._arguments(original))  # type: ignore[misc] # `is_async` says that it gives an awaitable
         except KeyboardInterrupt:
             raise
         except BaseException as error:

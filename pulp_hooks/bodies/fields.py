@@ -14,7 +14,7 @@ from pulp_hooks.bodies.reported import clean_text, reported_value
 from pulp_hooks.identifiers import new_id
 
 _OWN: dict[str, Any] = {"error_messages": {"required": "is missing", "null": "must not be null"}}
-_COUNT_BITS = 63
+_MAX_COUNT = 2**63 - 1
 
 
 class Instant(fields.DateTime):
@@ -85,9 +85,9 @@ def text_list() -> fields.List[str]:
 
 def count() -> fields.Integer:
     """Give a field for a whole number from zero up, or null."""
-    at_least_zero = Range(min=0, error="must not be negative")
+    limits = Range(min=0, max=_MAX_COUNT, error="must be from 0 to 2 ** 63 - 1")
     return fields.Integer(
-        strict=True, required=True, allow_none=True, pre_load=_nullable(_whole), validate=at_least_zero, **_OWN
+        strict=True, required=True, allow_none=True, pre_load=_nullable(_whole), validate=limits, **_OWN
     )
 
 
@@ -126,6 +126,4 @@ def _list(value: object) -> list[object]:
 def _whole(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValidationError("must be a whole number")
-    if value.bit_length() > _COUNT_BITS:
-        raise ValidationError("must be below 2 ** 63")
     return int(value)

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import marshal
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -15,6 +16,9 @@ from pulp_hooks.event_types import EventType
 
 MAX_BODY_BYTES = 2**20
 """How large a body may be as JSON in UTF-8, unless set otherwise."""
+
+_JSON_PER_MARSHAL = 8
+"""More than any value grows from `marshal` to JSON (a control character: 6); so small bodies need no exact size."""
 
 _REPORTS = ("details", "summary")
 """What is truncated in a body over the cap, in this order."""
@@ -73,12 +77,15 @@ class BodySerializer:
     def _load(self, event_type: EventType, body: Mapping[str, Any], *, partial: bool = False) -> object:
         schema = self._schemas[event_type]
         try:
-            return schema.load(body, partial=partial)
+            # False would cost what true costs: marshmallow hands it on to every field.
+            return schema.load(body, partial=partial or None)
         except ValidationError as error:
             raise BodyError(event_type, list(_field_errors(error, body, list(schema.fields)))) from None
 
     @staticmethod
     def _cap(event_type: EventType, body: Body, max_bytes: int) -> None:
+        if len(marshal.dumps(body, 2)) * _JSON_PER_MARSHAL <= max_bytes:
+            return
         size = _size(body)
         for report in _REPORTS:
             if size <= max_bytes:

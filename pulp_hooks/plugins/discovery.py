@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 
 from importlib_metadata import EntryPoint, entry_points
 
@@ -9,21 +10,27 @@ from pulp_hooks.hookspecs import PROJECT_NAME
 from pulp_hooks.problems import Problem
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Installed:
     """An installed plugin, not loaded yet.
 
     Attributes:
         name: Name of the entry point, and so of the plugin.
-        distribution: Name of the package that brings it.
-        version: Version of that package.
         entry_point: What to load.
     """
 
     name: str
-    distribution: str
-    version: str
     entry_point: EntryPoint
+
+    @cached_property
+    def distribution(self) -> str:
+        """Name of the package that brings it; read when asked for, because a host needs it for messages only."""
+        return str(self.entry_point.dist.metadata["Name"]) if self.entry_point.dist else "unknown"
+
+    @cached_property
+    def version(self) -> str:
+        """Version of that package."""
+        return str(self.entry_point.dist.metadata["Version"]) if self.entry_point.dist else "unknown"
 
     @property
     def origin(self) -> str:
@@ -55,9 +62,7 @@ def find_installed() -> tuple[list[Installed], list[Problem]]:
     """
     claims: dict[str, list[Installed]] = defaultdict(list)
     for entry_point in entry_points(group=PROJECT_NAME):
-        metadata = entry_point.dist.metadata if entry_point.dist else {}
-        distribution, version = metadata["Name"] or "unknown", metadata["Version"] or "0"
-        claims[entry_point.name].append(Installed(entry_point.name, distribution, version, entry_point))
+        claims[entry_point.name].append(Installed(entry_point.name, entry_point))
     installed: list[Installed] = []
     problems: list[Problem] = []
     for name, claimants in sorted(claims.items()):

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
+from pulp_hooks.plugins.discovery import Installed
 from pulp_hooks.plugins.inspection import Implementation
 
 
@@ -35,8 +36,7 @@ class Listener:
         name: Name of the plugin, or of the configured listener.
         kind: A plugin, a notifier class, or a listener configured from one.
         state: Whether it is loaded, and if not why.
-        distribution: Package that brings it; null for an object in hand.
-        version: Version of that package.
+        installed: What brings it; null for an object in hand.
         implementations: What is called.
         wants: Tells whether its filters let an event pass.
         secrets: Texts that must not appear in logs and outcomes.
@@ -46,12 +46,21 @@ class Listener:
     name: str
     kind: Kind
     state: State
-    distribution: str | None = None
-    version: str | None = None
+    installed: Installed | None = field(default=None, repr=False)
     implementations: Sequence[Implementation] = field(default=(), repr=False)
     wants: Callable[[Event], bool] | None = field(default=None, repr=False)
     secrets: Sequence[str] = field(default=(), repr=False)
     close: Callable[[], None] | None = field(default=None, repr=False)
+
+    @property
+    def distribution(self) -> str | None:
+        """Name of the package that brings it; null for an object in hand."""
+        return self.installed.distribution if self.installed else None
+
+    @property
+    def version(self) -> str | None:
+        """Version of that package."""
+        return self.installed.version if self.installed else None
 
     @property
     def hooks(self) -> tuple[str, ...]:

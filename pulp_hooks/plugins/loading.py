@@ -3,6 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from marshmallow import ValidationError
@@ -78,8 +79,8 @@ class _Loader:
         elif inspect.isclass(plugin) and issubclass(plugin, Notifier):
             self._load_notifier(found, plugin)
         else:
-            implementations, problems = inspect_plugin(plugin, found.name, found.origin)
-            self.problems += problems
+            implementations, problems = inspect_plugin(plugin, found.name)
+            self.problems += [replace(problem, distribution=found.origin) for problem in problems]
             state = State.LOADED if implementations else State.BROKEN
             self._add(found, Kind.PLUGIN, state, implementations)
 
@@ -94,25 +95,25 @@ class _Loader:
 
     def _configure(self, configured: ListenerSettings) -> None:
         name, found = configured.name, self._origins.get(configured.notifier)
-        origin = (found.distribution, found.version) if found else (None, None)
         if {name, configured.notifier} & self._settings.blocked:
-            self.listeners.append(Listener(name, Kind.CONFIGURED, State.BLOCKED, *origin))
+            self.listeners.append(Listener(name, Kind.CONFIGURED, State.BLOCKED, found))
             return
         try:
             notifier = self._make(configured)
         except _FaultsError as faults:
             self.problems += faults.problems
-            self.listeners.append(Listener(name, Kind.CONFIGURED, State.BROKEN, *origin))
+            self.listeners.append(Listener(name, Kind.CONFIGURED, State.BROKEN, found))
             return
-        self.listeners.append(_notifying(notifier, configured, *origin))
+        self.listeners.append(_notifying(notifier, configured, found))
 
     def _make(self, configured: ListenerSettings) -> Notifier:
+        found = self._origins.get(configured.notifier)
+
         def faults(*causes: str, remedy: str = "mend it and run `pulp-hooks check`") -> _FaultsError:
             texts = [redacted(f"listener {configured.name!r}: {cause}", configured.secrets) for cause in causes]
+            origin = found.origin if found else None
             return _FaultsError([Problem(str(self._settings.path), text, remedy, origin) for text in texts])
 
-        found = self._origins.get(configured.notifier)
-        origin = found.origin if found else None
         if any(listener.name == configured.name and listener.kind is Kind.PLUGIN for listener in self.listeners):
             raise faults("name is the name of an installed plugin", remedy="choose another name")
         if configured.notifier not in self._notifiers:
@@ -134,9 +135,7 @@ class _Loader:
             raise faults(f"{configured.notifier} cannot start: {type(error).__name__}: {error}") from None
 
     def _add(self, found: Installed, kind: Kind, state: State, implementations: Sequence[Implementation] = ()) -> None:
-        self.listeners.append(
-            Listener(found.name, kind, state, found.distribution, found.version, implementations=implementations)
-        )
+        self.listeners.append(Listener(found.name, kind, state, found, implementations))
 
 
 class _FaultsError(Exception):
@@ -147,15 +146,12 @@ class _FaultsError(Exception):
         self.problems = problems
 
 
-def _notifying(
-    notifier: Notifier, settings: ListenerSettings, distribution: str | None = None, version: str | None = None
-) -> Listener:
+def _notifying(notifier: Notifier, settings: ListenerSettings, installed: Installed | None = None) -> Listener:
     return Listener(
         name=settings.name,
         kind=Kind.CONFIGURED,
         state=State.LOADED,
-        distribution=distribution,
-        version=version,
+        installed=installed,
         implementations=[
             Implementation(event_type, notifier.notify, ("event",)) for event_type in settings.event_types
         ],

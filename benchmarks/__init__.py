@@ -1,0 +1,1 @@
+"""Measurements, each a ratio to a floor or a peer in the same run: machines differ, and are noisy."""

@@ -1,0 +1,13 @@
+"""The JSON Schema (2020-12) of each body, generated from the marshmallow schemas and shipped with the package."""
+
+from importlib import resources
+
+from pulp_hooks.event_types import EventType
+
+VERSION = 1
+"""Version of the JSON Schemas, the last part of their `$id`; a change that a consumer could notice raises it."""
+
+
+def json_schema(event_type: EventType) -> str:
+    """Give the JSON Schema of this event type's bodies, as JSON text."""
+    return (resources.files(__package__) / "json_schemas" / f"{event_type}.json").read_text(encoding="utf-8")

@@ -1,0 +1,95 @@
+"""The command line: one file per command, each imported when it is used, so that `--help` answers at once."""
+
+import difflib
+import sys
+import traceback
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from pulp_hooks.errors import PulpHooksError
+
+COMMANDS = {
+    "event-types": "List the four event types with all their names.",
+    "schema": "Print the JSON Schema of an event type's body.",
+    "listeners": "List the installed and configured listeners.",
+    "check": "Tell what is wrong with plugins and settings, and how to mend it.",
+    "fire": "Fire an event at the listeners, to try them out.",
+    "mirror": "Sync a file repository and publish it, firing its events.",
+}
+"""Every command with its short help; its file in this folder has its name with underscores."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
+
+
+class _Commands(click.Group):
+    """Imports a command when it is used, and gives every error as one message."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"{__name__}.{cmd_name.replace('-', '_')}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        nearest = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        if args[0] not in COMMANDS and nearest and not ctx.resilient_parsing:
+            ctx.fail(f"there is no command {args[0]!r}; did you mean {nearest[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except PulpHooksError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("\ncanceled", err=True)
+            ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise click.ClickException(
+                f"unexpected {type(error).__name__}: {error} "
+                f"({Path(place.filename).name}, line {place.lineno}); please report it"
+            ) from error
+
+
+@click.group(
+    cls=_Commands,
+    epilog="""\b
+Examples:
+  pulp-hooks check
+  pulp-hooks fire repo-sync-finished
+  pulp-hooks mirror https://example.org/files/ /srv/mirror --repo-id files
+
+Shell completion: eval "$(_PULP_HOOKS_COMPLETE=bash_source pulp-hooks)", or zsh_source, or fish_source.""",
+)
+@click.version_option(package_name="pulp-hooks", prog_name="pulp-hooks")
+def cli() -> None:
+    """Events of content hosts: when repositories are synced and published, listeners are told.
+
+    Listeners are installed packages; `pulp-hooks listeners` shows them.
+    """
+
+
+def main() -> None:
+    """Run the command line.
+
+    Exit codes: 0 done, 1 something failed or is wrong, 2 wrong usage, 130 canceled by Ctrl-C, 143 by SIGTERM.
+    """
+    cli(args=sys.argv[1:], prog_name="pulp-hooks")

@@ -1,0 +1,43 @@
+"""`pulp-hooks check`."""
+
+from dataclasses import asdict
+
+import click
+
+from pulp_hooks.cli.output import (
+    counted,
+    echo_json,
+    json_option,
+    printable,
+    settings_option,
+    show_log,
+    stdout_for_listeners,
+)
+from pulp_hooks.hooks import Hooks
+
+
+@click.command(epilog="\b\nExamples:\n  pulp-hooks check\n  pulp-hooks check --settings site.toml --json")
+@settings_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
+    """Tell what is wrong with plugins and settings, and how to mend it.
+
+    Loads every installed plugin and every configured listener, as a host does. Exit code 1 when something is wrong.
+    """
+    show_log("pulp_hooks.plugins")
+    with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
+        problems = hooks.problems
+        loaded = sum(bool(listener.hooks) for listener in hooks.listeners)
+    if as_json:
+        echo_json({"ok": not problems, "loaded": loaded, "problems": [asdict(problem) for problem in problems]})
+    else:
+        for problem in problems:
+            origin = f" ({problem.distribution})" if problem.distribution else ""
+            hook = f", {problem.hook}" if problem.hook else ""
+            click.secho(printable(f"{problem.where}{origin}{hook}"), bold=True)
+            click.secho(f"    {printable(problem.cause)}", fg="red")
+            click.echo(f"    to mend it: {printable(problem.remedy)}")
+        click.echo(f"{counted(loaded, 'listener')} loaded, {counted(len(problems), 'problem')}")
+    if problems:
+        ctx.exit(1)

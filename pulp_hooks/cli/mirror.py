@@ -1,0 +1,136 @@
+"""`pulp-hooks mirror`."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+import click
+from click import progressbar
+
+from pulp_hooks.cli.output import counted, echo_json, json_option, settings_option, show_log, stdout_for_listeners
+from pulp_hooks.event import Event
+from pulp_hooks.hooks import Hooks
+from pulp_hooks.hosts.file_mirror import MirrorResult, mirror
+from pulp_hooks.notifier import Notifier
+
+TERMINATED = 143
+"""Exit code after SIGTERM: 128 and the number of the signal, as shells have it."""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  pulp-hooks mirror https://example.org/files/ /srv/mirror --repo-id files
+  pulp-hooks mirror ./dist ./mirror --no-publish
+  pulp-hooks mirror file:///srv/files /srv/mirror --json"""
+)
+@click.argument("source")
+@click.argument("dest", type=click.Path(path_type=Path))
+@click.option("--repo-id", help="Identifier of the repository in the events.  [default: name of DEST]")
+@click.option("--no-publish", is_flag=True, help="Sync only; what is published stays as it is.")
+@settings_option
+@json_option
+@click.pass_context
+def command(  # noqa: PLR0913 - one for each argument and option
+    ctx: click.Context,
+    source: str,
+    dest: Path,
+    repo_id: str | None,
+    settings: str | None,
+    *,
+    no_publish: bool,
+    as_json: bool,
+) -> None:
+    """Sync a file repository and publish it, firing its events.
+
+    SOURCE is an http(s):// or file:// URL, or a folder. One with a PULP_MANIFEST (lines of path,sha256,size) is synced
+    by it, a folder without one is scanned. DEST is the folder of the mirror; a web server serves DEST/current.
+
+    With --json each event is a line of JSON, and the result is the last line. Exit code 1 when the sync or the publish
+    failed; what was published before then stays.
+    """
+    show_log("pulp_hooks")
+    own_listeners = [_EventLines(sys.stdout)] if as_json else []
+    with (
+        _terminable(),
+        stdout_for_listeners(as_json=as_json),
+        Hooks.discover(settings, plugins=own_listeners) as hooks,
+        _ProgressBar() as progress,
+    ):
+        try:
+            result = mirror(
+                source,
+                dest,
+                hooks,
+                repo_id=repo_id or dest.absolute().name,
+                publish=not no_publish,
+                progress=progress,
+            )
+        except _Terminated:
+            click.echo("terminated", err=True)
+            ctx.exit(TERMINATED)
+    if as_json:
+        echo_json({"result": asdict(result) | {"publication": result.publication and str(result.publication)}})
+    else:
+        click.echo(_summary(result))
+
+
+class _EventLines(Notifier):
+    """Prints each event as a line of JSON."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__({})
+        self._stream = stream
+
+    def notify(self, event: Event) -> None:
+        click.echo(event.to_json(), file=self._stream)
+
+
+class _ProgressBar(ExitStack):
+    """Shows on a terminal how far the downloads are."""
+
+    _bar: Any = None
+
+    def start(self, total_bytes: int) -> None:
+        hidden = not sys.stderr.isatty() or total_bytes == 0
+        bar = progressbar(length=total_bytes, label="Downloading", show_pos=True, file=sys.stderr, hidden=hidden)
+        self._bar = self.enter_context(bar)
+
+    def advance(self, new_bytes: int) -> None:
+        self._bar.update(new_bytes)
+        if self._bar.finished:
+            # The lines of listeners come below the bar, not behind it.
+            self.close()
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: ends the run as Ctrl-C does, with the result `canceled`."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    def terminate(*_: object) -> NoReturn:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _summary(result: MirrorResult) -> str:
+    changes = f"{result.added_count} added, {result.updated_count} updated, {result.removed_count} removed"
+    published = {
+        "success": f"published at {result.publication}",
+        "skipped": f"nothing new to publish, {result.publication} stays",
+        None: "not published",
+    }
+    return (
+        f"{result.repo_id}: {counted(result.files, 'file')}, {counted(result.bytes, 'byte')}; {changes}; "
+        f"{published[result.publish_result]}; {result.seconds:.1f} s"
+    )

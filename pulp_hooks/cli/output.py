@@ -1,0 +1,86 @@
+"""What commands print: tables for people, JSON for programs, log lines on standard error."""
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import click
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+_WIDEST_CELL = 100
+
+
+def json_option(function: _Function) -> _Function:
+    """Add `--json` to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
+
+
+def settings_option(function: _Function) -> _Function:
+    """Add `--settings` to a command."""
+    return click.option(
+        "--settings",
+        type=click.Path(exists=True, dir_okay=False),
+        help="Settings file, instead of $PULP_HOOKS_SETTINGS or ./pulp-hooks.toml.",
+    )(function)
+
+
+def echo_json(value: object) -> None:
+    """Print one JSON document on one line."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def echo_table(headers: Sequence[str], rows: Sequence[Sequence[str]], colours: Mapping[str, str] | None = None) -> None:
+    """Print rows under headers, each column as wide as its widest cell.
+
+    Args:
+        headers: One for each column.
+        rows: The cells of each row; what a terminal would act on is escaped, and long ones are cut.
+        colours: Colours of the cells with these texts.
+    """
+    cells = [headers, *([_cell(text) for text in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
+    for number, row in enumerate(cells):
+        padded = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        styled = [click.style(text, bold=number == 0, fg=(colours or {}).get(text.rstrip())) for text in padded]
+        click.echo("  ".join(styled).rstrip())
+
+
+def show_log(name: str) -> None:
+    """Print what this logger has to say on standard error, one line a record; the other loggers stay silent."""
+    package = logging.getLogger("pulp_hooks")
+    package.propagate = False
+    package.addHandler(logging.NullHandler())
+    logging.getLogger(name).addHandler(_OneLine())
+
+
+class _OneLine(logging.Handler):
+    """Prints the first line of a record: tracebacks are for log files."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        first, *_ = record.getMessage().splitlines() or [""]
+        colour = "red" if record.levelno >= logging.ERROR else "yellow"
+        click.secho(f"{record.levelname.lower()}: {first}", fg=colour, err=True)
+
+
+def printable(text: str) -> str:
+    """Give the text with everything escaped that a terminal would act on."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def counted(number: int, what: str) -> str:
+    """Give a number with its noun: `no listeners`, `1 listener`, `2 listeners`."""
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def stdout_for_listeners(*, as_json: bool) -> contextlib.AbstractContextManager[object]:
+    """Give a block in which listeners that print do so on standard error, where standard output carries JSON."""
+    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+
+
+def _cell(text: str) -> str:
+    shown = printable(text)
+    return shown if len(shown) <= _WIDEST_CELL else shown[: _WIDEST_CELL - 1] + "…"

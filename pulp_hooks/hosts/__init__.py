@@ -1,0 +1,1 @@
+"""Hosts that ship with the package: applications that fire the four events."""

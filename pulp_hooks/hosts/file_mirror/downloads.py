@@ -1,0 +1,121 @@
+"""Brings many files into the store at once.
+
+The threads are daemons. Those of a `ThreadPoolExecutor` are not: after Ctrl-C they would keep the process alive for as
+long as a server gives no answer.
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from pulp_hooks.hosts.file_mirror.manifest import Entry
+from pulp_hooks.hosts.file_mirror.sources import Source
+from pulp_hooks.hosts.file_mirror.store import Store
+
+THREADS = 8
+_FAREWELL_SECONDS = (
+    1.0  # what threads get to put their things away; only one that waits for a server's answer needs longer
+)
+
+
+class Progress(Protocol):
+    """Hears how far the downloads are; always called in the thread that called `mirror`."""
+
+    def start(self, total_bytes: int) -> None:
+        """Hear how many bytes are to be downloaded, 0 included; called once, when the source has been read."""
+        ...
+
+    def advance(self, new_bytes: int) -> None:
+        """Hear that so many more bytes have come."""
+        ...
+
+
+class _StoppedError(Exception):
+    """A thread leaves its work because another one failed, or the user does not want to wait."""
+
+
+class Downloads:
+    """Files on their way from a source into a store.
+
+    Args:
+        source: Where they come from; it is closed when something goes wrong.
+        store: Where they go.
+        progress: Hears how far they are.
+
+    Attributes:
+        files: How many have come so far.
+        bytes: Their bytes, and those of files that are on their way.
+    """
+
+    def __init__(self, source: Source, store: Store, progress: Progress | None) -> None:
+        self.files = 0
+        self.bytes = 0
+        self._source = source
+        self._store = store
+        self._progress = progress
+        self._todo: SimpleQueue[Entry] = SimpleQueue()
+        self._news: SimpleQueue[int | BaseException | None] = SimpleQueue()  # None: a file has come
+        self._stop = threading.Event()
+
+    def run(self, entries: Sequence[Entry]) -> None:
+        """Bring the files that the store lacks into it; the first failure ends the rest quickly.
+
+        Args:
+            entries: What the store is to have.
+
+        Raises:
+            MirrorError: A file cannot be had or stored; says which.
+        """
+        lacking = {(entry.sha256, entry.size): entry for entry in entries if not self._store.has(entry)}
+        if self._progress:
+            self._progress.start(sum(entry.size for entry in lacking.values()))
+        for entry in lacking.values():
+            self._todo.put(entry)
+        threads: list[threading.Thread] = []
+        try:
+            for _ in range(min(THREADS, len(lacking))):
+                thread = threading.Thread(target=self._work, daemon=True)
+                thread.start()
+                threads.append(thread)
+            while self.files < len(lacking):
+                self._take(self._news.get())
+        except BaseException:
+            self._stop.set()
+            self._source.close()
+            raise
+        finally:
+            deadline = time.monotonic() + _FAREWELL_SECONDS
+            for thread in threads:
+                thread.join(max(0, deadline - time.monotonic()))
+
+    def _take(self, news: int | BaseException | None) -> None:
+        match news:
+            case int():
+                self.bytes += news
+                if self._progress:
+                    self._progress.advance(news)
+            case None:
+                self.files += 1
+            case _:
+                raise news
+
+    def _work(self) -> None:
+        try:
+            while not self._stop.is_set():
+                entry = self._todo.get_nowait()
+                with self._source.open(entry) as chunks:
+                    self._store.add(entry, self._counted(chunks))
+                self._news.put(None)
+        except Empty:
+            pass
+        except BaseException as error:  # noqa: BLE001 - `run` raises it where somebody hears it
+            self._news.put(error)
+
+    def _counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            if self._stop.is_set():
+                raise _StoppedError
+            yield chunk
+            self._news.put(len(chunk))

@@ -1,0 +1,52 @@
+"""A repository on a web server: a folder that has a `PULP_MANIFEST`."""
+
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pulp_hooks.hosts.file_mirror.http_client import HttpClient
+from pulp_hooks.hosts.file_mirror.manifest import MANIFEST_NAME, Entry, read_manifest, shown
+
+
+class HttpSource:
+    """The URL of a folder, or of the manifest in it; what the manifest lists lies beside it.
+
+    Attributes:
+        name: The source as messages and events call it: the URL without user name and password.
+        folder: None, since it is no folder of this machine.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        path = quote(re.sub("%(?![0-9A-Fa-f]{2})", "%25", parts.path), safe="/%:@!$&'()*+,;=~")
+        self.name = urlunsplit((parts.scheme, host, path, "", ""))
+        self.folder = None
+        self._base = self.name.removesuffix(f"/{MANIFEST_NAME}").rstrip("/")
+        self._client = HttpClient(url)
+
+    def entries(self) -> list[Entry]:
+        """Give every file of the repository in order of path.
+
+        Raises:
+            MirrorError: The manifest cannot be had, or is none.
+        """
+        url = f"{self._base}/{MANIFEST_NAME}"
+        with self._client.get(url, url) as chunks:
+            return read_manifest(chunks, url)
+
+    def open(self, entry: Entry) -> AbstractContextManager[Iterator[bytes]]:
+        """Ask for a file, and give its bytes in chunks as they come.
+
+        Args:
+            entry: One of `entries()`.
+
+        Raises:
+            MirrorError: The file cannot be had, or its transfer broke off; says which.
+        """
+        return self._client.get(f"{self._base}/{quote(entry.path)}", f"file {shown(entry.path)} of source {self.name}")
+
+    def close(self) -> None:
+        """End every transfer at once; those under way fail."""
+        self._client.close()

@@ -1,0 +1,153 @@
+"""`PULP_MANIFEST`: what a file repository holds, a line `path,sha256,size` for each of its files."""
+
+import io
+import itertools
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from pulp_hooks.errors import MirrorError
+
+MANIFEST_NAME = "PULP_MANIFEST"
+MAX_MANIFEST_BYTES = 64 * 2**20
+
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+_SIZE = re.compile(r"[0-9]{1,18}")  # a longer one is no file's, and would reach the limits of `int`
+_SHOWN_CHARACTERS = 200
+_MAX_COMPONENT_BYTES = 255  # what a name may be on the usual file systems
+_MAX_PATH_BYTES = 1024  # what a path may be on the narrowest of them, and a key in object storage
+
+# In the order in which they are looked for: each says what it finds more closely than those behind it.
+_PATH_RULES: tuple[tuple[str, Callable[[str], object]], ...] = (
+    ("a path must not be empty", lambda path: not path),
+    ("a path must not hold NUL or another control character", re.compile(r"[\x00-\x1f\x7f-\x9f]").search),
+    ("a path must be valid UTF-8", re.compile(r"[\ud800-\udfff]").search),
+    ("a path must not be a Windows network path", re.compile(r"//|\\\\").match),
+    ("a path must not be absolute", re.compile(r"/").match),
+    ("a path must not begin with a Windows drive letter", re.compile(r"[A-Za-z]:").match),
+    ("a path must not hold a backslash", re.compile(r"\\").search),
+    ("a path must not end with a slash", re.compile(r"/\Z").search),
+    ("a path must not hold an empty component", re.compile(r"//").search),
+    ("a path must not hold a component `.` or `..`", re.compile(r"(?:\A|/)\.\.?(?:/|\Z)").search),
+    (f"{MANIFEST_NAME} is the manifest itself", re.compile(rf"{MANIFEST_NAME}(?:/|\Z)").match),
+    (
+        f"a component must not be over {_MAX_COMPONENT_BYTES} bytes",
+        lambda path: max(len(part.encode()) for part in path.split("/")) > _MAX_COMPONENT_BYTES,
+    ),
+    (f"a path must not be over {_MAX_PATH_BYTES} bytes", lambda path: len(path.encode()) > _MAX_PATH_BYTES),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of a repository.
+
+    Attributes:
+        path: Where it lies below the repository's root, components joined by `/`.
+        sha256: Its checksum, 64 lower-case hex digits.
+        size: Its length in bytes.
+    """
+
+    path: str
+    sha256: str
+    size: int
+
+
+def broken_rule(path: str) -> str | None:
+    """Give the first rule that a path breaks, or None for one that stays below any root folder on every system.
+
+    Args:
+        path: A path as a manifest holds it.
+    """
+    return next((rule for rule, is_broken in _PATH_RULES if is_broken(path)), None)
+
+
+def shown(path: str) -> str:
+    """Give a path as a message may carry it: quoted, on one line, and not longer than a reader can bear.
+
+    Args:
+        path: Any path, a hostile one included.
+    """
+    return repr(path if len(path) <= _SHOWN_CHARACTERS else path[:_SHOWN_CHARACTERS] + "…")
+
+
+def read_manifest(chunks: Iterable[bytes], name: str) -> list[Entry]:
+    """Give the entries of a manifest as `parse_manifest` does; one that is too large is not read to its end.
+
+    Args:
+        chunks: What the manifest holds.
+        name: How messages call the manifest.
+
+    Raises:
+        MirrorError: The manifest is too large, or `parse_manifest` refuses it.
+    """
+    data = bytearray()
+    for chunk in chunks:
+        data += chunk
+        if len(data) > MAX_MANIFEST_BYTES:
+            raise MirrorError(f"{name}: a manifest must not be over {MAX_MANIFEST_BYTES} bytes")
+    return parse_manifest(bytes(data), name)
+
+
+def parse_manifest(data: bytes, name: str) -> list[Entry]:
+    """Give the entries of a manifest in order of their paths; blank lines are ignored.
+
+    Args:
+        data: What the manifest holds.
+        name: How messages call the manifest.
+
+    Raises:
+        MirrorError: A line is no entry, or its path is none to be mirrored; says manifest, line number, path and rule.
+    """
+    lines: dict[str, int] = {}
+    entries: list[Entry] = []
+    for number, line in enumerate(io.BytesIO(data), start=1):
+        if not line.strip():
+            continue
+        entry = _parse_line(line, f"{name}, line {number}")
+        if entry.path in lines:
+            raise _refusal(f"{name}, line {number}", entry.path, f"line {lines[entry.path]} has the same path")
+        lines[entry.path] = number
+        entries.append(entry)
+
+    # With NUL for the slash a folder's files stand right behind a file of the folder's name.
+    entries.sort(key=lambda entry: entry.path.replace("/", "\0"))
+    for file, follower in itertools.pairwise(entries):
+        if follower.path.startswith(f"{file.path}/"):
+            rule = f"line {lines[file.path]} has {shown(file.path)}, which cannot be a file and a folder at once"
+            raise _refusal(f"{name}, line {lines[follower.path]}", follower.path, rule)
+    return sorted(entries, key=lambda entry: entry.path)
+
+
+def format_manifest(entries: Iterable[Entry]) -> bytes:
+    """Give the manifest of some entries, in order of their paths.
+
+    Args:
+        entries: Entries whose paths break no rule.
+    """
+    in_order = sorted(entries, key=lambda entry: entry.path)
+    return "".join(f"{entry.path},{entry.sha256},{entry.size}\n" for entry in in_order).encode()
+
+
+def _parse_line(line: bytes, place: str) -> Entry:
+    try:
+        text = line.rstrip(b"\r\n").decode()
+    except UnicodeDecodeError:
+        path = line.decode(errors="surrogateescape").rsplit(",", maxsplit=2)[0]
+        raise _refusal(place, path, "a path must be valid UTF-8") from None
+    match text.rsplit(",", maxsplit=2):  # from the right, since a path may hold commas
+        case [path, sha256, size]:
+            pass
+        case _:
+            raise _refusal(place, text, "a line must be `path,sha256,size`")
+    if rule := broken_rule(path):
+        raise _refusal(place, path, rule)
+    if not _SHA256.fullmatch(sha256):
+        raise _refusal(place, path, f"sha256 must be 64 hex digits, not {shown(sha256)}")
+    if not _SIZE.fullmatch(size):
+        raise _refusal(place, path, f"size must be a number of bytes in decimal digits, not {shown(size)}")
+    return Entry(path, sha256.lower(), int(size))
+
+
+def _refusal(place: str, path: str, rule: str) -> MirrorError:
+    return MirrorError(f"{place}, path {shown(path)}: {rule}")

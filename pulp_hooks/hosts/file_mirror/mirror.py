@@ -1,0 +1,157 @@
+"""The file mirror: a host that syncs a repository of files, publishes it, and fires the four events."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from pulp_hooks.errors import MirrorError
+from pulp_hooks.hosts.file_mirror.destination import Destination, open_destination
+from pulp_hooks.hosts.file_mirror.downloads import Progress
+from pulp_hooks.hosts.file_mirror.manifest import Entry
+from pulp_hooks.hosts.file_mirror.sources import open_source
+from pulp_hooks.hosts.file_mirror.syncing import sync
+
+if TYPE_CHECKING:
+    from pulp_hooks.hooks import Hooks
+    from pulp_hooks.operations import Operation, PublishOperation
+
+IMPORTER = "file_importer"
+DISTRIBUTOR = "file_distributor"
+
+PublishResult = Literal["success", "skipped"]
+_AnyOperation = TypeVar("_AnyOperation", bound="Operation")
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorResult:
+    """What a run has done.
+
+    Attributes:
+        repo_id: The repository.
+        sync_result: Result of the sync; whatever is no success is raised.
+        added_count: Paths that were not there before.
+        updated_count: Paths that have another checksum than before.
+        removed_count: Paths that are gone.
+        files: Files that the repository has now.
+        bytes: Their bytes.
+        downloaded_files: Files that had to be fetched; those with the same content count once.
+        downloaded_bytes: Their bytes.
+        seconds: How long it took.
+        publish_result: Result of the publish; `skipped` where nothing had changed, None where none was asked for.
+        publication: The folder of the current publication; None where no publish was asked for.
+    """
+
+    repo_id: str
+    sync_result: Literal["success"]
+    added_count: int
+    updated_count: int
+    removed_count: int
+    files: int
+    bytes: int
+    downloaded_files: int
+    downloaded_bytes: int
+    seconds: float
+    publish_result: PublishResult | None
+    publication: Path | None
+
+
+def mirror(  # noqa: PLR0913 - six things to know about a mirror, three of them by name
+    source: str | os.PathLike[str],
+    dest: str | os.PathLike[str],
+    hooks: "Hooks",
+    *,
+    repo_id: str,
+    publish: bool = True,
+    progress: Progress | None = None,
+) -> MirrorResult:
+    """Sync a repository of files into a folder, and publish it there.
+
+    A sync that fails leaves what was synced before as it was, and the last publication current; what it has downloaded
+    already is kept for the next run. So does a run that is killed.
+
+    Args:
+        source: A folder's path, or an `http://`, `https://` or `file://` URL of a folder or of its `PULP_MANIFEST`.
+            A folder that has none is scanned.
+        dest: The folder of the mirror, made when it is missing; a web server's root is `current` in it.
+        hooks: Fires the events.
+        repo_id: Names the repository in the events.
+        publish: Whether to publish what was synced.
+        progress: Hears how far the downloads are.
+
+    Returns:
+        What was done.
+
+    Raises:
+        MirrorError: The repository cannot be synced or published, after an event with result `failed` has said so; or,
+            before any event, SOURCE or DEST is unfit, or another run uses DEST.
+    """
+    started = time.monotonic()
+    with (
+        open_source(os.fspath(source)) as opened,
+        open_destination(Path(dest).absolute(), opened.folder) as destination,
+    ):
+        with _reported(hooks.sync(repo_id, importer_id=IMPORTER, importer_type_id=IMPORTER)) as syncing:
+            synced = sync(opened, destination, syncing, progress)
+        publish_result, publication = None, None
+        if publish:
+            publishing = hooks.publish(repo_id, distributor_id=DISTRIBUTOR, distributor_type_id=DISTRIBUTOR)
+            with _reported(publishing):
+                publish_result, publication = _publish(destination, synced.entries, publishing)
+    return MirrorResult(
+        repo_id=repo_id,
+        sync_result="success",
+        added_count=len(synced.added),
+        updated_count=len(synced.updated),
+        removed_count=len(synced.removed),
+        files=len(synced.entries),
+        bytes=sum(entry.size for entry in synced.entries),
+        downloaded_files=synced.downloaded_files,
+        downloaded_bytes=synced.downloaded_bytes,
+        seconds=round(time.monotonic() - started, 3),
+        publish_result=publish_result,
+        publication=publication,
+    )
+
+
+def _publish(
+    destination: Destination, entries: Sequence[Entry], operation: "PublishOperation"
+) -> tuple[PublishResult, Path]:
+    started = time.monotonic()
+    publications = destination.publications
+    current = publications.current()
+    result: PublishResult = "success"
+    if current and publications.holds(entries):
+        result, publication = "skipped", current
+        operation.skip("the current publication holds just these files")
+    else:
+        publication = publications.publish(entries, destination.store)
+        publications.tidy()
+    operation.details = {"publication": publication.name, "path": str(publication)}
+    operation.summary = {
+        "files": len(entries),
+        "bytes": sum(entry.size for entry in entries),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    return result, publication
+
+
+@contextmanager
+def _reported(operation: _AnyOperation) -> Iterator[_AnyOperation]:
+    """Make an expected failure the operation's result `failed`, and raise it after `finished` has fired."""
+    failure = None
+    with operation:
+        try:
+            yield operation
+        except MirrorError as error:
+            failure = error
+        except OSError as error:
+            failure = MirrorError(f"DEST cannot be written: {error}")
+            failure.__cause__ = error
+        if failure:
+            operation.fail(str(failure))
+    if failure:
+        raise failure

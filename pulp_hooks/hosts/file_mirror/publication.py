@@ -1,0 +1,132 @@
+"""Publications: trees of files that any web server can serve, one of them the current one."""
+
+import errno
+import os
+import re
+import shutil
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from pulp_hooks.errors import MirrorError
+from pulp_hooks.hosts.file_mirror.files import make_folder, seal, sync_folder, write_file
+from pulp_hooks.hosts.file_mirror.manifest import MANIFEST_NAME, Entry, format_manifest, shown
+from pulp_hooks.hosts.file_mirror.store import Store
+
+_ID = re.compile(r"[0-9]{8}")  # their order by name is the one they were made in
+# What says that a hard link cannot be had here, while a copy can: another file system, too many links, no links at all.
+_NO_LINK = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+class Publications:
+    """The publications of one mirror, numbered as they are made; `current` is a link to the current one.
+
+    Args:
+        folder: Where they lie.
+        link: The link to the current one.
+        temporary: A folder on the same file system for what is not complete.
+    """
+
+    def __init__(self, folder: Path, link: Path, temporary: Path) -> None:
+        self._folder = folder
+        self._link = link
+        self._temporary = temporary
+
+    def current(self) -> Path | None:
+        """Give the folder of the current publication, or None before the first."""
+        try:
+            publication = self._link.parent / self._link.readlink()
+        except OSError:
+            return None  # nothing is there, or something that is no link
+        return publication if publication in self._all() else None
+
+    def holds(self, entries: Sequence[Entry]) -> bool:
+        """Tell whether the current publication holds these files, all in full size, and no others.
+
+        Args:
+            entries: The entries of a manifest.
+        """
+        current = self.current()
+        try:
+            return (
+                current is not None
+                and (current / MANIFEST_NAME).read_bytes() == format_manifest(entries)
+                and all(_is_whole(current / entry.path, entry) for entry in entries)
+            )
+        except OSError:
+            return False
+
+    def publish(self, entries: Sequence[Entry], store: Store) -> Path:
+        """Make a publication and then, in one step, make it the current one.
+
+        Args:
+            entries: The entries of a manifest.
+            store: Has the file of each.
+
+        Returns:
+            The folder of the publication.
+
+        Raises:
+            MirrorError: A file cannot be published; says which.
+            OSError: The disk is full or broken.
+        """
+        building = self._temporary / "publication"
+        folders = sorted(
+            {folder for entry in entries for folder in PurePosixPath(entry.path).parents} or {PurePosixPath()}
+        )
+        for folder in folders:
+            make_folder(building / folder)
+        for entry in entries:
+            try:
+                _link_or_copy(store.path(entry), building / entry.path)
+            except OSError as error:
+                raise MirrorError(f"file {shown(entry.path)} cannot be published: {error.strerror}") from error
+        write_file(building / MANIFEST_NAME, format_manifest(entries))
+        for folder in folders:
+            sync_folder(building / folder)
+
+        number = max((int(publication.name) for publication in self._all()), default=0) + 1
+        publication = building.rename(self._folder / f"{number:08d}")
+        sync_folder(self._folder)
+        self._make_current(publication)
+        return publication
+
+    def tidy(self) -> None:
+        """Remove what no reader needs: all but the current publication and the one before it.
+
+        Those behind the current one are left over from a run that was killed before it made them current.
+        """
+        current = self.current()
+        if current is None and os.path.lexists(self._link):
+            return  # somebody laid a hand on it, and may serve a publication in another way
+        kept = [publication for publication in self._all() if current and publication.name <= current.name][-2:]
+        for publication in self._all():
+            if publication not in kept:
+                with suppress(OSError):  # what cannot be removed stays for the next time
+                    shutil.rmtree(publication.rename(self._temporary / publication.name))
+
+    def _make_current(self, publication: Path) -> None:
+        link = self._temporary / "current"
+        link.symlink_to(publication.relative_to(self._link.parent))
+        link.replace(self._link)
+        sync_folder(self._link.parent)
+
+    def _all(self) -> list[Path]:
+        return sorted(path for path in self._folder.iterdir() if _ID.fullmatch(path.name))
+
+
+def _is_whole(file: Path, entry: Entry) -> bool:
+    status = file.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_size == entry.size
+
+
+def _link_or_copy(original: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(original)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        with original.open("rb") as stream, target.open("xb") as copy:
+            shutil.copyfileobj(stream, copy)
+            seal(copy)

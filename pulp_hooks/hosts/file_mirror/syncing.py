@@ -1,0 +1,89 @@
+"""The sync of a mirror: what the source has comes into the store, and the counts of the event say what changed."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pulp_hooks.hosts.file_mirror.destination import Destination
+from pulp_hooks.hosts.file_mirror.downloads import Downloads, Progress
+from pulp_hooks.hosts.file_mirror.manifest import Entry
+from pulp_hooks.hosts.file_mirror.sources import Source
+
+if TYPE_CHECKING:
+    from pulp_hooks.operations import SyncOperation
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What a sync has done.
+
+    Attributes:
+        entries: What the repository has now, in order of path.
+        added: Paths that were not there before.
+        updated: Paths that have another checksum than before.
+        removed: Paths that are gone.
+        downloaded_files: Files that had to be fetched; those with the same content count once.
+        downloaded_bytes: Their bytes.
+    """
+
+    entries: Sequence[Entry]
+    added: Sequence[str]
+    updated: Sequence[str]
+    removed: Sequence[str]
+    downloaded_files: int
+    downloaded_bytes: int
+
+
+def sync(source: Source, destination: Destination, operation: "SyncOperation", progress: Progress | None) -> Synced:
+    """Bring what a source has into a mirror, and tell the operation what was done.
+
+    Args:
+        source: The source.
+        destination: The mirror.
+        operation: The sync that is under way.
+        progress: Hears how far the downloads are.
+
+    Raises:
+        MirrorError: A file cannot be had or stored, or the manifest is wrong; what was synced before stays.
+        OSError: The disk is full or broken.
+    """
+    started = time.monotonic()
+    operation.details = {"source": source.name, "added": [], "updated": [], "removed": []}
+    downloads = Downloads(source, destination.store, progress)
+    held: Sequence[Entry] = []
+    try:
+        destination.prepare()
+        held = before = destination.synced()
+        entries = source.entries()
+        downloads.run(entries)
+        destination.set_synced(entries)
+        held = entries
+        destination.store.remove_unreferenced({entry.sha256 for entry in entries})
+        synced = _compared(before, entries, downloads)
+        operation.added_count = len(synced.added)
+        operation.updated_count = len(synced.updated)
+        operation.removed_count = len(synced.removed)
+        operation.details |= {"added": synced.added, "updated": synced.updated, "removed": synced.removed}
+    finally:
+        operation.summary = {
+            "files": len(held),
+            "bytes": sum(entry.size for entry in held),
+            "seconds": round(time.monotonic() - started, 3),
+            "downloaded_files": downloads.files,
+            "downloaded_bytes": downloads.bytes,
+        }
+    return synced
+
+
+def _compared(before: Sequence[Entry], after: Sequence[Entry], downloads: Downloads) -> Synced:
+    old = {entry.path: entry.sha256 for entry in before}
+    new = {entry.path: entry.sha256 for entry in after}
+    return Synced(
+        entries=after,
+        added=[path for path in new if path not in old],
+        updated=[path for path, sha256 in new.items() if old.get(path, sha256) != sha256],
+        removed=[path for path in old if path not in new],
+        downloaded_files=downloads.files,
+        downloaded_bytes=downloads.bytes,
+    )
