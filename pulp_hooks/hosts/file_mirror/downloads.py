@@ -15,9 +15,7 @@ from pulp_hooks.hosts.file_mirror.sources import Source
 from pulp_hooks.hosts.file_mirror.store import Store
 
 THREADS = 8
-_FAREWELL_SECONDS = (
-    1.0  # what threads get to put their things away; only one that waits for a server's answer needs longer
-)
+_FAREWELL_SECONDS = 1.0  # for threads to put their things away; none takes longer but to wait for a server's answer
 
 
 class Progress(Protocol):

@@ -1,0 +1,272 @@
+"""The mirror as a whole: what it publishes, and what its four events say."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pulp_hooks.hooks import Hooks
+from pulp_hooks.hosts.file_mirror import MirrorResult, mirror
+from pulp_hooks.hosts.file_mirror.manifest import parse_manifest
+
+if TYPE_CHECKING:
+    from tests.hosts.file_mirror.conftest import Recorder, Repository, Serve, WebServer
+
+FOUR = ["repo-sync-started", "repo-sync-finished", "repo-publish-started", "repo-publish-finished"]
+Run = Callable[..., MirrorResult]
+
+
+@pytest.fixture
+def run(repository: "Repository", dest: Path, hooks: Hooks) -> Run:
+    """Give a function that mirrors the repository's folder."""
+
+    def run_mirror(**options: object) -> MirrorResult:
+        return mirror(repository.folder, dest, hooks, repo_id="repo", **options)  # type: ignore[arg-type]
+
+    return run_mirror
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Give every file below a folder by its path."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_first_run_fires_four_events_with_true_counts(
+    repository: "Repository", dest: Path, recorder: "Recorder", run: Run
+) -> None:
+    """Everything is added, and the events say from where, how much and where to."""
+    repository.write({"a": "1", "sub/b": "22", "sub/copy of b": "22"})
+    result = run()
+    assert recorder.types == FOUR
+    assert recorder.body("repo-sync-started")["repo_id"] == "repo"
+    synced = recorder.synced
+    assert synced["result"] == "success"
+    assert (synced["importer_id"], synced["importer_type_id"]) == ("file_importer", "file_importer")
+    assert (synced["added_count"], synced["updated_count"], synced["removed_count"]) == (3, 0, 0)
+    seconds = synced["summary"].pop("seconds")
+    assert 0 <= seconds < 60
+    assert synced["summary"] == {"files": 3, "bytes": 5, "downloaded_files": 2, "downloaded_bytes": 3}
+    assert synced["details"] == {
+        "source": str(repository.folder),
+        "added": ["a", "sub/b", "sub/copy of b"],
+        "updated": [],
+        "removed": [],
+    }
+    published = recorder.published
+    assert published["result"] == "success"
+    assert (published["distributor_id"], published["distributor_type_id"]) == ("file_distributor", "file_distributor")
+    assert (published["summary"]["files"], published["summary"]["bytes"]) == (3, 5)
+    assert published["details"] == {"publication": "00000001", "path": str(dest / "publications" / "00000001")}
+    assert result == MirrorResult(
+        repo_id="repo",
+        sync_result="success",
+        added_count=3,
+        updated_count=0,
+        removed_count=0,
+        files=3,
+        bytes=5,
+        downloaded_files=2,
+        downloaded_bytes=3,
+        seconds=result.seconds,
+        publish_result="success",
+        publication=dest / "publications" / "00000001",
+    )
+    published_files = tree(dest / "current")
+    published_files.pop("PULP_MANIFEST")
+    assert published_files == tree(repository.folder)
+
+
+def test_unchanged_source_is_not_published_again(recorder: "Recorder", repository: "Repository", run: Run) -> None:
+    """Success with zeros, nothing is downloaded, and the publish is skipped."""
+    repository.write({"a": "1"})
+    first = run()
+    second = run()
+    assert recorder.types == FOUR * 2
+    assert recorder.synced["result"] == "success"
+    assert [recorder.synced[f"{what}_count"] for what in ("added", "updated", "removed")] == [0, 0, 0]
+    assert recorder.synced["summary"]["downloaded_files"] == 0
+    assert recorder.synced["summary"]["files"] == 1
+    assert recorder.published["result"] == "skipped"
+    assert recorder.published["details"]["publication"] == "00000001"
+    assert (second.publish_result, second.publication) == ("skipped", first.publication)
+
+
+def test_changes_are_counted_as_they_are(recorder: "Recorder", repository: "Repository", dest: Path, run: Run) -> None:
+    """Added, updated and removed paths have their own counts and lists; a renamed file is fetched no second time."""
+    repository.write({"same": "0", "changed": "1", "gone": "2", "old name": "3", "sub/gone too": "4"})
+    run()
+    repository.write({"changed": "11", "new": "5"})
+    (repository.folder / "old name").rename(repository.folder / "new name")
+    (repository.folder / "gone").unlink()
+    (repository.folder / "sub" / "gone too").unlink()
+    result = run()
+    assert recorder.synced["details"] == {
+        "source": str(repository.folder),
+        "added": ["new", "new name"],
+        "updated": ["changed"],
+        "removed": ["gone", "old name", "sub/gone too"],
+    }
+    assert (result.added_count, result.updated_count, result.removed_count) == (2, 1, 3)
+    assert [recorder.synced[f"{what}_count"] for what in ("added", "updated", "removed")] == [2, 1, 3]
+    assert (result.downloaded_files, result.downloaded_bytes) == (2, 3)
+    assert result.publication == dest / "publications" / "00000002"
+    assert sorted(tree(dest / "current")) == ["PULP_MANIFEST", "changed", "new", "new name", "same"]
+    assert len(tree(dest / "objects")) == 4  # what nothing refers to is gone
+
+
+@pytest.mark.parametrize("kind", ["folder", "scanned folder", "file url", "http", "http manifest"])
+def test_every_kind_of_source_gives_the_same_publication(
+    repository: "Repository", web: "WebServer", dest: Path, hooks: Hooks, kind: str
+) -> None:
+    """Folder, file URL and web server are one to the mirror; names may hold what URLs and manifests find hard."""
+    names = [
+        "plain",
+        "with space",
+        "100%",
+        "a#b",
+        "a?b",
+        "a,b,c",
+        "ü/日本/…",
+        ".hidden",
+        "a+b&c;d=e",
+        "quo'te\"s",
+        "%41",
+    ]
+    repository.write({name: name for name in names})
+    expected = tree(repository.folder)
+    if kind != "scanned folder":
+        repository.list_files()
+    source = {
+        "file url": repository.folder.as_uri(),
+        "http": web.url,
+        "http manifest": f"{web.url}/PULP_MANIFEST",
+    }.get(kind, str(repository.folder))
+    result = mirror(source, dest, hooks, repo_id="repo")
+    published = tree(dest / "current")
+    entries = parse_manifest(published.pop("PULP_MANIFEST"), "m")
+    assert published == expected
+    assert [entry.path for entry in entries] == sorted(names)
+    assert result.files == len(names)
+
+
+def test_publication_can_be_mirrored_in_its_turn(
+    repository: "Repository", hooks: Hooks, tmp_path: Path, serve: "Serve"
+) -> None:
+    """`current`, served by any web server, is a source; so is its folder."""
+    repository.write({"a": "1", "ü/b c": "2"})
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    mirror(repository.folder, first, hooks, repo_id="first")
+    mirror(serve(first / "current").url, second, hooks, repo_id="second")
+    mirror(second / "current", third, hooks, repo_id="third")
+    assert tree(third / "current") == tree(first / "current")
+
+
+def test_empty_repository_is_published(recorder: "Recorder", dest: Path, run: Run) -> None:
+    """A repository without files is one, and has a publication; the second time there is nothing to do."""
+    result = run()
+    assert (result.files, result.bytes, result.publish_result) == (0, 0, "success")
+    assert tree(dest / "current") == {"PULP_MANIFEST": b""}
+    assert run().publish_result == "skipped"
+    assert recorder.types == FOUR * 2
+
+
+def test_repository_may_become_empty(repository: "Repository", dest: Path, run: Run) -> None:
+    """When the last file goes, an empty publication takes the place of the old one."""
+    repository.write({"a": "1"})
+    run()
+    (repository.folder / "a").unlink()
+    assert run().removed_count == 1
+    assert tree(dest / "current") == {"PULP_MANIFEST": b""}
+
+
+def test_thousand_small_files_over_http(
+    repository: "Repository", web: "WebServer", dest: Path, hooks: Hooks, recorder: "Recorder"
+) -> None:
+    """Many files come at once over a few connections; each is asked for once."""
+    repository.write({f"{number % 10}/{number}": f"{number}" for number in range(1000)})
+    repository.list_files()
+    result = mirror(web.url, dest, hooks, repo_id="repo")
+    assert (result.added_count, result.downloaded_files) == (1000, 1000)
+    assert len(web.paths) == len(set(web.paths)) == 1001
+    assert tree(dest / "current").keys() == tree(repository.folder).keys()
+    assert len(recorder.synced["details"]["added"]) == 1000
+
+
+def test_same_content_is_downloaded_once(repository: "Repository", web: "WebServer", dest: Path, hooks: Hooks) -> None:
+    """Files with one checksum are one download."""
+    repository.write(dict.fromkeys("abc", "same"))
+    repository.list_files()
+    result = mirror(web.url, dest, hooks, repo_id="repo")
+    assert (result.files, result.downloaded_files, result.downloaded_bytes) == (3, 1, 4)
+    assert len(web.paths) == 2
+
+
+def test_sync_alone_publishes_nothing(repository: "Repository", recorder: "Recorder", dest: Path, run: Run) -> None:
+    """Without a publish there are two events; the next publish has everything, and downloads nothing."""
+    repository.write({"a": "1"})
+    result = run(publish=False)
+    assert recorder.types == FOUR[:2]
+    assert (result.publish_result, result.publication) == (None, None)
+    assert not (dest / "current").exists()
+    result = run()
+    assert (result.added_count, result.downloaded_files, result.publish_result) == (0, 0, "success")
+    assert (dest / "current" / "a").read_text() == "1"
+
+
+def test_damaged_mirror_is_mended(repository: "Repository", dest: Path, run: Run) -> None:
+    """A file that lost bytes, or was lost, is fetched and published again although the source has not changed."""
+    repository.write({"a": "1234", "b": "5"})
+    run()
+    (dest / "current" / "a").chmod(0o644)
+    (dest / "current" / "a").write_text("12")  # the same file as in the store
+    result = run()
+    assert (result.added_count, result.downloaded_files, result.publish_result) == (0, 1, "success")
+    assert (dest / "current" / "a").read_text() == "1234"
+
+
+def test_publication_is_readable_for_a_web_server(repository: "Repository", dest: Path, run: Run) -> None:
+    """All folders down to the files can be entered and read by everybody."""
+    repository.write({"sub/a": "1"})
+    run()
+    for place in (dest, *(dest / "publications").rglob("*")):
+        assert place.stat().st_mode & 0o444 == 0o444
+        assert not place.is_dir() or place.stat().st_mode & 0o111 == 0o111
+
+
+class Bar:
+    """A progress bar that remembers."""
+
+    def __init__(self) -> None:
+        self.totals: list[int] = []
+        self.advanced: list[int] = []
+
+    def start(self, total_bytes: int) -> None:
+        """Remember the total."""
+        self.totals.append(total_bytes)
+
+    def advance(self, new_bytes: int) -> None:
+        """Remember what came."""
+        self.advanced.append(new_bytes)
+
+
+def test_progress_adds_up(repository: "Repository", run: Run) -> None:
+    """The total is told once, and the increments add up to it; an unchanged source has nothing to tell."""
+    repository.write({"a": "x" * 1_000_000, "b": "y" * 10})
+    bar = Bar()
+    run(progress=bar)
+    assert bar.totals == [1_000_010]
+    assert sum(bar.advanced) == 1_000_010
+    again = Bar()
+    run(progress=again)
+    assert (again.totals, again.advanced) == ([0], [])
+
+
+def test_relative_paths_are_taken_from_here(
+    repository: "Repository", tmp_path: Path, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SOURCE and DEST may be relative; events have them absolute."""
+    repository.write({"a": "1"})
+    monkeypatch.chdir(tmp_path)
+    result = mirror("source", "new/nested/mirror", hooks, repo_id="repo")
+    assert result.publication == tmp_path / "new/nested/mirror/publications/00000001"
