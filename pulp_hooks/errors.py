@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_MOST_SHOWN = 20
+
 
 class PulpHooksError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -41,8 +43,11 @@ class BodyError(PulpHooksError, ValueError):
     def __init__(self, event_type: str, errors: Sequence[FieldError]) -> None:
         self.event_type = event_type
         self.errors = tuple(errors)
+        shown = [str(error) for error in self.errors[:_MOST_SHOWN]]
+        if len(self.errors) > _MOST_SHOWN:
+            shown.append(f"and {len(self.errors) - _MOST_SHOWN} more")
         super().__init__(
-            f"the body is no {event_type} body: {'; '.join(map(str, self.errors))} "
+            f"the body is no {event_type} body: {'; '.join(shown)} "
             f"(`pulp-hooks schema {event_type}` shows what it has to be)"
         )
 

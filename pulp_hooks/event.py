@@ -1,13 +1,15 @@
 """The event: a body in its envelope."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from pulp_hooks.errors import EventError
+from pulp_hooks.errors import EventError, UnknownEventTypeError
 from pulp_hooks.event_types import EventType
+from pulp_hooks.text import clean_text, shortened_repr
 
 if TYPE_CHECKING:
     from pulp_hooks.bodies.types import Body, JsonValue
@@ -66,7 +68,7 @@ class Event:
             BodyError: The body is not what its event type demands.
         """
         try:
-            members = json.loads(text)
+            members = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise EventError(f"this is no event: it is no JSON ({error})") from error
         if not isinstance(members, dict):
@@ -80,39 +82,63 @@ def check_source(source: str) -> str:
     Raises:
         EventError: It is empty, holds blanks or control characters, or a user name or password.
     """
-    authority = source.partition("//")[2].partition("/")[0]
-    if not source or not source.isprintable() or " " in source:
-        raise EventError(f"source {source!r} must be a URI: not empty, without blanks and control characters")
-    if "@" in authority:
+    authority = _AUTHORITY.match(source)
+    if authority and "@" in authority[1]:
         raise EventError("source must not hold a user name or password: listeners are shown it")
+    if not source or not source.isprintable() or " " in source:
+        raise EventError(f"source {shortened_repr(source)} must be a URI: not empty, no blanks, no control characters")
     return source
 
 
-def _event_from(members: Mapping[str, Any]) -> Event:
-    from pulp_hooks.bodies.serializer import BodySerializer  # noqa: PLC0415 - marshmallow, which a plugin author's module must not pay for
+_AUTHORITY = re.compile(r"(?:[^/?#]*:)?//([^/?#]*)")
+"""The part of a URI (RFC 3986, appendix B) that may hold a user name and a password."""
 
-    expected = {"id", "type", "time", "source", "body", "call_report"}
-    for what, names in (("lacks", expected - members.keys()), ("has the unknown", members.keys() - expected)):
+_MEMBERS = ("id", "type", "time", "source", "body", "call_report")
+
+
+def _event_from(members: Mapping[str, Any]) -> Event:
+    from pulp_hooks.bodies.reported import reported_value  # noqa: PLC0415 - needed by readers of events only
+    from pulp_hooks.bodies.serializer import (  # noqa: PLC0415 - marshmallow, which plugin authors must not pay for
+        BodySerializer,
+    )
+
+    lacking = [name for name in _MEMBERS if name not in members]
+    unknown = [shortened_repr(name).strip("'") for name in members if name not in _MEMBERS]
+    for what, names in (("lacks", lacking), ("has the unknown", unknown)):
         if names:
-            raise EventError(f"this is no event: it {what} {', '.join(sorted(names))}")
-    if not isinstance(members["id"], str) or not members["id"]:
-        raise EventError("this is no event: its id must be text that is not empty")
-    if not isinstance(members["source"], str):
-        raise EventError("this is no event: its source must be text")
-    if not isinstance(members["call_report"], dict | None):
+            raise EventError(f"this is no event: it {what} {', '.join(names[:_MOST_SHOWN])}")
+    for name in ("id", "type", "time", "source"):
+        if not isinstance(members[name], str) or not members[name] or clean_text(members[name]) != members[name]:
+            raise EventError(f"this is no event: its {name} must be text that is not empty, in valid Unicode")
+    call_report = members["call_report"]
+    if call_report is not None and not isinstance(call_report, dict):
         raise EventError("this is no event: its call_report must be an object or null")
-    event_type = EventType(members["type"])
     try:
-        time = datetime.fromisoformat(members["time"])
-        if time.utcoffset() is None:
-            raise ValueError("it has no time zone")  # noqa: TRY301 - one message for all that can be wrong with it
-    except (TypeError, ValueError, OverflowError) as error:
-        raise EventError(f"this is no event: its time is no moment in ISO 8601 ({error})") from error
+        event_type = EventType(members["type"])
+    except UnknownEventTypeError as error:
+        raise EventError(f"this is no event: its type {error}") from error
     return Event(
         id=members["id"],
         type=event_type,
-        time=time.astimezone(UTC),
+        time=_moment(members["time"]),
         source=check_source(members["source"]),
         body=BodySerializer(max_bytes=None).serialize(event_type, members["body"]),
-        call_report=members["call_report"],
+        call_report=cast("dict[str, JsonValue] | None", reported_value(call_report)),
     )
+
+
+_MOST_SHOWN = 10
+
+
+def _moment(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+        if time.utcoffset() is not None:
+            return time.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise EventError(f"this is no event: its time {shortened_repr(text)} is no moment in ISO 8601") from error
+    raise EventError(f"this is no event: its time {shortened_repr(text)} has no time zone")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

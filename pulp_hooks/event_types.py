@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Self
 
 from pulp_hooks.errors import UnknownEventTypeError
+from pulp_hooks.text import shortened_repr
 
 
 class EventType(StrEnum):
@@ -54,8 +55,9 @@ class EventType(StrEnum):
         names = {name: member for member in cls for name in (member.value, member.hook_name, member.wire_name)}
         if isinstance(value, str) and value in names:
             return names[value]
-        nearest = difflib.get_close_matches(str(value), names, n=1)
+        shown = shortened_repr(value)
+        nearest = difflib.get_close_matches(shown.strip("b'"), names, n=1)
         suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
         raise UnknownEventTypeError(
-            f"{value!r} is no event type{suggestion} (`pulp-hooks event-types` lists the four of them)"
+            f"{shown} is no event type{suggestion} (`pulp-hooks event-types` lists the four of them)"
         )

@@ -1,27 +1,27 @@
 """The guard in front of every listener: whatever the listener does, nobody else feels it."""
 
 import asyncio
-import contextvars
 import inspect
 import logging
 import marshal
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pulp_hooks.event import Event
+from pulp_hooks.event_loops import run_to_end
 from pulp_hooks.event_types import EventType
 from pulp_hooks.outcomes import Outcome, Status
-from pulp_hooks.redaction import redacted
+from pulp_hooks.text import one_line, redacted
 
 if TYPE_CHECKING:
     from pulp_hooks.bodies.types import Body
 
-_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
-_MAX_ERROR_CHARACTERS = 1000
+_log = logging.getLogger(__name__)
 
 
 class Original:
@@ -124,8 +124,12 @@ class Guard:
             return self._failed(error, original.event, perf_counter() - started)
         return self._succeeded(original.event, perf_counter() - started)
 
-    async def run_async(self, original: Original) -> Outcome:
+    async def run_async(self, original: Original, is_canceled: Callable[[], bool]) -> Outcome:
         """Call the `async def` implementation and await it on the caller's event loop.
+
+        Args:
+            original: The event.
+            is_canceled: Tells whether it is the caller who was canceled.
 
         Raises:
             asyncio.CancelledError: The caller was canceled, not the listener.
@@ -136,8 +140,7 @@ class Guard:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if isinstance(error, asyncio.CancelledError) and is_canceled():
                 raise
             return self._failed(error, original.event, perf_counter() - started)
         return self._succeeded(original.event, perf_counter() - started)
@@ -150,7 +153,7 @@ class Guard:
     def _failed(self, error: BaseException, event: Event, seconds: float) -> Outcome:
         if seconds > self._slow_seconds:
             self._log_slow(event, seconds)
-        text = _one_line(redacted(_type_and_message(error), self._secrets))
+        text = one_line(error, self._secrets)
         _log.error(
             "listener %s failed in %s, event %s: %s\n%s",
             *(self.listener, self._hook, event.id, text, redacted(_traceback(error), self._secrets)),
@@ -161,64 +164,64 @@ class Guard:
         _log.warning("listener %s was slow in %s, event %s: %.3f s", self.listener, self._hook, event.id, seconds)
 
 
-async def run_together(guards: Sequence[Guard], original: Original) -> list[Outcome]:
+async def run_together(
+    guards: Sequence[Guard], original: Original, hold: Callable[[], AbstractContextManager[None]]
+) -> list[Outcome]:
     """Run the guards together: the `async def` ones on the caller's loop, the others in order in one thread.
+
+    Args:
+        guards: The guards.
+        original: The event.
+        hold: Gives a block that keeps the listeners open; a thread goes on when its caller is canceled.
 
     Returns:
         The outcomes, in the order of the guards.
     """
+    caller = cast("asyncio.Task[object]", asyncio.current_task())
+    before = caller.cancelling()
     plain = [guard for guard in guards if not guard.is_async]
 
-    async def run_plain() -> list[Outcome]:
-        return await asyncio.to_thread(lambda: [guard.run(original) for guard in plain]) if plain else []
+    def run_plain() -> list[Outcome]:
+        with hold():
+            return [guard.run(original) for guard in plain]
 
-    awaited = asyncio.gather(*(guard.run_async(original) for guard in guards if guard.is_async))
-    from_thread, from_loop = map(iter, await asyncio.gather(run_plain(), awaited))
+    async def in_thread() -> list[Outcome]:
+        return await asyncio.to_thread(run_plain) if plain else []
+
+    def is_canceled() -> bool:
+        return caller.cancelling() > before
+
+    first, *others = await asyncio.gather(
+        _carried(in_thread()),
+        *(_carried(guard.run_async(original, is_canceled)) for guard in guards if guard.is_async),
+    )
+    # Raised in the caller's task: out of one of its own it would break the loop under the caller.
+    for result in (first, *others):
+        if isinstance(result, KeyboardInterrupt):
+            raise result
+    from_thread, from_loop = iter(cast("list[Outcome]", first)), iter(cast("list[Outcome]", others))
     return [next(from_loop if guard.is_async else from_thread) for guard in guards]
+
+
+async def _carried(running: Awaitable[_T]) -> _T | KeyboardInterrupt:
+    try:
+        return await running
+    except KeyboardInterrupt as interrupt:
+        return interrupt
 
 
 def _settle(result: object) -> None:
     """Run what a plain function returned, where that has to be run."""
     if inspect.isawaitable(result):
-        _run_to_end(result)
+        run_to_end(result)
     elif inspect.isgenerator(result) or inspect.isasyncgen(result):
         raise TypeError("it returned a generator, whose code nobody runs")
 
 
-def _run_to_end(awaitable: Awaitable[object]) -> None:
-    async def awaited() -> None:
-        await awaitable
-
-    def run() -> None:
-        # A loop factory leaves the thread's current event loop as the host has set it.
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            runner.run(awaited())
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        run()
-        return
-    # The caller's thread runs a loop already, and one thread cannot run two.
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="pulp_hooks") as helper:
-        helper.submit(contextvars.copy_context().run, run).result()
-
-
-def _type_and_message(error: BaseException) -> str:
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything
-        message = ""
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
-
-
-def _one_line(text: str) -> str:
-    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    return printable[:_MAX_ERROR_CHARACTERS]
-
-
 def _traceback(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(error)).rstrip()
-    except Exception:  # noqa: BLE001 - as above
+        text = "".join(traceback.format_exception(error)).rstrip()
+        # A file name that cannot be decoded must not keep the line out of a log in UTF-8.
+        return text.encode("utf-8", "backslashreplace").decode()
+    except Exception:  # noqa: BLE001 - a foreign exception may raise anything when it is shown
         return ""

@@ -3,7 +3,6 @@
 import logging
 import os
 import socket
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,9 +11,9 @@ from typing import Any, Self
 
 from pulp_hooks.bodies.serializer import BodySerializer
 from pulp_hooks.bodies.types import PublishResult, SyncResult
-from pulp_hooks.errors import ClosedError
 from pulp_hooks.event import Event, check_source
 from pulp_hooks.event_types import EventType
+from pulp_hooks.firings import Firings
 from pulp_hooks.guard import Original, run_together
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.operations import PublishOperation, SyncOperation
@@ -25,6 +24,7 @@ from pulp_hooks.plugins.relay import Relay
 from pulp_hooks.problems import Problem
 from pulp_hooks.settings.model import DEFAULTS
 from pulp_hooks.settings.reading import read_settings
+from pulp_hooks.text import one_line
 
 _log = logging.getLogger(__name__)
 
@@ -63,9 +63,7 @@ class Hooks:
         self._source = check_source(f"pulp-hooks://{socket.gethostname()}" if source is None else source)
         self._serializer = BodySerializer(max_body_bytes)
         self._slow_seconds = slow_seconds
-        self._state = threading.Condition()
-        self._firing: list[int] = []
-        self._closed = False
+        self._firings = Firings(self._close_listeners)
         self._listen(load_in_hand(plugins), [])
 
     @classmethod
@@ -125,18 +123,16 @@ class Hooks:
         Raises:
             UnknownEventTypeError: There is no such event type.
             BodyError: The body is not what the event type demands; no listener was called.
+            EventError: `call_report` is neither an object nor null.
             ClosedError: `close` was called before.
         """
         event = self._event(event_type, body, call_report)
-        self._begin()
-        try:
+        with self._firings.hold():
             guards = self._relay.guards(event)
             if not guards:
                 return Report(event, ())
             original = Original(event)
             return Report(event, tuple([guard.run(original) for guard in guards]))
-        finally:
-            self._end()
 
     async def afire(
         self,
@@ -151,12 +147,9 @@ class Hooks:
         the other.
         """
         event = self._event(event_type, body, call_report)
-        self._begin()
-        try:
+        with self._firings.hold():
             guards = self._relay.guards(event)
-            return Report(event, tuple(await run_together(guards, Original(event))))
-        finally:
-            self._end()
+            return Report(event, tuple(await run_together(guards, Original(event), self._firings.hold)))
 
     def validate(self, event_type: EventType | str, body: Mapping[str, Any], *, partial: bool = False) -> None:
         """Check a body without firing it.
@@ -257,7 +250,9 @@ class Hooks:
         }
         return self.fire(EventType.REPO_PUBLISH_FINISHED, body, call_report=call_report)
 
-    def sync(self, repo_id: str, *, importer_id: str, importer_type_id: str) -> SyncOperation:
+    def sync(
+        self, repo_id: str, *, importer_id: str, importer_type_id: str, call_report: Mapping[str, Any] | None = None
+    ) -> SyncOperation:
         """Give a `with` (or `async with`) block around the sync of a repository.
 
         `repo-sync-started` is fired on entry, `repo-sync-finished` exactly once on every way out: with the result
@@ -268,15 +263,23 @@ class Hooks:
             repo_id: Identifier of the repository.
             importer_id: Identifier of what syncs it.
             importer_type_id: Kind of what syncs it.
+            call_report: The task in which the sync happens.
 
         Raises:
             BodyError: On entry for a wrong identifier, before anything is fired; on the way out of a block without an
                 exception of its own for a wrong count, with which `finished` went out as an `error`.
             ClosedError: The block was entered before, or `close` was called.
         """
-        return SyncOperation(self, repo_id, importer_id, importer_type_id)
+        return SyncOperation(self, repo_id, importer_id, importer_type_id, call_report)
 
-    def publish(self, repo_id: str, *, distributor_id: str, distributor_type_id: str) -> PublishOperation:
+    def publish(
+        self,
+        repo_id: str,
+        *,
+        distributor_id: str,
+        distributor_type_id: str,
+        call_report: Mapping[str, Any] | None = None,
+    ) -> PublishOperation:
         """Give a `with` (or `async with`) block around the publish of a repository.
 
         As `sync`, with `repo-publish-started` and `repo-publish-finished`; `skip("reason")` makes the result
@@ -286,31 +289,31 @@ class Hooks:
             repo_id: Identifier of the repository.
             distributor_id: Identifier of what publishes it.
             distributor_type_id: Kind of what publishes it.
+            call_report: The task in which the publish happens.
 
         Raises:
             BodyError: For a wrong identifier, before anything is fired.
             ClosedError: The block was entered before, or `close` was called.
         """
-        return PublishOperation(self, repo_id, distributor_id, distributor_type_id)
+        return PublishOperation(self, repo_id, distributor_id, distributor_type_id, call_report)
 
     def close(self) -> None:
-        """Close the notifiers, once the events that other threads are firing have reached their listeners.
+        """Close the notifiers, once the events that are on their way have reached their listeners.
 
-        Closing twice is harmless. What a notifier raises is logged.
+        Closing twice is harmless. What a notifier raises is logged. A listener that calls this does not wait for
+        itself: the notifiers are closed when the event that it was called for has reached the others.
         """
-        own = threading.get_ident()
-        with self._state:
-            if self._closed:
-                return
-            self._closed = True
-            # A listener that closes its host must not wait for itself.
-            self._state.wait_for(lambda: all(thread == own for thread in self._firing))
+        self._firings.close()
+
+    def _close_listeners(self) -> None:
         for listener in reversed(self.listeners):
             if listener.close:
                 try:
                     listener.close()
-                except Exception:  # noqa: BLE001 - a foreign close may raise anything, and the others still want theirs
-                    _log.exception("listener %s could not be closed", listener.name)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - a foreign close may raise anything, and the others want theirs
+                    _log.error("listener %s could not be closed: %s", listener.name, one_line(error, listener.secrets))
 
     def __enter__(self) -> Self:
         return self
@@ -328,18 +331,6 @@ class Hooks:
             body=self._serializer.serialize(known, body),
             call_report=self._serializer.serialize_call_report(report),
         )
-
-    def _begin(self) -> None:
-        with self._state:
-            if self._closed:
-                raise ClosedError("these hooks are closed; fire before close(), or inside the `with` block")
-            self._firing.append(threading.get_ident())
-
-    def _end(self) -> None:
-        with self._state:
-            self._firing.remove(threading.get_ident())
-            if self._closed:
-                self._state.notify_all()
 
 
 def _distinct(listeners: Iterable[Listener]) -> Iterator[Listener]:

@@ -21,7 +21,7 @@ class Notifier(ABC):
     Example:
         ```python
         class Printer(Notifier):
-            class Config(Schema):
+            class Config(Notifier.Config):
                 prefix = fields.String(load_default="")
 
             def notify(self, event):

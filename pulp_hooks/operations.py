@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self
 
+from pulp_hooks.bodies.reported import reported_value
 from pulp_hooks.errors import BodyError, ClosedError
+from pulp_hooks.event_loops import is_loop_running
 from pulp_hooks.event_types import EventType
 from pulp_hooks.outcomes import Report
 
@@ -23,11 +25,13 @@ _MAX_FRAMES = 100
 class Firing(Protocol):
     """What an operation needs of the host's hooks."""
 
-    def fire(self, event_type: EventType, body: Mapping[str, Any]) -> Report:
+    def fire(self, event_type: EventType, body: Mapping[str, Any], *, call_report: Mapping[str, Any] | None) -> Report:
         """Fire an event."""
         ...
 
-    def afire(self, event_type: EventType, body: Mapping[str, Any]) -> Awaitable[Report]:
+    def afire(
+        self, event_type: EventType, body: Mapping[str, Any], *, call_report: Mapping[str, Any] | None
+    ) -> Awaitable[Report]:
         """Fire an event from a coroutine."""
         ...
 
@@ -42,12 +46,16 @@ class Operation(ABC):
     Attributes:
         summary: What the importer or distributor sums up; any value.
         details: What it reports in detail; any value.
+        call_report: The task in which it happens, or null.
     """
 
     _started_type: ClassVar[EventType]
     _finished_type: ClassVar[EventType]
 
-    def __init__(self, hooks: Firing, started: Mapping[str, str], ids: Mapping[str, str]) -> None:
+    def __init__(
+        self, hooks: Firing, started: Mapping[str, str], ids: Mapping[str, str], call_report: Mapping[str, Any] | None
+    ) -> None:
+        self.call_report = call_report
         self.summary: Any = {}
         self.details: Any = None
         self._hooks = hooks
@@ -64,7 +72,7 @@ class Operation(ABC):
         """Fire `started`."""
         self._begin()
         try:
-            self._hooks.fire(self._started_type, self._started_body)
+            self._hooks.fire(self._started_type, self._started_body, call_report=self.call_report)
         except KeyboardInterrupt as interrupt:
             self.__exit__(None, interrupt, interrupt.__traceback__)
             raise
@@ -72,9 +80,10 @@ class Operation(ABC):
 
     def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
         """Fire `finished`, whatever the way out; an exception of the block goes on."""
-        body, fault = self._finish(error, trace)
+        fault: BodyError | None = None
         try:
-            self._hooks.fire(self._finished_type, body)
+            body, fault = self._finish(error, trace)
+            self._hooks.fire(self._finished_type, body, call_report=self.call_report)
         except BaseException as lost:  # noqa: BLE001 - raised again where the block has no exception of its own
             self._lost(lost, error or fault)
         if fault and not error:
@@ -84,7 +93,7 @@ class Operation(ABC):
         """Fire `started` and await its listeners."""
         self._begin()
         try:
-            await self._hooks.afire(self._started_type, self._started_body)
+            await self._hooks.afire(self._started_type, self._started_body, call_report=self.call_report)
         except (KeyboardInterrupt, asyncio.CancelledError) as interrupt:
             await self.__aexit__(None, interrupt, interrupt.__traceback__)
             raise
@@ -92,9 +101,17 @@ class Operation(ABC):
 
     async def __aexit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
         """Fire `finished` and await its listeners, whatever the way out; an exception of the block goes on."""
-        body, fault = self._finish(error, trace)
+        if not is_loop_running():
+            # A coroutine that is closed after its loop: nothing can be awaited, but `finished` can be fired.
+            self.__exit__(None, error, trace)
+            return
+        fault: BodyError | None = None
         try:
-            await _to_its_end(self._hooks.afire(self._finished_type, body))
+            body, fault = self._finish(error, trace)
+            await _to_its_end(
+                self._hooks.afire(self._finished_type, body, call_report=self.call_report),
+                raises=error is None and fault is None,
+            )
         except BaseException as lost:  # noqa: BLE001 - raised again where the block has no exception of its own
             self._lost(lost, error or fault)
         if fault and not error:
@@ -125,9 +142,11 @@ class Operation(ABC):
         try:
             self._hooks.validate(self._finished_type, body)
         except BodyError as fault:
-            return body | {"summary": {}, "details": None} | self._unreported() | _broken_off(
-                fault, None, short=True
-            ), fault
+            if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+                ending = self._ending(error, None)
+            else:
+                ending = _broken_off(error or fault, None, short=True)
+            return body | {"summary": {}, "details": None} | self._unreported() | ending, fault
         return body, None
 
     def _ending(self, error: BaseException | None, trace: TracebackType | None) -> dict[str, Any]:
@@ -163,9 +182,16 @@ class SyncOperation(Operation):
     _started_type = EventType.REPO_SYNC_STARTED
     _finished_type = EventType.REPO_SYNC_FINISHED
 
-    def __init__(self, hooks: Firing, repo_id: str, importer_id: str, importer_type_id: str) -> None:
+    def __init__(
+        self,
+        hooks: Firing,
+        repo_id: str,
+        importer_id: str,
+        importer_type_id: str,
+        call_report: Mapping[str, Any] | None = None,
+    ) -> None:
         ids = {"repo_id": repo_id, "importer_id": importer_id, "importer_type_id": importer_type_id}
-        super().__init__(hooks, {"repo_id": repo_id}, ids)
+        super().__init__(hooks, {"repo_id": repo_id}, ids, call_report)
         self.added_count: int | None = 0
         self.updated_count: int | None = 0
         self.removed_count: int | None = 0
@@ -184,9 +210,16 @@ class PublishOperation(Operation):
     _started_type = EventType.REPO_PUBLISH_STARTED
     _finished_type = EventType.REPO_PUBLISH_FINISHED
 
-    def __init__(self, hooks: Firing, repo_id: str, distributor_id: str, distributor_type_id: str) -> None:
+    def __init__(
+        self,
+        hooks: Firing,
+        repo_id: str,
+        distributor_id: str,
+        distributor_type_id: str,
+        call_report: Mapping[str, Any] | None = None,
+    ) -> None:
         started = {"repo_id": repo_id, "distributor_id": distributor_id}
-        super().__init__(hooks, started, {**started, "distributor_type_id": distributor_type_id})
+        super().__init__(hooks, started, {**started, "distributor_type_id": distributor_type_id}, call_report)
         self._skipped: str | None = None
 
     def skip(self, reason: str) -> None:
@@ -194,9 +227,12 @@ class PublishOperation(Operation):
         self._skipped = str(reason)
 
     def _reported(self) -> dict[str, Any]:
-        if self._skipped is None or not isinstance(self.summary, Mapping):
+        if self._skipped is None:
             return {}
-        return {"summary": {**self.summary, "skipped": self._skipped}}
+        summary = reported_value(self.summary)
+        return {
+            "summary": {**(summary if isinstance(summary, dict) else {"summary": summary}), "skipped": self._skipped}
+        }
 
     def _unreported(self) -> dict[str, Any]:
         return {}
@@ -225,19 +261,30 @@ def _broken_off(error: BaseException, trace: TracebackType | None, *, short: boo
 def _text_of(error: BaseException, text: type[str] | Any) -> str:  # noqa: ANN401 - str or repr
     try:
         return str(text(error))
-    except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a foreign __str__ may raise anything
         return type(error).__name__
 
 
-async def _to_its_end(firing: Awaitable[Report]) -> None:
+async def _to_its_end(firing: Awaitable[Report], *, raises: bool) -> None:
     """Await the firing; a cancellation meanwhile is passed on when it is over."""
-    task = asyncio.ensure_future(firing)
+
+    async def carried() -> KeyboardInterrupt | None:
+        try:
+            await firing
+        except KeyboardInterrupt as interrupt:
+            return interrupt
+        return None
+
+    task = asyncio.ensure_future(carried())
     canceled: asyncio.CancelledError | None = None
     while not task.done():
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError as cancellation:
             canceled = cancellation
-    task.result()
-    if canceled:
+    if interrupt := task.result():
+        raise interrupt
+    if canceled and raises:
         raise canceled

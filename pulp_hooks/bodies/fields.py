@@ -10,8 +10,9 @@ from typing import Any
 from marshmallow import ValidationError, fields
 from marshmallow.validate import Length, OneOf, Range
 
-from pulp_hooks.bodies.reported import clean_text, reported_value
+from pulp_hooks.bodies.reported import reported_value
 from pulp_hooks.identifiers import new_id
+from pulp_hooks.text import clean_text
 
 _OWN: dict[str, Any] = {"error_messages": {"required": "is missing", "null": "must not be null"}}
 _MAX_COUNT = 2**63 - 1
@@ -30,15 +31,13 @@ class Instant(fields.DateTime):
         del attr, data, kwargs
         try:
             moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-            if not isinstance(moment, datetime):
-                raise ValidationError("must be an aware datetime or ISO 8601 text")
-            if moment.utcoffset() is None:
-                raise ValidationError("must have a time zone: without one it names no moment")
-            return moment.astimezone(UTC).replace(microsecond=0)
-        except (ValueError, OverflowError) as error:
-            if isinstance(error, ValidationError):
-                raise
+            if isinstance(moment, datetime) and moment.utcoffset() is not None:
+                return moment.astimezone(UTC).replace(microsecond=0)
+        except Exception as error:  # a foreign time zone may raise anything
             raise ValidationError("must be a moment of the years 1 to 9999, in ISO 8601") from error
+        if isinstance(moment, datetime):
+            raise ValidationError("must have a time zone: without one it names no moment")
+        raise ValidationError("must be an aware datetime or ISO 8601 text")
 
     def _serialize(self, value: datetime | None, attr: str | None, obj: object, **kwargs: object) -> str | None:
         del attr, obj, kwargs
@@ -103,7 +102,8 @@ def _nullable(check: Callable[[object], object]) -> Callable[[object], object]:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValidationError("must be text")
-    return str(value)
+    # The text itself, also of a member of an enumeration of texts, whose str() is its name.
+    return str.__str__(value)
 
 
 def _unicode(value: object) -> str:

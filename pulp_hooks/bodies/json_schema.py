@@ -10,4 +10,4 @@ VERSION = 1
 
 def json_schema(event_type: EventType) -> str:
     """Give the JSON Schema of this event type's bodies, as JSON text."""
-    return (resources.files(__package__) / "json_schemas" / f"{event_type}.json").read_text(encoding="utf-8")
+    return (resources.files("pulp_hooks.bodies") / "json_schemas" / f"{event_type}.json").read_text(encoding="utf-8")

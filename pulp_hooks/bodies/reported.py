@@ -7,29 +7,27 @@ import base64
 import dataclasses
 import json
 import math
-import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from itertools import count, islice
 from pathlib import PurePath
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from pulp_hooks.bodies.types import JsonValue
+from pulp_hooks.text import clean_text, shortened_repr
 
 MAX_DEPTH = 64
 """How deep containers may lie in each other; what lies deeper becomes a marked `repr`."""
 
-_MAX_BITS = 1024
-
-_repr = reprlib.Repr()
-_repr.maxlevel, _repr.maxother, _repr.maxstring, _repr.maxlong = 3, 200, 200, 80
-
-
 MAX_VALUES = 2**20
 """How many values a report may hold; one with more is truncated."""
+
+_MAX_BITS = 1024
+_MARKS = ("repr", "base64")
 
 
 def reported_value(value: object) -> JsonValue:
@@ -37,7 +35,8 @@ def reported_value(value: object) -> JsonValue:
 
     - `None`, booleans, strings and finite numbers stay; `NaN` and infinities (of `Decimal` too) become null.
     - Mappings become objects. Their keys become strings by the same rules, then as JSON writes them (`None` is
-      `"null"`, `1` is `"1"`); a key that is taken already gets `_` behind it.
+      `"null"`, `1` is `"1"`), and a shortened `repr` where that is none; a key that is taken already gets `_` behind
+      it, and in the end a number.
     - Lists, tuples and named tuples become arrays; sets become arrays in the order of their JSON text.
     - Dates and times become ISO 8601 text, durations become seconds, `UUID`, `Decimal` and paths become strings.
     - Bytes become text where they are UTF-8, else `{"base64": "..."}`.
@@ -66,28 +65,8 @@ def truncated(value: object, *, size: int | None) -> dict[str, JsonValue]:
     return {"truncated": True, "bytes": size, "start": shortened_repr(value)}
 
 
-def clean_text(text: str) -> str:
-    """Give the text as a plain `str` that UTF-8 can carry: lone surrogates are replaced by U+FFFD."""
-    if text.isascii():
-        return str(text)
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def marked_repr(value: object) -> dict[str, JsonValue]:
-    """Give `{"repr": "..."}`, which stands for a value that JSON cannot hold."""
-    return {"repr": shortened_repr(value)}
-
-
-def shortened_repr(value: object) -> str:
-    """Give a `repr` short enough for a message, or the type's name where `repr` raises."""
-    try:
-        return clean_text(_repr.repr(value))
-    except Exception:  # noqa: BLE001 - a foreign __repr__ may raise anything
-        return f"<{type(value).__name__}>"
-
-
-class _TooManyValuesError(Exception):
-    """The report holds more values than it may."""
+class _TooManyValuesError(BaseException):
+    """The report holds more values than it may; no `Exception`, because foreign code stands in between."""
 
 
 class _Conversion:
@@ -101,78 +80,120 @@ class _Conversion:
         self._left -= 1
         if self._left < 0:
             raise _TooManyValuesError
+        if value is None or value is True or value is False:
+            return value
         try:
-            if value is None or value is True or value is False:
-                return value
             rule = _RULES.get(type(value)) or _rule_for(value)
-            if rule is None:
-                return marked_repr(value)
-            converted = rule(value)
-            if isinstance(converted, _Parts):
-                return self._container(value, converted.content, depth)
-        except _TooManyValuesError:
+            converted = rule(value, self._left)
+            if not isinstance(converted, _Parts):
+                return converted
+        except (KeyboardInterrupt, _TooManyValuesError):
             raise
-        except Exception:  # noqa: BLE001 - foreign properties, iterators and time zones may raise anything
-            return marked_repr(value)
-        return converted
-
-    def _container(self, value: object, content: "dict[str, Any] | list[Any]", depth: int) -> JsonValue:
-        if depth == 0 or id(value) in self._open:
-            return marked_repr(value)
+        except BaseException:  # noqa: BLE001 - foreign properties, iterators and time zones may raise anything
+            return _marked_repr(value)
+        if id(value) in self._open or (depth == 0 and not converted.single and not _is_mark(value)):
+            return _marked_repr(value)
         self._open.add(id(value))
         try:
-            if isinstance(content, dict):
-                return {key: self.convert(item, depth - 1) for key, item in content.items()}
-            converted = [self.convert(item, depth - 1) for item in content]
+            return self._content(converted, depth)
         finally:
             self._open.discard(id(value))
+
+    def _content(self, parts: "_Parts", depth: int) -> JsonValue:
+        if parts.single:
+            return self.convert(parts.values[0], depth)
+        converted = [self.convert(value, depth - 1) for value in parts.values]
+        if parts.names is not None:
+            return dict(zip(parts.names, converted, strict=True))
         # A set has no order of its own, and its report must not differ from run to run.
-        return sorted(converted, key=json.dumps) if isinstance(value, AbstractSet) else converted
+        return sorted(converted, key=json.dumps) if parts.unordered else converted
 
 
 @dataclasses.dataclass(slots=True)
 class _Parts:
     """What a container holds, still to be converted."""
 
-    content: dict[str, Any] | list[Any]
+    values: list[Any]
+    names: list[str] | None = None
+    unordered: bool = False
+    single: bool = False
 
 
-def _items_of(value: Mapping[object, object]) -> _Parts:
-    content: dict[str, Any] = {}
-    # A list made at once: another thread may still be adding to what it reports.
-    for key, item in list(value.items()):
-        name = clean_text(key) if type(key) is str else _key(key)
-        while name in content:
-            name += "_"
-        content[name] = item
-    return _Parts(content)
+_Rule: TypeAlias = "Callable[[Any, int], JsonValue | _Parts]"
+
+
+def _marked_repr(value: object, _limit: int = 0) -> dict[str, JsonValue]:
+    return {"repr": shortened_repr(value)}
+
+
+def _is_mark(value: object) -> bool:
+    """Tell whether this is what an earlier conversion has put in a value's place, which stays as it is."""
+    return type(value) is dict and len(value) == 1 and any(type(value.get(mark)) is str for mark in _MARKS)
+
+
+def _limited(values: Iterable[Any], limit: int) -> list[Any]:
+    """Give the values as a list; it must not be one without end."""
+    found = list(islice(values, limit + 1))
+    if len(found) > limit:
+        raise _TooManyValuesError
+    return found
+
+
+def _items_of(value: Mapping[object, object], limit: int) -> _Parts:
+    # Of a dictionary a copy made at once: another thread may still be adding to what it reports.
+    items = list(value.copy().items()) if type(value) is dict else _limited(value.items(), limit)
+    taken: set[str] = set()
+    numbers: dict[str, count[int]] = {}
+    names: list[str] = []
+    for key, _ in items:
+        name = base = clean_text(key) if type(key) is str else _key(key)
+        while name in taken:
+            number = next(numbers.setdefault(base, count(1)))
+            name = base + ("_" * number if number <= 2 else f"_{number}")  # noqa: PLR2004 - as the documentation says
+        taken.add(name)
+        names.append(name)
+    return _Parts([item for _, item in items], names)
 
 
 def _key(key: object) -> str:
-    converted = _Conversion(max_values=100).convert(key, MAX_DEPTH)
+    try:
+        rule = _RULES.get(type(key)) or _rule_for(key)
+        converted = None if key is None else key if isinstance(key, bool) else rule(key, 1)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - as above
+        return shortened_repr(key)
+    if isinstance(converted, _Parts) and converted.single:
+        return _key(converted.values[0])
     if isinstance(converted, str):
         return converted
-    return shortened_repr(key) if isinstance(converted, dict | list) else json.dumps(converted)
+    return shortened_repr(key) if isinstance(converted, _Parts | dict | list) else json.dumps(converted)
 
 
-def _fields_of(value: Any) -> _Parts:  # noqa: ANN401 - an instance of any dataclass
-    return _Parts({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+def _fields_of(value: Any, _limit: int) -> _Parts:  # noqa: ANN401 - an instance of any dataclass
+    names = [field.name for field in dataclasses.fields(value)]
+    return _Parts([getattr(value, name) for name in names], names)
 
 
-def _elements_of(value: AbstractSet[object] | list[object] | tuple[object, ...]) -> _Parts:
-    return _Parts(list(value))
+def _elements_of(value: Iterable[object], limit: int) -> _Parts:
+    return _Parts(_limited(value, limit))
 
 
-def _member(value: Enum) -> JsonValue:
-    return _Conversion(max_values=100).convert(value.value, MAX_DEPTH)
+def _members_of(value: AbstractSet[object], limit: int) -> _Parts:
+    return _Parts(_limited(value.copy() if type(value) is set else value, limit), unordered=True)
 
 
-def _integer(value: int) -> JsonValue:
+def _integer(value: int, _limit: int) -> JsonValue:
     # Python itself refuses to write, and to read, integers of many digits in decimal.
-    return int(value) if value.bit_length() <= _MAX_BITS else {"repr": _repr.repr(hex(value))}
+    return int.__int__(value) if int.bit_length(value) <= _MAX_BITS else _marked_repr(value)
 
 
-def _octets(value: bytes | bytearray | memoryview) -> JsonValue:
+def _fraction(value: float, _limit: int) -> JsonValue:
+    plain = float.__float__(value)
+    return plain if math.isfinite(plain) else None
+
+
+def _octets(value: bytes | bytearray | memoryview, _limit: int) -> JsonValue:
     octets = bytes(value)
     try:
         return octets.decode()
@@ -180,32 +201,33 @@ def _octets(value: bytes | bytearray | memoryview) -> JsonValue:
         return {"base64": base64.b64encode(octets).decode()}
 
 
-_Rule: TypeAlias = "Callable[[Any], JsonValue | _Parts]"
+# The methods of the types themselves are called, not those of the value: a subclass may answer anything.
 _RULES: dict[type, _Rule] = {
     # Enumerations come first: their members may be strings or integers as well.
-    Enum: _member,
-    str: clean_text,
+    Enum: lambda value, _: _Parts([value.value], single=True),
+    str: lambda value, _: clean_text(value),
     int: _integer,
-    float: lambda value: float(value) if math.isfinite(value) else None,
+    float: _fraction,
     dict: _items_of,
     list: _elements_of,
     tuple: _elements_of,
-    Decimal: lambda value: str(value) if value.is_finite() else None,
-    date: lambda value: value.isoformat(),
-    time: lambda value: value.isoformat(),
-    timedelta: timedelta.total_seconds,
-    UUID: str,
-    PurePath: lambda value: clean_text(str(value)),
+    Decimal: lambda value, _: Decimal.__str__(value) if Decimal.is_finite(value) else None,
+    datetime: lambda value, _: datetime.isoformat(value),
+    date: lambda value, _: date.isoformat(value),
+    time: lambda value, _: time.isoformat(value),
+    timedelta: lambda value, _: timedelta.total_seconds(value),
+    UUID: lambda value, _: UUID.__str__(value),
+    PurePath: lambda value, _: clean_text(PurePath.__str__(value)),
     bytes: _octets,
     bytearray: _octets,
     memoryview: _octets,
-    AbstractSet: _elements_of,
+    AbstractSet: _members_of,
     Mapping: _items_of,
 }
 
 
-def _rule_for(value: object) -> "_Rule | None":
+def _rule_for(value: object) -> _Rule:
     for kind, rule in _RULES.items():
         if isinstance(value, kind):
             return rule
-    return _fields_of if dataclasses.is_dataclass(value) and not isinstance(value, type) else None
+    return _fields_of if dataclasses.is_dataclass(value) and not isinstance(value, type) else _marked_repr

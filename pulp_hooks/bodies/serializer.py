@@ -8,17 +8,21 @@ from typing import Any, cast
 
 from marshmallow import ValidationError
 
-from pulp_hooks.bodies.reported import reported_value, shortened_repr, truncated
+from pulp_hooks.bodies.reported import reported_value, truncated
 from pulp_hooks.bodies.schemas import schema_of
 from pulp_hooks.bodies.types import Body, JsonValue
-from pulp_hooks.errors import BodyError, FieldError
+from pulp_hooks.errors import BodyError, EventError, FieldError
 from pulp_hooks.event_types import EventType
+from pulp_hooks.text import clean_text, printable, shortened_repr
 
 MAX_BODY_BYTES = 2**20
 """How large a body may be as JSON in UTF-8, unless set otherwise."""
 
 _JSON_PER_MARSHAL = 8
 """More than any value grows from `marshal` to JSON (a control character: 6); so small bodies need no exact size."""
+
+_LONGEST_NAME = 100
+_PIECE = 2**16
 
 _REPORTS = ("details", "summary")
 """What is truncated in a body over the cap, in this order."""
@@ -55,9 +59,15 @@ class BodySerializer:
         return serialized
 
     def serialize_call_report(self, call_report: Mapping[str, Any] | None) -> dict[str, JsonValue] | None:
-        """Give the report of a task as listeners receive it: by the rules of `reported_value`, under the size cap."""
+        """Give the report of a task as listeners receive it: by the rules of `reported_value`, under the size cap.
+
+        Raises:
+            EventError: It is neither an object nor null.
+        """
         if call_report is None:
             return None
+        if not isinstance(call_report, Mapping):
+            raise EventError(f"call_report = {shortened_repr(call_report)}: must be an object or null")
         report = cast("dict[str, JsonValue]", reported_value(call_report))
         if self._max_bytes is not None and (size := _size(report)) > self._max_bytes:
             return truncated(report, size=size)
@@ -84,37 +94,50 @@ class BodySerializer:
 
     @staticmethod
     def _cap(event_type: EventType, body: Body, max_bytes: int) -> None:
-        if len(marshal.dumps(body, 2)) * _JSON_PER_MARSHAL <= max_bytes:
+        longest = max([len(value) for value in body.values() if isinstance(value, str)], default=0)
+        if longest <= max_bytes and len(marshal.dumps(body, 2)) * _JSON_PER_MARSHAL <= max_bytes:
             return
         size = _size(body)
         for report in _REPORTS:
-            if size <= max_bytes:
-                return
-            if report in body:
-                body[report] = truncated(body[report], size=_size(body[report]))
-                size = _size(body)
+            if size > max_bytes and report in body:
+                mark = truncated(body[report], size=_size(body[report]))
+                if _size(mark) < _size(body[report]):
+                    body[report] = mark
+                    size = _size(body)
         if size > max_bytes:
             rule = f"must be at most {max_bytes} bytes as JSON, is {size} without its reports"
             raise BodyError(event_type, [FieldError("the whole body", "", rule)])
 
 
 def _size(value: object) -> int:
+    # Piece by piece: the text of the whole would take four bytes a character for one emoji in it.
+    if isinstance(value, dict):
+        return 2 + max(0, len(value) - 1) + sum(_size(name) + 1 + _size(item) for name, item in value.items())
+    if isinstance(value, list):
+        return 2 + max(0, len(value) - 1) + sum(map(_size, value))
+    if isinstance(value, str) and len(value) > _PIECE:
+        return 2 + sum(_size(value[at : at + _PIECE]) - 2 for at in range(0, len(value), _PIECE))
     text = _encode(value)
     return len(text) if text.isascii() else len(text.encode())
 
 
-def _field_errors(error: ValidationError, body: Mapping[str, Any], known: list[str]) -> Iterator[FieldError]:
-    messages = cast("dict[str, Any]", error.messages)
-    if "_schema" in messages:
+def _field_errors(error: ValidationError, body: object, known: list[str]) -> Iterator[FieldError]:
+    if not isinstance(body, Mapping):
         yield FieldError("the whole body", shortened_repr(body), "must be an object with string keys")
         return
-    for name, found in messages.items():
-        value = shortened_repr(body[name]) if name in body else ""
+    messages = cast("dict[str, Any]", error.messages)
+    for name in [*known, *(name for name in body if name not in known)]:
+        found = messages.get(name)
         if isinstance(found, dict):
             for position, rules in cast("dict[int, list[str]]", found).items():
                 yield FieldError(f"{name}[{position}]", shortened_repr(body[name][position]), "; ".join(rules))
-            continue
-        rule = "; ".join(found)
-        if name not in known and (nearest := difflib.get_close_matches(str(name), known, n=1)):
-            rule += f", did you mean {nearest[0]!r}?"
-        yield FieldError(str(name), value, rule)
+        elif found:
+            nearest = [] if name in known else difflib.get_close_matches(str(name)[:_LONGEST_NAME], known, n=1)
+            suggestion = f", did you mean {nearest[0]!r}?" if nearest else ""
+            value = shortened_repr(body[name]) if name in body else ""
+            yield FieldError(_shown(name), value, "; ".join(found) + suggestion)
+
+
+def _shown(name: object) -> str:
+    text = printable(clean_text(name[:_LONGEST_NAME])) if isinstance(name, str) else shortened_repr(name)
+    return f"{text}..." if isinstance(name, str) and len(name) > _LONGEST_NAME else text

@@ -36,6 +36,6 @@ def command(settings: str | None, *, as_json: bool) -> None:
         rows = [[x.name, x.kind, x.distribution or "", x.version or "", ", ".join(x.hooks), x.state] for x in listeners]
         echo_table(["NAME", "KIND", "DISTRIBUTION", "VERSION", "HOOKS", "STATE"], rows, _COLOURS)
     else:
-        click.echo("no listener is installed; a package with an entry point in the group pulp_hooks is one")
+        click.echo("no listener is loaded; a package with an entry point in the group pulp_hooks brings one")
     if problems:
         click.secho(f"{counted(len(problems), 'problem')}; `pulp-hooks check` tells them", fg="red", err=True)

@@ -44,9 +44,9 @@ def echo_table(headers: Sequence[str], rows: Sequence[Sequence[str]], colours: M
     cells = [headers, *([_cell(text) for text in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     for number, row in enumerate(cells):
-        padded = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
-        styled = [click.style(text, bold=number == 0, fg=(colours or {}).get(text.rstrip())) for text in padded]
-        click.echo("  ".join(styled).rstrip())
+        styled = [click.style(text, bold=number == 0, fg=(colours or {}).get(text)) for text in row]
+        blanks = [" " * (width - len(text)) for text, width in zip(row, widths, strict=True)]
+        click.echo("  ".join(map("".join, zip(styled, blanks, strict=True))).rstrip())
 
 
 def show_log(name: str) -> None:

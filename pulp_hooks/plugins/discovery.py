@@ -3,11 +3,13 @@
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-from importlib_metadata import EntryPoint, entry_points
+from importlib_metadata import EntryPoint, distributions, entry_points
 
 from pulp_hooks.hookspecs import PROJECT_NAME
 from pulp_hooks.problems import Problem
+from pulp_hooks.text import one_line
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,12 @@ class Installed:
     @cached_property
     def distribution(self) -> str:
         """Name of the package that brings it; read when asked for, because a host needs it for messages only."""
-        return str(self.entry_point.dist.metadata["Name"]) if self.entry_point.dist else "unknown"
+        return _metadata(self.entry_point.dist, "Name")
 
     @cached_property
     def version(self) -> str:
         """Version of that package."""
-        return str(self.entry_point.dist.metadata["Version"]) if self.entry_point.dist else "unknown"
+        return _metadata(self.entry_point.dist, "Version")
 
     @property
     def origin(self) -> str:
@@ -48,41 +50,73 @@ class Installed:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a module may raise anything at import, SystemExit too
-            cause = f"{self.entry_point.value} cannot be imported: {type(error).__name__}: {_first_line(error)}"
-            command = f"python -c 'import {self.entry_point.module}'"
+            value = self.entry_point.value
+            cause = f"{value} cannot be imported: {one_line(error)}"
+            module, _, attribute = value.partition(":")
+            code = f"from {module} import {attribute}" if attribute else f"import {module}"
+            command = f"python -c '{code}'"
             remedy = f"`{command}` shows where; mend it, uninstall {self.distribution}, or block {self.name}"
             return None, Problem(self.name, cause, remedy, self.origin)
 
 
-def find_installed() -> tuple[list[Installed], list[Problem]]:
+def find_installed() -> tuple[list[Installed], list[Installed], list[Problem]]:
     """Find the installed plugins, in order of name.
 
     Returns:
-        The plugins, without those whose name several packages claim, and a problem for each such name.
+        The plugins; one for each name that several packages claim, of which none may be loaded; and the problems.
     """
     claims: dict[str, list[Installed]] = defaultdict(list)
-    for entry_point in entry_points(group=PROJECT_NAME):
+    found, problems = _entry_points()
+    for entry_point in found:
         claims[entry_point.name].append(Installed(entry_point.name, entry_point))
     installed: list[Installed] = []
-    problems: list[Problem] = []
+    contested: list[Installed] = []
     for name, claimants in sorted(claims.items()):
         if len(claimants) == 1:
             installed += claimants
             continue
+        contested.append(claimants[0])
         origins = sorted(claimant.origin for claimant in claimants)
         problems.append(
             Problem(
                 name,
                 f"{len(claimants)} entry points claim this name, so none is loaded: {', '.join(origins)}",
-                f"uninstall all but one: `pip uninstall {claimants[0].distribution}`",
+                f"uninstall all but one: `pip uninstall {claimants[0].distribution}`"
+                if len(set(origins)) > 1
+                else "the package has to keep one of them",
                 " and ".join(origins),
             )
         )
-    return installed, problems
+    return installed, contested, problems
 
 
-def _first_line(error: BaseException) -> str:
+def _entry_points() -> tuple[list[EntryPoint], list[Problem]]:
     try:
-        return next(iter(str(error).splitlines()), "")
-    except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything
-        return ""
+        return list(entry_points(group=PROJECT_NAME)), []
+    except Exception:  # noqa: BLE001 - one damaged package, plugin or not, would hide all the others
+        return _entry_points_one_by_one()
+
+
+def _entry_points_one_by_one() -> tuple[list[EntryPoint], list[Problem]]:
+    found: dict[str, list[EntryPoint]] = {}
+    problems: list[Problem] = []
+    for distribution in distributions():
+        name = _metadata(distribution, "Name")
+        if name in found and name != _UNKNOWN:
+            continue  # a second one of the same name is never imported from
+        try:
+            found.setdefault(name, []).extend(distribution.entry_points.select(group=PROJECT_NAME))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with its files
+            cause = f"its entry points cannot be read: {one_line(error)}"
+            problems.append(Problem(name, cause, f"install it again: `pip install --force-reinstall {name}`", name))
+    return [entry_point for group in found.values() for entry_point in group], problems
+
+
+_UNKNOWN = "unknown"
+
+
+def _metadata(distribution: Any, key: str) -> str:  # noqa: ANN401 - a Distribution, or what stands for one
+    try:
+        return str(distribution.metadata[key] or _UNKNOWN)
+    except Exception:  # noqa: BLE001 - its files may be missing or damaged
+        return _UNKNOWN

@@ -11,12 +11,13 @@ from marshmallow import ValidationError
 from pulp_hooks.errors import PluginError
 from pulp_hooks.notifier import Notifier
 from pulp_hooks.plugins.discovery import Installed, find_installed
-from pulp_hooks.plugins.inspection import Implementation, inspect_plugin
+from pulp_hooks.plugins.inspection import Implementation, inspect_plugin, marked_names
 from pulp_hooks.plugins.listeners import Kind, Listener, State
+from pulp_hooks.plugins.notifiers import fault_of, notifying
 from pulp_hooks.problems import Problem
-from pulp_hooks.redaction import redacted
 from pulp_hooks.settings.model import ListenerSettings, Settings
 from pulp_hooks.settings.reading import violations
+from pulp_hooks.text import one_line, redacted, type_name
 
 
 def load_installed(settings: Settings) -> tuple[list[Listener], list[Problem]]:
@@ -41,7 +42,9 @@ def load_in_hand(plugins: Sequence[object]) -> list[Listener]:
         if any(plugin is other for other in plugins[:position]):
             raise PluginError(f"the plugin {name} is given twice; give it once")
         if isinstance(plugin, Notifier):
-            listeners.append(_notifying(plugin, ListenerSettings(name, name)))
+            if fault := fault_of(type(plugin)):
+                raise PluginError(f"{name}: {fault}; see pulp_hooks.Notifier")
+            listeners.append(notifying(plugin, ListenerSettings(name, name)))
             continue
         implementations, problems = inspect_plugin(plugin, name)
         if problems:
@@ -60,13 +63,25 @@ class _Loader:
         self._notifiers: dict[str, type[Notifier]] = {}
         self._origins: dict[str, Installed] = {}
         if settings.autoload:
-            installed, problems = find_installed()
+            installed, contested, problems = find_installed()
             self.problems += problems
+            for claimant in contested:
+                self._origins[claimant.name] = claimant
+                self._add(claimant, Kind.PLUGIN, State.BROKEN)
             for found in installed:
                 self._origins[found.name] = found
                 self._load(found)
             for configured in settings.listeners:
                 self._configure(configured)
+            self._question_blocks()
+
+    def _question_blocks(self) -> None:
+        """Report a blocked name that nothing has, and that looks like one that something has."""
+        known = {listener.name for listener in self.listeners}
+        for name in sorted(self._settings.blocked - known):
+            if nearest := difflib.get_close_matches(name, known, n=1):
+                cause = f"{name!r} is to be blocked, but nothing has this name"
+                self.problems.append(Problem(name, cause, f"did you mean {nearest[0]!r}?"))
 
     def _load(self, found: Installed) -> None:
         if found.name in self._settings.blocked:
@@ -78,6 +93,11 @@ class _Loader:
             self._add(found, Kind.PLUGIN, State.BROKEN)
         elif inspect.isclass(plugin) and issubclass(plugin, Notifier):
             self._load_notifier(found, plugin)
+        elif isinstance(plugin, Notifier):
+            fault = "it is an object, and the settings make the objects of a notifier"
+            remedy = f"let the entry point name its class {type_name(plugin)}"
+            self.problems.append(Problem(found.name, fault, remedy, found.origin))
+            self._add(found, Kind.NOTIFIER, State.BROKEN)
         else:
             implementations, problems = inspect_plugin(plugin, found.name)
             self.problems += [replace(problem, distribution=found.origin) for problem in problems]
@@ -85,10 +105,13 @@ class _Loader:
             self._add(found, Kind.PLUGIN, state, implementations)
 
     def _load_notifier(self, found: Installed, notifier: type[Notifier]) -> None:
-        if fault := _fault_of(notifier):
+        if fault := fault_of(notifier):
             self.problems.append(Problem(found.name, fault, "see pulp_hooks.Notifier", found.origin, "notify"))
             self._add(found, Kind.NOTIFIER, State.BROKEN)
             return
+        for name in marked_names(notifier):
+            fault = "a notifier's hooks are not called, its notify is"
+            self.problems.append(Problem(found.name, fault, "take @hookimpl away", found.origin, name))
         self._notifiers[found.name] = notifier
         used = any(configured.notifier == found.name for configured in self._settings.listeners)
         self._add(found, Kind.NOTIFIER, State.LOADED if used else State.AVAILABLE)
@@ -99,17 +122,17 @@ class _Loader:
             self.listeners.append(Listener(name, Kind.CONFIGURED, State.BLOCKED, found))
             return
         try:
-            notifier = self._make(configured)
+            listener = self._make(configured)
         except _FaultsError as faults:
             self.problems += faults.problems
             self.listeners.append(Listener(name, Kind.CONFIGURED, State.BROKEN, found))
             return
-        self.listeners.append(_notifying(notifier, configured, found))
+        self.listeners.append(listener)
 
-    def _make(self, configured: ListenerSettings) -> Notifier:
+    def _make(self, configured: ListenerSettings) -> Listener:
         found = self._origins.get(configured.notifier)
 
-        def faults(*causes: str, remedy: str = "mend it and run `pulp-hooks check`") -> _FaultsError:
+        def faults(*causes: str, remedy: str = "correct it and run `pulp-hooks check` again") -> _FaultsError:
             texts = [redacted(f"listener {configured.name!r}: {cause}", configured.secrets) for cause in causes]
             origin = found.origin if found else None
             return _FaultsError([Problem(str(self._settings.path), text, remedy, origin) for text in texts])
@@ -126,13 +149,13 @@ class _Loader:
         notifier = self._notifiers[configured.notifier]
         try:
             config = cast("dict[str, Any]", notifier.Config().load(dict(configured.config)))
-            return notifier(config)
+            return notifying(notifier(config), configured, found)
         except ValidationError as error:
             raise faults(*(f"config.{key} {rules}" for key, rules in violations(error))) from None
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a foreign constructor may raise anything, SystemExit too
-            raise faults(f"{configured.notifier} cannot start: {type(error).__name__}: {error}") from None
+            raise faults(f"{configured.notifier} cannot start: {one_line(error)}") from None
 
     def _add(self, found: Installed, kind: Kind, state: State, implementations: Sequence[Implementation] = ()) -> None:
         self.listeners.append(Listener(found.name, kind, state, found, implementations))
@@ -144,33 +167,6 @@ class _FaultsError(Exception):
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(problems)
         self.problems = problems
-
-
-def _notifying(notifier: Notifier, settings: ListenerSettings, installed: Installed | None = None) -> Listener:
-    return Listener(
-        name=settings.name,
-        kind=Kind.CONFIGURED,
-        state=State.LOADED,
-        installed=installed,
-        implementations=[
-            Implementation(event_type, notifier.notify, ("event",)) for event_type in settings.event_types
-        ],
-        wants=settings.wants,
-        secrets=settings.secrets,
-        close=notifier.close,
-    )
-
-
-def _fault_of(notifier: type[Notifier]) -> str | None:
-    if inspect.isabstract(notifier):
-        return f"the class {notifier.__qualname__} has no method notify"
-    if inspect.isgeneratorfunction(notifier.notify) or inspect.isasyncgenfunction(notifier.notify):
-        return "notify is a generator function, whose code nobody would run"
-    try:
-        inspect.signature(notifier.notify).bind("self", "event")
-    except TypeError as error:
-        return f"notify must take one argument, the event ({error})"
-    return None
 
 
 def _name_of(plugin: object) -> str:

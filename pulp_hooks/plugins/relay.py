@@ -29,9 +29,12 @@ class Relay:
     def __init__(self, listeners: Sequence[Listener], slow_seconds: float) -> None:
         manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
         manager.add_hookspecs(hookspecs)
-        # pluggy calls first what was registered last.
-        for listener in sorted(listeners, key=lambda listener: listener.name, reverse=True):
-            manager.register(_StandIn(listener, slow_seconds), listener.name)
+        # pluggy calls first what was registered last, except among those with `trylast`.
+        in_order = [(listener, found) for listener in _by_name(listeners) for found in listener.implementations]
+        others = [(listener, found) for listener, found in in_order if not found.trylast]
+        last = [(listener, found) for listener, found in in_order if found.trylast]
+        for number, (listener, found) in enumerate([*reversed(others), *last]):
+            manager.register(_StandIn(_answer(listener, found, slow_seconds)), f"{listener.name}/{number}")
         self._callers = {event_type: getattr(manager.hook, event_type.hook_name) for event_type in EventType}
 
     def guards(self, event: Event) -> list[Guard]:
@@ -41,11 +44,14 @@ class Relay:
 
 
 class _StandIn:
-    """What pluggy sees of a listener."""
+    """What pluggy sees of an implementation."""
 
-    def __init__(self, listener: Listener, slow_seconds: float) -> None:
-        for number, implementation in enumerate(listener.implementations):
-            setattr(self, f"implementation_{number}", _answer(listener, implementation, slow_seconds))
+    def __init__(self, answer: _Call) -> None:
+        self.answer = answer
+
+
+def _by_name(listeners: Sequence[Listener]) -> list[Listener]:
+    return sorted(listeners, key=lambda listener: listener.name)
 
 
 def _answer(listener: Listener, implementation: Implementation, slow_seconds: float) -> _Call:

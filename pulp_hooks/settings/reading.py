@@ -27,7 +27,8 @@ BLOCK_VARIABLE = "PULP_HOOKS_BLOCK"
 AUTOLOAD_VARIABLE = "PULP_HOOKS_DISABLE_AUTOLOAD"
 """Environment variable that, when it is not empty, keeps every installed plugin from being loaded."""
 
-_MEND = "mend it and run `pulp-hooks check`"
+_NOTHING_LOADED = "no plugin is loaded"
+_MEND = "correct it and run `pulp-hooks check` again"
 
 
 def read_settings(path: str | os.PathLike[str] | None = None) -> Settings:
@@ -41,16 +42,24 @@ def read_settings(path: str | os.PathLike[str] | None = None) -> Settings:
             directory, where there is one.
     """
     named = path or os.environ.get(PATH_VARIABLE)
-    file = Path(named or FILE_NAME).absolute()
-    if not named and not file.exists():
-        return Settings(autoload=_autoload(), blocked=_blocked())
+    file = Path(named or FILE_NAME)
     try:
+        file = file.absolute()
         document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        problem = Problem(str(file), f"the settings cannot be read, so no plugin is loaded: {reason}", _MEND)
-        return Settings(path=file, autoload=False, blocked=_blocked(), problems=(problem,))
-    return _Reader(file, document).settings()
+        return _Reader(file, document).settings()
+    except FileNotFoundError as error:
+        # A link that leads nowhere is there, and somebody meant something by it.
+        if not named and not os.path.lexists(file):
+            return Settings(autoload=_autoload(), blocked=_blocked())
+        reason = error.strerror
+    except OSError as error:
+        reason = error.strerror
+    except RecursionError:
+        reason = "its tables or arrays lie too deep in each other"
+    except ValueError as error:
+        reason = str(error)
+    problem = Problem(str(file), f"the settings cannot be read, so {_NOTHING_LOADED}: {reason}", _MEND)
+    return Settings(path=file, autoload=False, blocked=_blocked(), problems=(problem,))
 
 
 class _Reader:
@@ -63,14 +72,19 @@ class _Reader:
 
     def settings(self) -> Settings:
         known = [*TABLES, "listeners"]
-        for key in self._document.keys() - set(known):
-            self._problem(key, "is no table of the settings" + _suggestion(key, known))
+        readable = True
+        for key, value in self._document.items():
+            if key not in known:
+                may_block = _may_block(key, value)
+                readable = readable and not may_block
+                consequence = f"; in case it was to block some, {_NOTHING_LOADED}" if may_block else ""
+                self._problem(key, f"is no table of the settings{_suggestion(key.lower(), known)}{consequence}")
         tables = {name: self._table(name, schema()) for name, schema in TABLES.items()}
         plugins, dispatch = tables["plugins"], tables["dispatch"] or {}
         listeners = tuple(self._listeners())
         return Settings(
             path=self._file,
-            autoload=_autoload() and plugins is not None,
+            autoload=_autoload() and readable and plugins is not None,
             blocked=_blocked() | frozenset((plugins or {}).get("block", ())),
             listeners=listeners,
             problems=tuple(self._problems),
@@ -81,7 +95,8 @@ class _Reader:
         try:
             return cast("dict[str, Any]", schema.load(self._document.get(name, {})))
         except ValidationError as error:
-            self._problems.extend(self._violations(name, error, schema))
+            consequence = f"; so {_NOTHING_LOADED}" if name == "plugins" else ""
+            self._problems.extend(self._violations(name, error, schema, consequence))
             return None
 
     def _listeners(self) -> Iterator[ListenerSettings]:
@@ -100,21 +115,26 @@ class _Reader:
                     self._problem(f"{place}: name", "is the name of another listener of this file")
                     continue
                 names.add(loaded["name"])
-                config = resolve(loaded.pop("config", {}), "config", self._file.parent, secrets)
+                config = {
+                    key: resolve(value, f"config.{key}", self._file.parent, secrets)
+                    for key, value in loaded.pop("config", {}).items()
+                }
             except ValidationError as error:
                 self._problems.extend(self._violations(place, error, schema))
                 continue
             except SettingsError as error:
-                self._problem(place, str(error))
+                self._problem(f"{place}:", str(error))
                 continue
             frozen: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in loaded.items()}
             yield ListenerSettings(**frozen, config=config, secrets=tuple(secrets))
 
-    def _violations(self, place: str, error: ValidationError, schema: Schema) -> Iterator[Problem]:
+    def _violations(
+        self, place: str, error: ValidationError, schema: Schema, consequence: str = ""
+    ) -> Iterator[Problem]:
         for key, rules in violations(error):
             top = key.partition(".")[0].partition("[")[0]
             suggestion = "" if top in schema.fields else _suggestion(top, schema.fields)
-            yield Problem(str(self._file), f"{place}: {key} {rules}{suggestion}".replace("  ", " "), _MEND)
+            yield Problem(str(self._file), f"{place}: {key} {rules}{suggestion}{consequence}".replace("  ", " "), _MEND)
 
     def _problem(self, place: str, cause: str) -> None:
         self._problems.append(Problem(str(self._file), f"{place} {cause}", _MEND))
@@ -131,7 +151,7 @@ def violations(error: ValidationError) -> Iterator[tuple[str, str]]:
                 else:
                     yield from walk(inner, f"{key}[{name}]" if isinstance(name, int) else f"{key}.{name}".lstrip("."))
         elif isinstance(messages, list):
-            yield key, "; ".join(map(str, messages))
+            yield key, "; ".join(str(message).rstrip(".") for message in messages)
 
     yield from walk(error.messages, "")
 
@@ -144,6 +164,12 @@ def _place(position: int, table: object) -> str:
 def _suggestion(key: str, known: Any) -> str:  # noqa: ANN401 - any collection of names
     nearest = difflib.get_close_matches(key, list(known), n=1)
     return f", did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def _may_block(key: str, value: object) -> bool:
+    """Tell whether an unknown key may be what was to block plugins."""
+    misspelt = difflib.get_close_matches(key.lower(), ["plugins", "block"])
+    return bool(misspelt) or (isinstance(value, Mapping) and "block" in value)
 
 
 def _autoload() -> bool:

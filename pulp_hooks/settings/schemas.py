@@ -12,7 +12,12 @@ ALL = "*"
 
 _NAME = Regexp(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z", error="must be letters, digits, '.', '_' and '-'")
 _AT_LEAST_ONE = Length(min=1, error="must not be empty: leave the key out to receive all")
-_MISSING: dict[str, Any] = {"required": "is missing"}
+_TEXT: dict[str, Any] = {"required": "is missing"}
+_NUMBER: dict[str, Any] = {
+    "invalid": "must be a whole number",
+    "special": "must be finite",
+    "too_large": "is too large",
+}
 _RESULTS = ("success", "failed", "error", "canceled", "skipped")
 
 
@@ -52,7 +57,9 @@ def _is_number(value: object) -> object:
 
 
 def _texts(**kwargs: Any) -> fields.List[str]:  # noqa: ANN401 - what marshmallow's field takes
-    return fields.List(fields.String(pre_load=_is_text), **kwargs)
+    return fields.List(
+        fields.String(pre_load=_is_text), error_messages={"invalid": "must be a list of texts"}, **kwargs
+    )
 
 
 class PluginsTable(_Table):
@@ -64,24 +71,30 @@ class PluginsTable(_Table):
 class DispatchTable(_Table):
     """`[dispatch]`."""
 
-    slow_seconds = fields.Float(pre_load=_is_number, validate=Range(min=0, error="must not be negative"))
+    slow_seconds = fields.Float(
+        pre_load=_is_number, validate=Range(min=0, error="must not be negative"), error_messages=_NUMBER
+    )
     max_body_bytes = fields.Integer(
-        strict=True, pre_load=_is_number, validate=Range(min=1024, error="must be at least 1024")
+        strict=True,
+        pre_load=_is_number,
+        validate=Range(min=1024, error="must be at least 1024"),
+        error_messages=_NUMBER,
     )
 
 
 class ListenerTable(_Table):
     """One of `[[listeners]]`."""
 
-    name = fields.String(required=True, pre_load=_is_text, validate=_NAME, error_messages=_MISSING)
-    notifier = fields.String(required=True, pre_load=_is_text, error_messages=_MISSING)
+    name = fields.String(required=True, pre_load=_is_text, validate=_NAME, error_messages=_TEXT)
+    notifier = fields.String(required=True, pre_load=_is_text, error_messages=_TEXT)
     event_types = EventTypes()
     repo_ids = _texts(validate=_AT_LEAST_ONE)
     results = fields.List(
         fields.String(pre_load=_is_text, validate=OneOf(_RESULTS, error=f"must be one of {', '.join(_RESULTS)}")),
         validate=_AT_LEAST_ONE,
+        error_messages={"invalid": "must be a list of results"},
     )
-    config = fields.Dict(keys=fields.String())
+    config = fields.Dict(keys=fields.String(), error_messages={"invalid": "must be a table"})
 
 
 TABLES: dict[str, type[Schema]] = {"plugins": PluginsTable, "dispatch": DispatchTable}

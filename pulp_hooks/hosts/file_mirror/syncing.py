@@ -59,12 +59,12 @@ def sync(source: Source, destination: Destination, operation: "SyncOperation", p
         downloads.run(entries)
         destination.set_synced(entries)
         held = entries
-        destination.store.remove_unreferenced({entry.sha256 for entry in entries})
         synced = _compared(before, entries, downloads)
         operation.added_count = len(synced.added)
         operation.updated_count = len(synced.updated)
         operation.removed_count = len(synced.removed)
         operation.details |= {"added": synced.added, "updated": synced.updated, "removed": synced.removed}
+        destination.store.remove_unreferenced({entry.sha256 for entry in entries})
     finally:
         operation.summary = {
             "files": len(held),

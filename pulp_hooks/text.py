@@ -1,0 +1,103 @@
+"""Text from elsewhere, made fit to be sent and shown: valid Unicode, short, on one line, without secrets."""
+
+import dataclasses
+import json
+import re
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence
+from collections.abc import Set as AbstractSet
+from urllib.parse import quote, quote_plus
+
+REDACTED = "***"
+"""What stands in place of a secret."""
+
+_MAX_ERROR = 1000
+
+MAX_REPR = 200
+"""How many characters a shortened `repr` has at most."""
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def clean_text(text: str) -> str:
+    """Give the text as a plain `str` that UTF-8 can carry: lone surrogates are replaced by U+FFFD."""
+    # A subclass may answer anything; the methods of `str` itself do not lie.
+    plain = str.__str__(text)
+    if plain.isascii() or not _SURROGATE.search(plain):
+        return plain
+    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def printable(text: str) -> str:
+    """Give the text with everything escaped that a terminal or a log would act on: line breaks, control characters."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """Give the text with every occurrence of each secret replaced by `***`, also of one that was quoted or escaped."""
+    forms = {form for secret in secrets for form in _forms(secret)}
+    # A secret that contains another one has to go first.
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, REDACTED)
+    return text
+
+
+def _forms(secret: str) -> Iterator[str]:
+    for plain in (secret, secret.strip()):
+        if plain:
+            yield from (plain, repr(plain)[1:-1], json.dumps(plain)[1:-1], printable(plain))
+            octets = plain.encode("utf-8", "surrogateescape")
+            yield from (quote(octets), quote(octets, safe=""), quote_plus(octets))
+
+
+def shortened_repr(value: object) -> str:
+    """Give a printable `repr` of at most `MAX_REPR` characters, or the type's name where `repr` raises."""
+    try:
+        text = printable(clean_text(_short.repr(value)))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a foreign __repr__ may raise anything
+        text = f"<{type_name(value)}>"
+    return text if len(text) <= MAX_REPR else text[: MAX_REPR - 3] + "..."
+
+
+def one_line(error: BaseException, secrets: Iterable[str] = ()) -> str:
+    """Give type and message of an exception on one printable line of at most 1000 characters, without the secrets."""
+    try:
+        message = str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a foreign __str__ may raise anything
+        message = ""
+    text = redacted(f"{type_name(error)}: {message}" if message else type_name(error), secrets)
+    return printable(clean_text(text[:_MAX_ERROR]))[:_MAX_ERROR]
+
+
+def type_name(value: object) -> str:
+    """Give the name of an object's type, whatever its metaclass says."""
+    name: str = type.__dict__["__name__"].__get__(type(value))
+    return name
+
+
+class _ShortRepr(reprlib.Repr):
+    """Shortens; of containers that it does not know it shows the type only, for their `repr` may have no end."""
+
+    def repr_instance(self, x: object, level: int) -> str:
+        if isinstance(x, bytes | bytearray):
+            return super().repr_instance(x[:MAX_REPR], level)
+        if isinstance(x, Mapping | AbstractSet | MutableSequence | tuple):
+            return f"<{type_name(x)}>"
+        if dataclasses.is_dataclass(x) and not isinstance(x, type):
+            return f"<{type_name(x)}>"
+        return super().repr_instance(x, level)
+
+    def repr_int(self, x: int, level: int) -> str:
+        del level
+        # Python refuses to write integers of many digits in decimal.
+        text = repr(x) if x.bit_length() < MAX_REPR else hex(x)
+        return text if len(text) <= MAX_REPR else text[:MAX_REPR]
+
+
+_short = _ShortRepr()
+_short.maxlevel, _short.maxother, _short.maxstring = 3, MAX_REPR, MAX_REPR

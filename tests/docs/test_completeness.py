@@ -1,0 +1,235 @@
+"""The documentation is complete and speaks of nothing else: what it lists is compared with the code itself."""
+
+import dataclasses
+import inspect
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import pulp_hooks
+from pulp_hooks import hookspecs
+from pulp_hooks.bodies.examples import EXAMPLES
+from pulp_hooks.bodies.json_schema import json_schema
+from pulp_hooks.cli import COMMANDS, cli
+from pulp_hooks.errors import PulpHooksError
+from pulp_hooks.event import Event
+from pulp_hooks.event_types import EventType
+from pulp_hooks.outcomes import Outcome
+from pulp_hooks.problems import Problem
+from pulp_hooks.settings.model import DEFAULTS
+from pulp_hooks.settings.schemas import TABLES, ListenerTable
+
+ROOT = Path(__file__).parents[2]
+PAGES = {page.name: page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
+SOURCES = {file.relative_to(ROOT): file.read_text(encoding="utf-8") for file in (ROOT / "pulp_hooks").rglob("*.py")}
+
+
+def section(page: str, heading: str) -> str:
+    """Give what stands under a heading, without its code blocks."""
+    prose = re.sub(r"^```.*?^```$", "", PAGES[page], flags=re.MULTILINE | re.DOTALL)
+    _, *parts = re.split(r"^#+ (.+)$", prose, flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))[heading]
+
+
+def rows(page: str, heading: str) -> dict[str, list[str]]:
+    """Give the rows of the table under a heading: the code in the first cell, and the other cells."""
+    table = re.findall(r"^\| `([^`]+)` \| (.*) \|$", section(page, heading), flags=re.MULTILINE)
+    return {first: rest.split(" | ") for first, rest in table}
+
+
+def keys(row: list[str]) -> set[str]:
+    """Give what a row names as code."""
+    return set(re.findall(r"`([^`]+)`", " ".join(row)))
+
+
+def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
+    """Give every command with its name and a context."""
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        yield name, command, click.Context(command)
+
+
+def options(command: click.Command, context: click.Context) -> list[str]:
+    """Give the options of a command but `--help`, as its help shows them."""
+    records = [option.get_help_record(context) for option in command.params if isinstance(option, click.Option)]
+    return [record[0] for record in records if record]
+
+
+def errors(of: type[PulpHooksError] = PulpHooksError) -> Iterator[str]:
+    """Give the name of every error class."""
+    yield of.__name__
+    for error in of.__subclasses__():
+        yield from errors(error)
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Build the documentation, with every warning an error, and give the full name of each object that it describes."""
+    output = tmp_path_factory.mktemp("documentation")
+    options = ("--fresh-env", "--nitpicky", "--fail-on-warning", "--keep-going", "--quiet")
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, ROOT / "docs", output], check=False, capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stderr
+    inventory = (output / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    return {line.split()[0] for line in zlib.decompress(inventory).decode().splitlines()}
+
+
+def test_reference_has_every_public_name(reference: set[str]) -> None:
+    """What `pulp_hooks` exports is described under that name."""
+    assert {f"pulp_hooks.{name}" for name in pulp_hooks.__all__} <= reference
+
+
+def test_reference_has_every_error(reference: set[str]) -> None:
+    """Every error class is described, be it exported or not."""
+    public = set(pulp_hooks.__all__)
+    names = {f"pulp_hooks.{name}" if name in public else f"pulp_hooks.errors.{name}" for name in errors()}
+    assert names <= reference
+
+
+def test_reference_has_every_method_of_hooks(reference: set[str]) -> None:
+    """The facade of hosts has no method that is not described."""
+    methods = {name for name, _ in inspect.getmembers(pulp_hooks.Hooks, callable) if not name.startswith("_")}
+    assert {f"pulp_hooks.Hooks.{name}" for name in methods} <= reference
+
+
+def test_every_hook_is_documented_with_its_exact_signature(reference: set[str]) -> None:
+    """The table of the hooks has each of them as it is declared, and the reference describes it."""
+    hooks = {event_type.hook_name: getattr(hookspecs, event_type.hook_name) for event_type in EventType}
+    signatures = []
+    for name, hook in hooks.items():
+        parameters = inspect.signature(hook).parameters.values()
+        signatures.append(
+            f"{name}({', '.join(f'{parameter.name}: {parameter.annotation}' for parameter in parameters)})"
+        )
+    assert list(rows("listeners.md", "The four hooks")) == signatures
+    assert {f"pulp_hooks.hookspecs.{name}" for name in hooks} <= reference
+
+
+def test_every_event_type_is_documented_with_its_three_names() -> None:
+    """The table of the event types is the one of the code."""
+    names = {t.value: [f"`{t.hook_name}`", f"`{t.wire_name}`"] for t in EventType}
+    assert rows("events.md", "Event types") == names
+
+
+@pytest.mark.parametrize("event_type", EventType)
+def test_every_field_of_a_body_is_documented(event_type: EventType) -> None:
+    """The table of a body has its fields in their order; null may be where its JSON Schema lets it be."""
+    fields = json.loads(json_schema(event_type))["properties"]
+    table = rows("events.md", f"`{event_type}`")
+    assert list(table) == list(fields)
+    for field, (_, null, _) in table.items():
+        assert (null != "never") == ("null" in fields[field].get("type", "null")), field
+
+
+@pytest.mark.parametrize("event_type", EventType)
+def test_example_body_is_the_one_that_fire_sends(event_type: EventType) -> None:
+    """The page of the events shows the same examples as the command."""
+    shown = re.search(rf"^:caption: {event_type}\.json\n\n(.*?)^```$", PAGES["events.md"], re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    assert json.loads(shown[1]) == EXAMPLES[event_type]
+
+
+def test_every_result_is_documented() -> None:
+    """The table of the results has those of a publish, which are all there are."""
+    results = json.loads(json_schema(EventType.REPO_PUBLISH_FINISHED))["properties"]["result"]["enum"]
+    assert list(rows("events.md", "Results")) == results
+
+
+def test_every_member_of_the_envelope_is_documented() -> None:
+    """The table of the envelope has the members of an event in their order."""
+    assert list(rows("events.md", "The envelope")) == [field.name for field in dataclasses.fields(Event)]
+
+
+@pytest.mark.parametrize("table", [*TABLES, "listeners"])
+def test_every_setting_is_documented(table: str) -> None:
+    """The page of the settings has a table for each table of the file, with just the keys that the schema has."""
+    heading, schema = (f"`[{table}]`", TABLES[table]) if table in TABLES else (f"`[[{table}]]`", ListenerTable)
+    assert list(rows("settings.md", heading)) == list(schema().fields)
+
+
+def test_defaults_of_settings_are_documented() -> None:
+    """A number that holds without a setting is the one of the code."""
+    table = rows("settings.md", "`[dispatch]`")
+    for key, (_, default) in table.items():
+        assert float(default.split()[0]) == getattr(DEFAULTS, key)
+
+
+def test_every_environment_variable_is_documented() -> None:
+    """The table of the environment variables has just those that the package reads; other pages name no others."""
+    read = {name for text in SOURCES.values() for name in re.findall(r"\bPULP_HOOKS_[A-Z_]+\b", text)}
+    assert set(rows("settings.md", "Environment variables")) == read
+    completion = "_PULP_HOOKS_COMPLETE"
+    assert completion in PAGES["command-line.md"]
+    named = {name for text in PAGES.values() for name in re.findall(r"\b_?PULP_HOOKS_[A-Z_]+\b", text)}
+    assert named == read | {completion}
+
+
+def test_every_command_is_documented() -> None:
+    """The page of the command line has a section for each command, with its arguments."""
+    usages = [
+        " ".join(
+            ["pulp-hooks", name, *(a.make_metavar(context) for a in command.params if isinstance(a, click.Argument))]
+        )
+        for name, command, context in commands()
+    ]
+    assert re.findall(r"^## `(.+)`$", PAGES["command-line.md"], re.MULTILINE) == usages
+
+
+def test_every_option_is_documented() -> None:
+    """The section of a command has a table with just the options that its help shows."""
+    for (name, command, context), heading in zip(
+        commands(), re.findall(r"^## (`.+`)$", PAGES["command-line.md"], re.MULTILINE), strict=True
+    ):
+        assert list(rows("command-line.md", heading)) == options(command, context), name
+    assert "--help" in PAGES["command-line.md"]
+    assert "--version" in PAGES["command-line.md"]
+
+
+def test_no_page_names_a_command_or_option_that_does_not_exist() -> None:
+    """Wherever `pulp-hooks` is followed by a command or by options, in text or in a console, they exist."""
+    known = {name: {option for p in command.params for option in p.opts} for name, command, _ in commands()}
+    for page, text in PAGES.items():
+        for words in re.findall(r"(?:^|[`$ ])pulp-hooks ((?:[\w.<>/-]+ ?)+)", text, flags=re.MULTILINE):
+            name, *others = words.split()
+            if name != "--version":
+                assert name in known, f"{page}: pulp-hooks {words}"
+                assert {word for word in others if word.startswith("--")} <= known[name], f"{page}: pulp-hooks {words}"
+
+
+def test_keys_of_json_output_are_documented() -> None:
+    """The row of `--json` names every key of what the command prints."""
+    problem = {field.name for field in dataclasses.fields(Problem)}
+    outcome = {field.name for field in dataclasses.fields(Outcome)}
+    assert keys(rows("command-line.md", "`pulp-hooks check`")["--json"]) == {"ok", "loaded", "problems"} | problem
+    assert keys(rows("command-line.md", "`pulp-hooks fire TYPE`")["--json"]) == {"event", "outcomes"} | outcome
+
+
+def test_every_logger_is_documented() -> None:
+    """The table of the loggers has each module that logs."""
+    modules = [file.with_suffix("").parts for file, text in SOURCES.items() if "getLogger(__name__)" in text]
+    assert set(rows("hosts.md", "Logging")) == {".".join(module) for module in modules}
+
+
+def test_rooms_of_the_architecture_are_those_that_are_checked() -> None:
+    """The table of the rooms has the floors that import-linter holds, from the top down."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    floors = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    cells = re.findall(r"^\| (`.+?) \|", section("architecture.md", "The rooms"), re.MULTILINE)
+    assert [sorted(keys([cell])) for cell in cells] == [sorted(floor.split(" | ")) for floor in floors]
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    """Every link is one to a file of this repository."""
+    targets = re.findall(r"\]\(([^)]+)\)", PAGES["README.md"])
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []

@@ -1,0 +1,300 @@
+"""From what is installed and what the settings say to listeners: blocking, listing, order, and objects in hand."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pulp_hooks.errors import PluginError
+from pulp_hooks.event import Event
+from pulp_hooks.hooks import Hooks
+from pulp_hooks.hookspecs import hookimpl
+from pulp_hooks.notifier import Notifier
+from pulp_hooks.outcomes import Status
+from pulp_hooks.plugins.listeners import Kind, Listener, State
+
+if TYPE_CHECKING:
+    from tests.plugins.conftest import Site
+
+SOUND = "@hookimpl\ndef repo_sync_started(body): ..."
+NOTIFIER = "class Post(Notifier):\n    def notify(self, event): ..."
+LISTENER = "[[listeners]]\nname = 'desk'\nnotifier = 'post'\n"
+
+
+class Recorder:
+    """A listener that keeps the repositories whose sync began."""
+
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    @hookimpl
+    def repo_sync_started(self, event: Event) -> None:
+        """Keep it."""
+        self.seen.append(event.body["repo_id"])
+
+
+class Carrier(Notifier):
+    """A notifier that keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.types: list[str] = []
+
+    def notify(self, event: Event) -> None:
+        """Keep it."""
+        self.types.append(event.type)
+
+
+def states(hooks: Hooks) -> dict[str, State]:
+    """Give the state of each listener, by name."""
+    return {listener.name: listener.state for listener in hooks.listeners}
+
+
+def write(text: str) -> Path:
+    """Write the settings in the working directory."""
+    path = Path("pulp-hooks.toml").absolute()
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("block", "variable"),
+    [
+        pytest.param("evil", "", id="settings"),
+        pytest.param("", "evil", id="variable"),
+        pytest.param("", " other , evil,", id="variable with blanks"),
+        pytest.param("other", "evil", id="variable beside settings"),
+        pytest.param("evil", "other", id="settings beside variable"),
+    ],
+)
+def test_blocked_plugin_is_never_imported(
+    site: "Site", monkeypatch: pytest.MonkeyPatch, block: str, variable: str
+) -> None:
+    """A plugin blocked by name is listed with its distribution, not imported, and no problem; the others load."""
+    module = site.plugin("evil", "raise RuntimeError('imported')")
+    site.plugin("sound", SOUND)
+    monkeypatch.setenv("PULP_HOOKS_BLOCK", variable)
+    hooks = site.discover(write(f"[plugins]\nblock = ['{block}']"))
+    assert hooks.problems == ()
+    assert states(hooks) == {"evil": State.BLOCKED, "sound": State.LOADED}
+    assert hooks.listeners[0].distribution == "dist-evil"
+    assert module not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("[plugins]\nblock = ['evil'\n", id="invalid TOML"),
+        pytest.param("[plugins]\nblok = ['evil']\n", id="misspelt key"),
+        pytest.param("[plugins]\nblock = 'evil'\n", id="text for a list"),
+        pytest.param("[plugins]\nblock = ['evil', 1]\n", id="number for text"),
+        pytest.param("[plugins]\nblock = ['evil']\nallow = []\n", id="unknown key beside it"),
+        pytest.param("[[plugins]]\nblock = ['evil']\n", id="array of tables"),
+        pytest.param("plugins = ['evil']\n", id="list for a table"),
+        pytest.param("[plugin]\nblock = ['evil']\n", id="misspelt table"),
+        pytest.param("[Plugins]\nblock = ['evil']\n", id="table in capitals"),
+        pytest.param("block = ['evil']\n", id="key outside of its table"),
+    ],
+)
+def test_no_plugin_loads_when_nobody_knows_which_are_blocked(site: "Site", text: str) -> None:
+    """Settings whose list of blocked plugins cannot be read load none, and say so."""
+    module = site.plugin("evil", SOUND)
+    hooks = site.discover(write(text))
+    assert module not in sys.modules
+    assert State.LOADED not in states(hooks).values()
+    assert hooks.problems
+
+
+@pytest.mark.parametrize("name", ["missing.toml", "", "a\0b"])
+def test_no_plugin_loads_without_the_settings_that_were_named(site: "Site", tmp_path: Path, name: str) -> None:
+    """A settings file that was asked for, and that is missing, a folder or no path at all, loads no plugin."""
+    module = site.plugin("evil", SOUND)
+    hooks = site.discover(tmp_path / name)
+    assert len(hooks.problems) == 1
+    assert module not in sys.modules
+
+
+def test_no_plugin_loads_behind_a_broken_link(site: "Site") -> None:
+    """Settings in the working directory that are a link to nowhere load no plugin: they were there once."""
+    module = site.plugin("evil", SOUND)
+    Path("pulp-hooks.toml").symlink_to("moved-away.toml")
+    hooks = site.discover()
+    assert len(hooks.problems) == 1
+    assert module not in sys.modules
+
+
+@pytest.mark.parametrize("text", ["[dispatch]\nslow_seconds = 'x'", "[[listeners]]\nname = 'desk'"])
+def test_fault_elsewhere_in_the_settings_stops_no_plugin(site: "Site", text: str) -> None:
+    """What is wrong in another table is a problem, and the plugins load."""
+    site.plugin("sound", SOUND)
+    hooks = site.discover(write(text))
+    assert hooks.problems
+    assert states(hooks)["sound"] is State.LOADED
+
+
+def test_disabled_autoload_imports_nothing(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
+    """`PULP_HOOKS_DISABLE_AUTOLOAD` leaves installed plugins and configured listeners out, and hosts their own."""
+    modules = [site.plugin("post", NOTIFIER, "Post"), site.plugin("sound", SOUND)]
+    monkeypatch.setenv("PULP_HOOKS_DISABLE_AUTOLOAD", "1")
+    with Hooks.discover(write(LISTENER), plugins=[recorder := Recorder()]) as hooks:
+        assert hooks.problems == ()
+        assert states(hooks) == {"Recorder": State.LOADED}
+        hooks.repo_sync_started(repo_id="pulp-f17")
+    assert recorder.seen == ["pulp-f17"]
+    assert not {*modules} & sys.modules.keys()
+
+
+def test_blocking_a_notifier_blocks_what_is_configured_of_it(site: "Site") -> None:
+    """Neither the blocked notifier is imported nor the listeners that name it, and that is no problem."""
+    module = site.plugin("post", NOTIFIER, "Post")
+    hooks = site.discover(write("[plugins]\nblock = ['post']\n" + LISTENER))
+    assert hooks.problems == ()
+    assert states(hooks) == {"desk": State.BLOCKED, "post": State.BLOCKED}
+    assert module not in sys.modules
+
+
+def test_blocking_a_configured_listener_leaves_the_others(site: "Site") -> None:
+    """A configured listener can be blocked by its own name, with the notifier still there for the others."""
+    site.plugin("post", NOTIFIER, "Post")
+    hooks = site.discover(write("[plugins]\nblock = ['desk']\n" + LISTENER + LISTENER.replace("desk", "hall")))
+    assert hooks.problems == ()
+    assert states(hooks) == {"desk": State.BLOCKED, "hall": State.LOADED, "post": State.LOADED}
+    assert [outcome.plugin for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == ["hall"]
+
+
+def test_listeners_show_what_became_of_everything(site: "Site") -> None:
+    """Plugins, notifiers and configured listeners are listed by name, each with kind, state, package and hooks."""
+    site.plugin("a-sound", SOUND)
+    site.plugin("b-broken", "raise RuntimeError")
+    site.plugin("c-blocked", SOUND)
+    site.plugin("post", NOTIFIER, "Post", version="7")
+    site.plugin("spare", NOTIFIER, "Post")
+    hooks = site.discover(write("[plugins]\nblock = ['c-blocked']\n" + LISTENER + "event_types = ['repo.sync.finish']"))
+    assert [(x.name, x.kind, x.state, x.distribution, x.version, x.hooks) for x in hooks.listeners] == [
+        ("a-sound", Kind.PLUGIN, State.LOADED, "dist-a-sound", "1.0", ("repo_sync_started",)),
+        ("b-broken", Kind.PLUGIN, State.BROKEN, "dist-b-broken", "1.0", ()),
+        ("c-blocked", Kind.PLUGIN, State.BLOCKED, "dist-c-blocked", "1.0", ()),
+        ("desk", Kind.CONFIGURED, State.LOADED, "dist-post", "7", ("repo_sync_finished",)),
+        ("post", Kind.NOTIFIER, State.LOADED, "dist-post", "7", ()),
+        ("spare", Kind.NOTIFIER, State.AVAILABLE, "dist-spare", "1.0", ()),
+    ]
+
+
+def test_hooks_are_listed_in_the_order_of_the_event_types() -> None:
+    """The hooks of a listener come in the one order of the table, each once."""
+    with Hooks(plugins=[Carrier()]) as hooks:
+        (listener,) = hooks.listeners
+    in_order = ("repo_sync_started", "repo_sync_finished", "repo_publish_started", "repo_publish_finished")
+    assert isinstance(listener, Listener)
+    assert listener.hooks == in_order
+
+
+def test_partly_faulty_plugin_still_listens(site: "Site") -> None:
+    """A plugin with one sound and one faulty hook is loaded with the sound one, and the fault is a problem."""
+    site.plugin("half", SOUND + "\n@hookimpl\ndef repo_sync_finishd(body): ...")
+    hooks = site.discover()
+    (listener,) = hooks.listeners
+    assert (listener.state, listener.hooks) == (State.LOADED, ("repo_sync_started",))
+    assert [(problem.where, problem.hook) for problem in hooks.problems] == [("half", "repo_sync_finishd")]
+
+
+def test_every_problem_is_logged_once(site: "Site", caplog: pytest.LogCaptureFixture) -> None:
+    """What is wrong reaches the log too: each problem is one warning with plugin, package, cause and remedy."""
+    site.plugin("broken", "raise RuntimeError('no database')")
+    site.plugin("half", "def repo_sync_started(body): ...")
+    with caplog.at_level(logging.DEBUG, logger="pulp_hooks"):
+        hooks = site.discover(write("[[listeners]]\nname = 'desk'"))
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == [str(problem) for problem in hooks.problems]
+    assert len(warnings) == 3
+    for part in ("half", "dist-half 1.0", "repo_sync_started", "not marked", "put @hookimpl over it"):
+        assert part in warnings[-1]
+
+
+def test_discovering_twice_gives_hooks_that_do_not_touch(site: "Site") -> None:
+    """Two hooks in one process call their listeners independently, and closing one leaves the other open."""
+    module = site.plugin("shout", "got = []\n@hookimpl\ndef repo_sync_started(body): got.append(body['repo_id'])")
+    first, second = site.discover(), site.discover()
+    first.repo_sync_started(repo_id="one")
+    first.close()
+    first.close()
+    second.repo_sync_started(repo_id="two")
+    assert vars(sys.modules[module])["got"] == ["one", "two"]
+
+
+def test_plugin_in_hand_keeps_its_place_beside_an_installed_one_of_its_name(site: "Site") -> None:
+    """A host's own listener is called although an installed plugin has its name; the two are told apart."""
+    site.plugin("Recorder", SOUND)
+    with Hooks.discover(plugins=[recorder := Recorder()]) as hooks:
+        outcomes = hooks.repo_sync_started(repo_id="pulp-f17").outcomes
+    assert [outcome.plugin for outcome in outcomes] == ["Recorder", "Recorder-2"]
+    assert [outcome.status for outcome in outcomes] == [Status.SUCCEEDED] * 2
+    assert recorder.seen == ["pulp-f17"]
+
+
+def test_module_object_and_notifier_in_hand_are_listeners(module: Callable[[str], ModuleType]) -> None:
+    """A host may hand over modules, objects with hooks, and notifiers, which receive every event type."""
+    written, recorder, carrier = module("got = []\n" + SOUND.replace("...", "got.append(body)")), Recorder(), Carrier()
+    with Hooks(plugins=[written, recorder, carrier]) as hooks:
+        hooks.repo_sync_started(repo_id="pulp-f17")
+        hooks.repo_publish_started(repo_id="pulp-f17", distributor_id="yum")
+        assert [listener.name for listener in hooks.listeners] == ["Carrier", "Recorder", "written"]
+    assert len(written.got) == 1
+    assert recorder.seen == ["pulp-f17"]
+    assert carrier.types == ["repo-sync-started", "repo-publish-started"]
+
+
+def test_two_objects_of_one_class_are_two_listeners() -> None:
+    """Objects in hand are told apart by identity, not by the name of their class."""
+    first, second = Recorder(), Recorder()
+    with Hooks(plugins=[first, second]) as hooks:
+        outcomes = hooks.repo_sync_started(repo_id="r").outcomes
+    assert [outcome.plugin for outcome in outcomes] == ["Recorder", "Recorder-2"]
+    assert (first.seen, second.seen) == (["r"], ["r"])
+
+
+def test_object_given_twice_is_refused() -> None:
+    """One object in hand is one listener; giving it twice is an error that names it."""
+    recorder = Recorder()
+    with pytest.raises(PluginError, match="Recorder is given twice"):
+        Hooks(plugins=[recorder, recorder])
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        pytest.param(
+            "@hookimpl\ndef repo_sync_startd(body): ...", "did you mean repo_sync_started", id="misspelt hook"
+        ),
+        pytest.param("def repo_sync_started(body): ...", "not marked", id="not marked"),
+        pytest.param("plugin = None", "none of the four hooks", id="None"),
+        pytest.param("class plugin:\n    @hookimpl\n    def repo_sync_started(self): ...", "class plugin", id="class"),
+        pytest.param("class plugin(Notifier):\n    def notify(self, event): ...", "class plugin", id="notifier class"),
+        pytest.param(
+            "class Wide(Notifier):\n    def notify(self, event, more): ...\nplugin = Wide({})",
+            "notify must take one argument",
+            id="notify with a wrong signature",
+        ),
+        pytest.param(
+            "class Lazy(Notifier):\n    def notify(self, event): yield\nplugin = Lazy({})",
+            "generator",
+            id="notify as a generator",
+        ),
+    ],
+)
+def test_wrong_plugin_in_hand_is_refused_at_once(module: Callable[[str], ModuleType], source: str, said: str) -> None:
+    """What only discovery forgives raises `PluginError` in a host that hands it over."""
+    written = module(source)
+    with pytest.raises(PluginError, match=said):
+        Hooks(plugins=[vars(written).get("plugin", written)])
+
+
+def test_discover_refuses_a_wrong_plugin_in_hand(site: "Site") -> None:
+    """An object that the host itself hands over is checked beside discovery as strictly as without it."""
+    site.plugin("sound", SOUND)
+    with pytest.raises(PluginError):
+        Hooks.discover(plugins=[object()])

@@ -1,0 +1,153 @@
+"""Who is called for an event, and in which order."""
+
+from collections.abc import Callable, Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pulp_hooks.bodies.examples import EXAMPLES
+from pulp_hooks.event import Event
+from pulp_hooks.event_types import EventType
+from pulp_hooks.hooks import Hooks
+from pulp_hooks.hookspecs import hookimpl
+from pulp_hooks.plugins.inspection import Implementation
+from pulp_hooks.plugins.listeners import Kind, Listener, State
+from pulp_hooks.plugins.relay import Relay
+
+MakeEvent = Callable[..., Event]
+
+STARTED = EventType.REPO_SYNC_STARTED
+
+
+def listener(
+    name: str,
+    *event_types: EventType,
+    tryfirst: bool = False,
+    trylast: bool = False,
+    wants: Callable[[Event], bool] | None = None,
+) -> Listener:
+    """Give a loaded listener for these event types, or for started syncs."""
+    implementations = [
+        Implementation(event_type, print, (), tryfirst=tryfirst, trylast=trylast)
+        for event_type in event_types or [STARTED]
+    ]
+    return Listener(name, Kind.PLUGIN, State.LOADED, implementations=implementations, wants=wants)
+
+
+def called(listeners: Sequence[Listener], event: Event) -> list[str]:
+    """Give the names of the listeners that the relay would call, in order."""
+    return [guard.listener for guard in Relay(listeners, slow_seconds=60).guards(event)]
+
+
+def test_listeners_are_called_in_order_of_name(event: MakeEvent) -> None:
+    """The order in which listeners are given does not matter."""
+    assert called([listener("b"), listener("c"), listener("a")], event(STARTED)) == ["a", "b", "c"]
+
+
+def test_tryfirst_and_trylast_hold(event: MakeEvent) -> None:
+    """Who asks to be first is called before all others, who asks to be last behind them."""
+    listeners = [listener("a", trylast=True), listener("b"), listener("c"), listener("d", tryfirst=True)]
+    assert called(listeners, event(STARTED)) == ["d", "b", "c", "a"]
+
+
+def test_equal_wishes_are_called_in_order_of_name(event: MakeEvent) -> None:
+    """Among those that ask to be first, and among those that ask to be last, the name decides."""
+    first = [listener("b", tryfirst=True), listener("a", tryfirst=True)]
+    last = [listener("z", trylast=True), listener("y", trylast=True)]
+    assert called([*last, *first], event(STARTED)) == ["a", "b", "y", "z"]
+
+
+@given(
+    st.lists(
+        st.builds(listener, st.text(), tryfirst=st.booleans(), trylast=st.booleans()),
+        max_size=8,
+        unique_by=lambda listener: listener.name,
+    )
+)
+def test_order_depends_on_nothing_but_names_and_wishes(listeners: list[Listener]) -> None:
+    """Whatever the names, the order is by wish and then by name, and everybody is called once."""
+
+    def rank(listener: Listener) -> tuple[int, str]:
+        (implementation,) = listener.implementations
+        # pluggy looks at the wish to be last first, should somebody have both.
+        return (2 if implementation.trylast else 0 if implementation.tryfirst else 1, listener.name)
+
+    with Hooks() as hooks:
+        event = hooks.fire(STARTED, EXAMPLES[STARTED]).event
+    assert called(listeners, event) == [listener.name for listener in sorted(listeners, key=rank)]
+
+
+def test_only_implementations_of_the_event_type_are_called(event: MakeEvent) -> None:
+    """A listener gets the events whose hooks it implements, and no others."""
+    listeners = [
+        listener("all", *EventType),
+        listener("finished", EventType.REPO_SYNC_FINISHED),
+        listener("syncs", STARTED, EventType.REPO_SYNC_FINISHED),
+    ]
+    assert {event_type: called(listeners, event(event_type)) for event_type in EventType} == {
+        EventType.REPO_SYNC_STARTED: ["all", "syncs"],
+        EventType.REPO_SYNC_FINISHED: ["all", "finished", "syncs"],
+        EventType.REPO_PUBLISH_STARTED: ["all"],
+        EventType.REPO_PUBLISH_FINISHED: ["all"],
+    }
+
+
+def test_event_that_a_filter_holds_back_has_no_guard(event: MakeEvent) -> None:
+    """A listener that does not want an event is not called for it, and the others are."""
+    listeners = [listener("a", wants=lambda event: event.body["repo_id"] == "f17"), listener("b")]
+    assert called(listeners, event(STARTED, repo_id="f17")) == ["a", "b"]
+    assert called(listeners, event(STARTED, repo_id="f18")) == ["b"]
+
+
+def test_filter_is_asked_once_for_each_event(event: MakeEvent) -> None:
+    """The filter of a listener sees each event of its types exactly once."""
+    asked: list[Event] = []
+
+    def wants(event: Event) -> bool:
+        asked.append(event)
+        return True
+
+    fired = event(STARTED)
+    called([listener("a", wants=wants)], fired)
+    assert asked == [fired]
+
+
+def test_nobody_is_called_when_nobody_listens(event: MakeEvent) -> None:
+    """Without listeners there are no guards."""
+    assert called([], event(STARTED)) == []
+
+
+def test_both_implementations_of_one_hook_are_called(event: MakeEvent) -> None:
+    """A listener that implements a hook twice is called twice."""
+    assert called([listener("a", STARTED, STARTED), listener("b")], event(STARTED)) == ["a", "a", "b"]
+
+
+def test_plugins_that_compare_equal_are_all_called() -> None:
+    """Equal objects are still listeners of their own: what counts is identity."""
+    got: list[str] = []
+
+    class Equal:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Equal)
+
+        def __hash__(self) -> int:
+            return 1
+
+        @hookimpl
+        def repo_sync_started(self) -> None:
+            got.append(self.name)
+
+    with Hooks(plugins=[Equal("a"), Equal("b")]) as hooks:
+        hooks.repo_sync_started(repo_id="pulp-f17")
+    assert got == ["a", "b"]
+
+
+def test_two_relays_do_not_touch(event: MakeEvent) -> None:
+    """Each relay calls its own listeners only."""
+    fired = event(STARTED)
+    first, second = Relay([listener("a")], slow_seconds=60), Relay([listener("b")], slow_seconds=60)
+    assert [guard.listener for guard in first.guards(fired)] == ["a"]
+    assert [guard.listener for guard in second.guards(fired)] == ["b"]

@@ -1,0 +1,209 @@
+"""Values that settings take from the environment or from files."""
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pulp_hooks.errors import SettingsError
+from pulp_hooks.settings.model import Settings
+from pulp_hooks.settings.references import resolve
+
+Read = Callable[[str], Settings]
+
+LISTENER = "[[listeners]]\nname = 'desk'\nnotifier = 'post'\n"
+
+
+def resolved(value: object, folder: Path) -> tuple[Any, list[str]]:
+    """Give the value of a key of the configuration with its references resolved, and the secrets found."""
+    secrets: list[str] = []
+    return resolve({"key": value}, "config", folder, secrets)["key"], secrets
+
+
+def config_of(read: Settings) -> dict[str, Any]:
+    """Give the configuration of the one listener of settings without a problem."""
+    assert read.problems == ()
+    (listener,) = read.listeners
+    return dict(listener.config)
+
+
+def test_references_are_resolved_at_any_depth(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In tables and arrays within each other every reference becomes the text that it stands for."""
+    monkeypatch.setenv("USER_NAME", "ann")
+    (folder / "password").write_text("wonder")
+    config = {
+        "user": {"env": "USER_NAME"},
+        "auth": {"basic": [{"password": {"file": "password"}}, [{"env": "USER_NAME"}]]},
+        "port": 25,
+    }
+    value, secrets = resolved(config, folder)
+    assert value == {"user": "ann", "auth": {"basic": [{"password": "wonder"}, ["ann"]]}, "port": 25}
+    assert secrets == ["ann", "wonder", "ann"]
+
+
+def test_what_is_resolved_is_a_copy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The document itself keeps its references."""
+    monkeypatch.setenv("TOKEN", "wonder")
+    config: dict[str, Any] = {"list": [{"env": "TOKEN"}]}
+    resolved(config, folder)
+    assert config == {"list": [{"env": "TOKEN"}]}
+
+
+def test_listener_has_values_and_knows_what_is_secret(
+    read: Read, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings that are read carry the values in the configuration, and beside it what must never be shown."""
+    monkeypatch.setenv("USER_NAME", "ann")
+    (folder / "password").write_text("wonder\n")
+    found = read(f"{LISTENER}[listeners.config]\nuser = {{env = 'USER_NAME'}}\nport = 25\nkey.file = 'password'")
+    assert config_of(found) == {"user": "ann", "port": 25, "key": "wonder"}
+    assert set(found.listeners[0].secrets) == {"ann", "wonder"}
+
+
+@pytest.mark.parametrize("key", ["file", "env"])
+def test_configuration_as_a_whole_is_no_reference(read: Read, key: str) -> None:
+    """A notifier may have a key of its own called `file` or `env`, and be given just this one."""
+    assert config_of(read(f"{LISTENER}[listeners.config]\n{key} = 'events.jsonl'")) == {key: "events.jsonl"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"env": 1},
+        {"file": ["a"]},
+        {"env": {"a": 1}},
+        {"env": "A", "file": "b"},
+        {"env": "A", "default": ""},
+        {"ENV": "A"},
+        {},
+        [],
+        "env",
+        True,
+        1.5,
+        date(2012, 7, 6),
+    ],
+)
+def test_only_one_key_with_text_is_a_reference(folder: Path, value: object) -> None:
+    """Tables with other keys, more keys or other values stay tables, and scalars stay what they are."""
+    assert resolved(value, folder) == (value, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"wonder", "wonder"),
+        (b"wonder\n", "wonder"),
+        (b"wonder\r\n", "wonder"),
+        (b" won\nder \n", " won\nder "),
+        ("wünder\n".encode(), "wünder"),
+        (b"", ""),
+        (b"\n", ""),
+    ],
+)
+def test_line_break_at_the_end_of_a_file_is_no_part_of_it(folder: Path, content: bytes, text: str) -> None:
+    """What editors put behind the last line goes; blanks and line breaks inside stay."""
+    (folder / "password").write_bytes(content)
+    assert resolved({"file": "password"}, folder)[0] == text
+
+
+@pytest.mark.parametrize("value", ["", " wonder ", "wonder\n", "wünder", "{ env = 'HOME' }"])
+def test_value_of_a_variable_is_taken_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A variable may be empty, and what it holds is neither trimmed nor read as a reference again."""
+    monkeypatch.setenv("TOKEN", value)
+    assert resolved({"env": "TOKEN"}, folder)[0] == value
+
+
+def test_relative_path_starts_at_the_settings_file(
+    read: Read, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The file lies beside the settings that name it, wherever the host runs."""
+    (folder / "secrets").mkdir()
+    (folder / "secrets" / "password").write_text("wonder")
+    text = f"{LISTENER}config = {{key = {{file = 'secrets/password'}}}}"
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert config_of(read(text)) == {"key": "wonder"}
+
+
+def test_absolute_path_is_taken_as_it_is(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A secret may lie outside of the folder of the settings."""
+    file = tmp_path_factory.mktemp("elsewhere") / "password"
+    file.write_text("wonder")
+    assert resolved({"file": str(file)}, folder)[0] == "wonder"
+
+
+def test_missing_variable_is_named_with_its_key(folder: Path) -> None:
+    """A variable that is not set is an error that names key and variable."""
+    with pytest.raises(SettingsError, match=r"config\.key\[1\]\.token: .*NO_SUCH_VARIABLE is not set"):
+        resolved(["a", {"token": {"env": "NO_SUCH_VARIABLE"}}], folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing", "No such file or directory"),
+        ("", "Is a directory"),
+        ("folder", "Is a directory"),
+        ("latin", "it is no UTF-8 text"),
+        ("x" * 1000, "File name too long"),
+    ],
+)
+def test_unreadable_file_is_named_with_its_key(folder: Path, name: str, reason: str) -> None:
+    """A file that cannot be read is an error that names key, file and reason."""
+    (folder / "folder").mkdir()
+    (folder / "latin").write_bytes("wünder".encode("latin-1"))
+    with pytest.raises(SettingsError) as raised:
+        resolved({"file": name}, folder)
+    assert str(raised.value) == f"config.key: the file {folder / name} cannot be read: {reason}"
+    assert raised.value.__cause__ is None
+
+
+def test_path_that_is_none_is_an_error(folder: Path) -> None:
+    """A path that no file can have is an error like a missing file."""
+    with pytest.raises(SettingsError, match=r"config\.key: .* cannot be read"):
+        resolved({"file": "a\0b"}, folder)
+
+
+def test_missing_reference_leaves_the_listener_out_and_shows_no_value(
+    read: Read, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The problem names file, listener and key; of the references that were found it shows nothing."""
+    monkeypatch.setenv("TOKEN", "s3cr3t")
+    (folder / "latin").write_bytes(b"s3cr3t \xff")
+    for missing in ("env = 'NO_SUCH_VARIABLE'", "file = 'missing'", "file = 'latin'"):
+        found = read(f"{LISTENER}config = {{token = {{env = 'TOKEN'}}, other = {{{missing}}}}}")
+        (problem,) = found.problems
+        assert found.listeners == ()
+        assert problem.where == str(folder / "pulp-hooks.toml")
+        assert "listener 'desk'" in problem.cause
+        assert "config.other" in problem.cause
+        assert "s3cr3t" not in f"{problem!r} {problem}"
+
+
+PLAIN = st.text(max_size=5) | st.integers() | st.booleans()
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.recursive(
+        PLAIN.map(lambda value: (value, value)) | st.just(({"env": "TOKEN"}, "wonder")),
+        lambda inner: (
+            st.lists(inner, max_size=3).map(lambda pairs: ([a for a, _ in pairs], [b for _, b in pairs]))
+            | st.dictionaries(st.sampled_from("abc"), inner, max_size=3).map(
+                lambda pairs: ({key: a for key, (a, _) in pairs.items()}, {key: b for key, (_, b) in pairs.items()})
+            )
+        ),
+    )
+)
+def test_only_references_change(folder: Path, pair: tuple[object, object]) -> None:
+    """Wherever references stand, they and nothing else are replaced, and each is kept as a secret."""
+    written, expected = pair
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOKEN", "wonder")
+        value, secrets = resolved(written, folder)
+    assert value == expected
+    assert len(secrets) == str(written).count("{'env': 'TOKEN'}")
+    assert set(secrets) <= {"wonder"}

@@ -1,0 +1,46 @@
+"""Tests of the tree of errors."""
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+
+from pulp_hooks import errors
+from pulp_hooks.errors import BodyError, FieldError, PulpHooksError
+
+ERRORS = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, Exception)]
+BODY_ERROR = BodyError("repo-sync-started", [FieldError("repo_id", "7", "must be text"), FieldError("x", "", "is no")])
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_every_error_is_a_pulp_hooks_error(error: type[Exception]) -> None:
+    """One `except` catches all that this package raises on purpose."""
+    assert issubclass(error, PulpHooksError)
+    assert error.__doc__
+
+
+@pytest.mark.parametrize("error", [errors.BodyError, errors.EventError, errors.UnknownEventTypeError])
+def test_wrong_input_is_a_value_error(error: type[Exception]) -> None:
+    """What is wrong with a value is a `ValueError` as well, as elsewhere in Python."""
+    assert issubclass(error, ValueError)
+
+
+def test_body_error_names_event_type_field_value_rule_and_command() -> None:
+    """The message of a `BodyError` says everything that one needs to mend the body."""
+    assert str(BODY_ERROR) == (
+        "the body is no repo-sync-started body: repo_id = 7: must be text; x: is no "
+        "(`pulp-hooks schema repo-sync-started` shows what it has to be)"
+    )
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])  # noqa: S301 - its own pickle
+def test_body_error_survives_a_copy(again: Callable[[BodyError], BodyError]) -> None:
+    """A `BodyError` crosses from process to process with all that it carries."""
+    other = again(BODY_ERROR)
+    assert type(other) is BodyError
+    assert (other.event_type, other.errors, str(other)) == (
+        BODY_ERROR.event_type,
+        BODY_ERROR.errors,
+        str(BODY_ERROR),
+    )

@@ -1,0 +1,1110 @@
+"""The `with` blocks around a sync and a publish: `started` on entry, `finished` exactly once on every way out."""
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from types import ModuleType, SimpleNamespace
+from typing import Any, Self
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pulp_hooks import BodyError, ClosedError, Hooks, hookimpl
+from pulp_hooks.bodies.serializer import MAX_BODY_BYTES
+from pulp_hooks.operations import Operation, PublishOperation, SyncOperation
+
+PATIENCE = 10
+"""Seconds after which a test gives up on something that never comes."""
+
+
+class Recorder:
+    """A listener that remembers every event."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    @hookimpl
+    def repo_sync_started(self, body: dict[str, Any]) -> None:
+        """Remember it."""
+        self.events.append(("sync started", body))
+
+    @hookimpl
+    def repo_sync_finished(self, body: dict[str, Any]) -> None:
+        """Remember it."""
+        self.events.append(("sync finished", body))
+
+    @hookimpl
+    def repo_publish_started(self, body: dict[str, Any]) -> None:
+        """Remember it."""
+        self.events.append(("publish started", body))
+
+    @hookimpl
+    def repo_publish_finished(self, body: dict[str, Any]) -> None:
+        """Remember it."""
+        self.events.append(("publish finished", body))
+
+    @property
+    def finished(self) -> dict[str, Any]:
+        """The body of `finished`, which followed `started`, and is the only one."""
+        kinds = [kind for kind, _ in self.events]
+        assert kinds in (["sync started", "sync finished"], ["publish started", "publish finished"])
+        return self.events[-1][1]
+
+
+def listener(name: str, function: Callable[..., object], hook: str = "repo_sync_finished") -> ModuleType:
+    """Make a plugin of one function."""
+    plugin = ModuleType(name)
+    plugin.__dict__[hook] = hookimpl(function)
+    return plugin
+
+
+def sync_of(hooks: Hooks) -> SyncOperation:
+    """Give a sync as a host does."""
+    return hooks.sync("pulp-f17", importer_id="my_importer", importer_type_id="yum_importer")
+
+
+def publish_of(hooks: Hooks) -> PublishOperation:
+    """Give a publish as a host does."""
+    return hooks.publish("pulp-f17", distributor_id="my_distributor", distributor_type_id="yum_distributor")
+
+
+Block = Callable[[Any], object]
+Form = Callable[[Operation, Block], None]
+
+
+def with_block(operation: Operation, block: Block) -> None:
+    """Run a block inside of `with`."""
+    with operation:
+        block(operation)
+
+
+def async_with_block(operation: Operation, block: Block) -> None:
+    """Run a block inside of `async with`."""
+
+    async def main() -> None:
+        async with operation:
+            block(operation)
+
+    asyncio.run(main())
+
+
+NEVER: list[object] = []
+"""What was noted before anything has happened."""
+
+
+def nothing(_: object) -> None:
+    """Be a block that does nothing."""
+
+
+def raising(error: BaseException) -> Block:
+    """Give a block that raises."""
+
+    def block(_: object) -> None:
+        raise error
+
+    return block
+
+
+def what_leaves(form: Form, operation: Operation, block: Block) -> BaseException | None:
+    """Give the exception that leaves a block, where it may be one that would end pytest as well."""
+    try:
+        form(operation, block)
+    except BaseException as error:  # noqa: BLE001 - it is given back
+        return error
+    return None
+
+
+both_forms = pytest.mark.parametrize("form", [with_block, async_with_block], ids=["with", "async with"])
+both_kinds = pytest.mark.parametrize("operation_of", [sync_of, publish_of], ids=["sync", "publish"])
+Kind = Callable[[Hooks], Operation]
+
+
+# Success.
+
+
+@both_forms
+def test_sync_fires_started_on_entry_and_finished_with_success(form: Form) -> None:
+    """`started` reaches listeners before the block runs; `finished` says what the block has set."""
+    recorder = Recorder()
+
+    def block(sync: SyncOperation) -> None:
+        assert recorder.events == [("sync started", {"repo_id": "pulp-f17"})]
+        sync.added_count, sync.updated_count, sync.removed_count = 3, 2, None
+        sync.summary = {"packages": 5}
+        sync.details = ["a", {"b": 1}]
+
+    form(sync_of(Hooks([recorder])), block)
+    body = recorder.finished
+    assert body == {
+        "repo_id": "pulp-f17",
+        "importer_id": "my_importer",
+        "importer_type_id": "yum_importer",
+        "started": body["started"],
+        "completed": body["completed"],
+        "result": "success",
+        "added_count": 3,
+        "updated_count": 2,
+        "removed_count": None,
+        "summary": {"packages": 5},
+        "details": ["a", {"b": 1}],
+        "error_message": None,
+        "exception": None,
+        "traceback": None,
+        "id": body["id"],
+        "_ns": "repo_sync_results",
+    }
+
+
+@both_forms
+def test_publish_fires_started_on_entry_and_finished_with_success(form: Form) -> None:
+    """A publish names its distributor in both events, and has no counts."""
+    recorder = Recorder()
+
+    def block(publish: PublishOperation) -> None:
+        assert recorder.events == [
+            ("publish started", {"repo_id": "pulp-f17", "distributor_id": "my_distributor"}),
+        ]
+        publish.summary = {"packages": 5}
+
+    form(publish_of(Hooks([recorder])), block)
+    body = recorder.finished
+    assert body == {
+        "repo_id": "pulp-f17",
+        "distributor_id": "my_distributor",
+        "distributor_type_id": "yum_distributor",
+        "started": body["started"],
+        "completed": body["completed"],
+        "result": "success",
+        "summary": {"packages": 5},
+        "details": None,
+        "error_message": None,
+        "exception": None,
+        "traceback": None,
+        "id": body["id"],
+        "_ns": "repo_publish_results",
+    }
+
+
+@both_forms
+@both_kinds
+def test_return_from_the_block_is_a_success(form: Form, operation_of: Kind) -> None:
+    """A block that is left by `return` ends as one that is left at its end."""
+    recorder = Recorder()
+
+    def host() -> str:
+        with operation_of(Hooks([recorder])):
+            return "early"
+
+    async def async_host() -> str:
+        async with operation_of(Hooks([recorder])):
+            return "early"
+
+    assert (host() if form is with_block else asyncio.run(async_host())) == "early"
+    assert recorder.finished["result"] == "success"
+
+
+def test_counts_of_a_sync_are_zero_unless_set() -> None:
+    """A sync that brought nothing says so."""
+    recorder = Recorder()
+    with_block(sync_of(Hooks([recorder])), nothing)
+    assert [recorder.finished[name] for name in ("added_count", "updated_count", "removed_count")] == [0, 0, 0]
+
+
+def test_publish_inside_of_a_sync_fires_events_of_its_own() -> None:
+    """Operations of one host may lie in each other, as an automatic publish does."""
+    recorder = Recorder()
+    hooks = Hooks([recorder])
+    with sync_of(hooks), publish_of(hooks):
+        pass
+    kinds = [kind for kind, _ in recorder.events]
+    assert kinds == ["sync started", "publish started", "publish finished", "sync finished"]
+
+
+# Failure that the host tells.
+
+
+@both_forms
+@both_kinds
+@pytest.mark.parametrize("message", ["no space left", "", "\udcff"])
+def test_fail_makes_the_result_failed(form: Form, operation_of: Kind, message: str) -> None:
+    """`fail` gives result and message, no exception; the block goes on behind it and nothing is raised."""
+    recorder, went_on = Recorder(), NEVER.copy()
+
+    def block(operation: Operation) -> None:
+        operation.fail(message)
+        went_on.append(True)
+
+    form(operation_of(Hooks([recorder])), block)
+    assert went_on
+    body = recorder.finished
+    assert (body["result"], body["exception"], body["traceback"]) == ("failed", None, None)
+    assert body["error_message"] == message.replace("\udcff", "\ufffd")
+
+
+# Exceptions of the block.
+
+ENDINGS: list[tuple[BaseException, str]] = [
+    (ValueError("own"), "error"),
+    (ExceptionGroup("own", [ValueError("inner")]), "error"),
+    (SystemExit(3), "error"),
+    (GeneratorExit("own"), "error"),
+    (BaseException("own"), "error"),
+    (RecursionError("own"), "error"),
+    (MemoryError(), "error"),
+    (TimeoutError("own"), "error"),
+    (KeyboardInterrupt(), "canceled"),
+    (asyncio.CancelledError("own"), "canceled"),
+]
+
+
+@both_forms
+@both_kinds
+@pytest.mark.parametrize(("own", "result"), ENDINGS, ids=lambda value: type(value).__name__)
+def test_exception_of_the_block_goes_on_and_finished_is_fired_once(
+    form: Form, operation_of: Kind, own: BaseException, result: str
+) -> None:
+    """Every exception makes an `error`, or `canceled` where somebody stopped the operation, and leaves the block."""
+    recorder = Recorder()
+    with pytest.raises(type(own)) as raised:
+        form(operation_of(Hooks([recorder])), raising(own))
+    # asyncio makes a new KeyboardInterrupt or CancelledError of the one that ended its main task.
+    assert raised.value is own or (form is async_with_block and result == "canceled")
+    body = recorder.finished
+    assert body["result"] == result
+    if result == "error":
+        assert (body["exception"], body["error_message"]) == (repr(own), str(own))
+        assert "raising" in body["traceback"][-1] or "block" in body["traceback"][-1]
+    else:
+        assert type(own).__name__ in body["error_message"]
+        assert (body["exception"], body["traceback"]) == (None, None)
+
+
+@both_forms
+def test_traceback_is_a_list_of_the_frames_of_the_block(form: Form) -> None:
+    """The frames are strings as `traceback.format_tb` gives them, the innermost last, without the exception itself."""
+    recorder = Recorder()
+
+    def innermost() -> None:
+        raise LookupError("own")
+
+    with pytest.raises(LookupError) as raised:
+        form(sync_of(Hooks([recorder])), lambda _: innermost())
+    frames = traceback.format_tb(raised.value.__traceback__)
+    reported = recorder.finished["traceback"]
+    assert reported == frames[-len(reported) :]
+    assert ", in innermost\n" in reported[-1]
+    assert "LookupError: " not in reported[-1]
+
+
+@both_forms
+def test_exception_wins_over_fail(form: Form) -> None:
+    """A block that failed and then raised tells of the exception."""
+    recorder = Recorder()
+
+    def block(sync: SyncOperation) -> None:
+        sync.fail("told")
+        raise LookupError("own")
+
+    with pytest.raises(LookupError, match="own"):
+        form(sync_of(Hooks([recorder])), block)
+    body = recorder.finished
+    assert (body["result"], body["error_message"]) == ("error", "own")
+
+
+@both_forms
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, GeneratorExit], ids=lambda error: error.__name__)
+def test_exception_that_cannot_be_told_goes_on_and_is_named_by_its_type(form: Form, error: type[BaseException]) -> None:
+    """Whatever `str` and `repr` of the block's exception raise, `finished` is fired and the exception goes on."""
+    recorder = Recorder()
+
+    class SilentError(Exception):
+        def __str__(self) -> str:
+            raise error
+
+        __repr__ = __str__
+
+    own, left = SilentError(), NEVER.copy()
+
+    # Caught inside of the loop: asyncio, too, would want to tell of the exception.
+    async def host() -> None:
+        async with sync_of(Hooks([recorder])):
+            raise own
+
+    async def main() -> None:
+        try:
+            await host()
+        except BaseException as leaving:  # noqa: BLE001 - it is compared below
+            left.append(type(leaving))
+
+    if form is with_block:
+        left.append(type(what_leaves(form, sync_of(Hooks([recorder])), raising(own))))
+    else:
+        asyncio.run(main())
+    assert left == [SilentError]
+    body = recorder.finished
+    assert (body["result"], body["exception"], body["error_message"]) == ("error", "SilentError", "SilentError")
+
+
+@pytest.mark.parametrize("character", ["x", "\x00", "\U0001f600", "\udcff"])
+def test_huge_message_fits_the_size_cap(character: str) -> None:
+    """An exception with a message of megabytes is told of within the cap, whatever its characters are."""
+    recorder = Recorder()
+    with pytest.raises(ValueError, match=r"."):
+        with_block(sync_of(Hooks([recorder])), raising(ValueError(character * 2_000_000)))
+    body = recorder.finished
+    assert body["exception"].startswith("ValueError(")
+    assert len(json.dumps(body, ensure_ascii=False).encode()) <= MAX_BODY_BYTES
+
+
+def test_traceback_of_a_deep_recursion_fits_the_size_cap_and_keeps_the_innermost_frames() -> None:
+    """A recursion whose whole traceback is larger than the cap is told of by its last frames."""
+    recorder = Recorder()
+
+    def innermost() -> None:
+        raise LookupError("own")
+
+    def ping(depth: int) -> None:
+        pong(depth - 1)
+
+    def pong(depth: int) -> None:
+        # Two functions by turns: Python writes out each frame, where it would count those of one function.
+        ping(depth - 1) if depth > 0 else innermost()
+
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + 12_000)
+    try:
+        with pytest.raises(LookupError, match="own") as raised:
+            with_block(sync_of(Hooks([recorder])), lambda _: ping(10_000))
+    finally:
+        sys.setrecursionlimit(limit)
+    assert sum(map(len, traceback.format_tb(raised.value.__traceback__))) > MAX_BODY_BYTES
+    body = recorder.finished
+    assert body["exception"] == "LookupError('own')"
+    assert ", in innermost\n" in body["traceback"][-1]
+    assert len(json.dumps(body).encode()) <= MAX_BODY_BYTES
+
+
+def test_recursion_without_end_is_an_error_as_others() -> None:
+    """A block that Python stops for its depth leaves room for `finished`."""
+    recorder = Recorder()
+
+    def again(depth: int) -> None:
+        again(depth + 1)
+
+    with pytest.raises(RecursionError):
+        with_block(sync_of(Hooks([recorder])), lambda _: again(0))
+    assert recorder.finished["exception"].startswith("RecursionError(")
+
+
+def test_exception_is_told_of_under_a_small_size_cap_too() -> None:
+    """Where a host has set a small cap, a long message is shortened, not replaced by a complaint about its size."""
+    recorder = Recorder()
+    with pytest.raises(LookupError):
+        with_block(sync_of(Hooks([recorder], max_body_bytes=4000)), raising(LookupError("own " + "x" * 10_000)))
+    body = recorder.finished
+    assert body["exception"].startswith("LookupError('own ")
+    assert body["error_message"].startswith("own ")
+    assert len(json.dumps(body).encode()) <= 4000
+
+
+@given(message=st.text())
+def test_any_message_of_an_exception_is_told(message: str) -> None:
+    """`error_message` is the text of the exception, `exception` its `repr`."""
+    recorder = Recorder()
+    with pytest.raises(LookupError):
+        with_block(sync_of(Hooks([recorder])), raising(LookupError(message)))
+    assert recorder.finished["error_message"] == message
+    assert recorder.finished["exception"] == repr(LookupError(message))
+
+
+# Nothing that goes wrong in an event hides or replaces the operation's own exception.
+
+
+@both_forms
+@pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.parametrize("fault", [ValueError, SystemExit, GeneratorExit, BaseException, asyncio.CancelledError])
+def test_failing_listener_replaces_no_exception_and_raises_none(
+    form: Form, kind: str, fault: type[BaseException]
+) -> None:
+    """What listeners raise is felt neither by a block that raises nor by one that does not."""
+
+    def plain() -> None:
+        raise fault
+
+    async def awaited() -> None:
+        raise fault
+
+    recorder = Recorder()
+    function = plain if kind == "plain" else awaited
+    hooks = Hooks([listener("a", function, "repo_sync_started"), listener("b", function), recorder])
+    with pytest.raises(LookupError, match="own"):
+        form(sync_of(hooks), raising(LookupError("own")))
+    assert recorder.finished["result"] == "error"
+    recorder.events.clear()
+    form(sync_of(hooks), nothing)
+    assert recorder.finished["result"] == "success"
+
+
+@both_forms
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_interrupt_while_finished_is_delivered_does_not_replace_the_exception(form: Form, kind: str) -> None:
+    """Not even a `KeyboardInterrupt` of a listener hides the operation's own exception."""
+
+    def plain() -> None:
+        raise KeyboardInterrupt
+
+    async def awaited() -> None:
+        raise KeyboardInterrupt
+
+    hooks = Hooks([listener("a", plain if kind == "plain" else awaited)])
+    own = LookupError("own")
+    assert what_leaves(form, sync_of(hooks), raising(own)) is own
+
+
+@both_forms
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_interrupt_while_finished_is_delivered_leaves_a_block_without_an_exception(form: Form, kind: str) -> None:
+    """Where the operation has no exception of its own, Ctrl-C stops the host; `finished` is not fired again."""
+    recorder = Recorder()
+
+    def plain() -> None:
+        raise KeyboardInterrupt
+
+    async def awaited() -> None:
+        raise KeyboardInterrupt
+
+    # The recorder's name comes first, so that it is called before the interrupt.
+    hooks = Hooks([recorder, listener("z", plain if kind == "plain" else awaited)])
+    with pytest.raises(KeyboardInterrupt):
+        form(sync_of(hooks), nothing)
+    results = [body["result"] for kind, body in recorder.events if kind == "sync finished"]
+    # An async listener runs beside the recorder, and may interrupt the host before the recorder is called.
+    assert results == ["success"] or (form is async_with_block and kind == "async" and not results)
+
+
+@both_forms
+def test_interrupt_while_started_is_delivered_cancels_the_operation(form: Form) -> None:
+    """Ctrl-C in a listener of `started` keeps the block from running; `finished` says canceled, once."""
+    recorder, ran = Recorder(), NEVER.copy()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    hooks = Hooks([recorder, listener("z", interrupt, "repo_sync_started")])
+    with pytest.raises(KeyboardInterrupt):
+        form(sync_of(hooks), ran.append)
+    assert not ran
+    assert recorder.finished["result"] == "canceled"
+
+
+@both_forms
+def test_hooks_closed_inside_of_the_block_replace_no_exception(form: Form, caplog: pytest.LogCaptureFixture) -> None:
+    """The block's exception goes on, and the log says that `finished` was lost; else `ClosedError` is raised."""
+    hooks = Hooks()
+
+    def block(_: object) -> None:
+        hooks.close()
+        raise LookupError("own")
+
+    with pytest.raises(LookupError, match="own"):
+        form(sync_of(hooks), block)
+    assert "repo-sync-finished" in caplog.text
+    assert "ClosedError" in caplog.text
+    hooks = Hooks()
+    with pytest.raises(ClosedError):
+        form(sync_of(hooks), lambda _: hooks.close())
+
+
+@both_forms
+@both_kinds
+def test_closed_hooks_let_no_operation_begin(form: Form, operation_of: Kind) -> None:
+    """On closed hooks the block is not entered."""
+    hooks, ran = Hooks(), NEVER.copy()
+    hooks.close()
+    with pytest.raises(ClosedError):
+        form(operation_of(hooks), ran.append)
+    assert not ran
+
+
+WRONG_COUNTS = [-1, True, 1.5, "3", 2**63, [1]]
+
+
+@both_forms
+@pytest.mark.parametrize("name", ["added_count", "updated_count", "removed_count"])
+@pytest.mark.parametrize("value", WRONG_COUNTS, ids=repr)
+def test_wrong_count_goes_out_as_an_error_and_is_raised(form: Form, name: str, value: object) -> None:
+    """`finished` is not lost for a wrong count: it is an error that names the field, and the host gets the same."""
+    recorder = Recorder()
+    with pytest.raises(BodyError, match=name):
+        form(sync_of(Hooks([recorder])), lambda sync: setattr(sync, name, value))
+    body = recorder.finished
+    assert (body["result"], body["added_count"], body["updated_count"], body["removed_count"]) == (
+        "error",
+        None,
+        None,
+        None,
+    )
+    assert body["exception"].startswith("BodyError(")
+    assert name in body["error_message"]
+
+
+@both_forms
+@pytest.mark.parametrize(
+    ("own", "result"), [(LookupError("own"), "error"), (KeyboardInterrupt(), "canceled")], ids=["error", "canceled"]
+)
+def test_wrong_count_replaces_no_exception(form: Form, own: BaseException, result: str) -> None:
+    """The exception of a block that set a wrong count goes on, and `finished` tells of it."""
+    recorder = Recorder()
+
+    def block(sync: SyncOperation) -> None:
+        sync.added_count = -1
+        raise own
+
+    with pytest.raises(type(own)):
+        form(sync_of(Hooks([recorder])), block)
+    body = recorder.finished
+    assert body["result"] == result
+    assert body["exception"] == (repr(own) if result == "error" else None)
+    assert body["added_count"] is None
+
+
+@dataclass
+class Report:
+    """A report of an importer, as an object."""
+
+    packages: int
+
+
+class Hostile(Mapping[str, object]):
+    """A mapping that cannot be read."""
+
+    def __getitem__(self, key: str) -> object:
+        raise RuntimeError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        raise RuntimeError("no keys")
+
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+
+@both_forms
+@both_kinds
+@pytest.mark.parametrize(
+    "report",
+    [object(), {1, 2}, b"\xff", float("nan"), Report(3), Hostile(), [[]] * 3],
+    ids=lambda value: type(value).__name__,
+)
+def test_odd_reports_lose_no_finished(form: Form, operation_of: Kind, report: object) -> None:
+    """Whatever an importer or distributor reports, `finished` goes out as valid JSON."""
+    recorder = Recorder()
+
+    def block(operation: Operation) -> None:
+        operation.summary = operation.details = report
+
+    form(operation_of(Hooks([recorder])), block)
+    assert recorder.finished["result"] == "success"
+    json.dumps(recorder.finished, allow_nan=False)
+
+
+# Skipped publishes.
+
+
+@both_forms
+def test_skip_makes_the_result_skipped_with_the_reason_in_the_summary(form: Form) -> None:
+    """`skip` says that nothing was published and why, beside what the summary says."""
+    recorder = Recorder()
+
+    def block(publish: PublishOperation) -> None:
+        publish.summary = {"packages": 5}
+        publish.skip("nothing new")
+
+    form(publish_of(Hooks([recorder])), block)
+    body = recorder.finished
+    assert body["result"] == "skipped"
+    assert body["summary"] == {"packages": 5, "skipped": "nothing new"}
+    assert (body["error_message"], body["exception"], body["traceback"]) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "summary", [None, [1, 2], "text", Report(3), Hostile()], ids=lambda value: type(value).__name__
+)
+def test_reason_of_a_skip_is_not_lost_for_an_odd_summary(summary: object) -> None:
+    """The reason reaches listeners, whatever the summary is."""
+    recorder = Recorder()
+
+    def block(publish: PublishOperation) -> None:
+        publish.skip("nothing new")
+        publish.summary = summary
+
+    with_block(publish_of(Hooks([recorder])), block)
+    assert recorder.finished["result"] == "skipped"
+    assert recorder.finished["summary"]["skipped"] == "nothing new"
+
+
+@both_forms
+@pytest.mark.parametrize(
+    ("own", "result"), [(LookupError("own"), "error"), (KeyboardInterrupt(), "canceled")], ids=["error", "canceled"]
+)
+@pytest.mark.parametrize("summary", [{}, Hostile()], ids=["plain summary", "hostile summary"])
+def test_exception_wins_over_skip(form: Form, own: BaseException, result: str, summary: object) -> None:
+    """A publish that was broken off was not skipped, and its exception goes on whatever its summary is."""
+    recorder = Recorder()
+
+    def block(publish: PublishOperation) -> None:
+        publish.skip("nothing new")
+        publish.summary = summary
+        raise own
+
+    with pytest.raises(type(own)):
+        form(publish_of(Hooks([recorder])), block)
+    assert recorder.finished["result"] == result
+
+
+def test_fail_wins_over_skip() -> None:
+    """A publish that has failed was not skipped, in whichever order the host says both."""
+    for order in (1, -1):
+        recorder = Recorder()
+        with publish_of(Hooks([recorder])) as publish:
+            for say, text in [(publish.fail, "no space"), (publish.skip, "nothing new")][::order]:
+                say(text)
+        assert (recorder.finished["result"], recorder.finished["error_message"]) == ("failed", "no space")
+
+
+# Wrong identifiers, and use in order.
+
+WRONG_IDS = ["", None, 7, b"pulp-f17", "\udcff"]
+
+
+@both_forms
+@pytest.mark.parametrize("field", ["repo_id", "importer_id", "importer_type_id"])
+@pytest.mark.parametrize("value", WRONG_IDS, ids=repr)
+def test_wrong_identifier_of_a_sync_is_refused_before_anything_is_fired(form: Form, field: str, value: object) -> None:
+    """A wrong identifier, also one that only `finished` carries, keeps the block from being entered."""
+    recorder, ran = Recorder(), NEVER.copy()
+    ids: dict[str, Any] = {"repo_id": "pulp-f17", "importer_id": "i", "importer_type_id": "t"} | {field: value}
+    with pytest.raises(BodyError, match=f": {field} = "):
+        form(Hooks([recorder]).sync(ids.pop("repo_id"), **ids), ran.append)
+    assert (ran, recorder.events) == ([], [])
+
+
+@both_forms
+@pytest.mark.parametrize("field", ["repo_id", "distributor_id", "distributor_type_id"])
+@pytest.mark.parametrize("value", WRONG_IDS, ids=repr)
+def test_wrong_identifier_of_a_publish_is_refused_before_anything_is_fired(
+    form: Form, field: str, value: object
+) -> None:
+    """As for a sync."""
+    recorder, ran = Recorder(), NEVER.copy()
+    ids: dict[str, Any] = {"repo_id": "pulp-f17", "distributor_id": "d", "distributor_type_id": "t"} | {field: value}
+    with pytest.raises(BodyError, match=f": {field} = "):
+        form(Hooks([recorder]).publish(ids.pop("repo_id"), **ids), ran.append)
+    assert (ran, recorder.events) == ([], [])
+
+
+@both_forms
+@both_kinds
+@pytest.mark.parametrize("ending", [nothing, raising(LookupError())], ids=["success", "error"])
+def test_operation_is_used_once(form: Form, operation_of: Kind, ending: Block) -> None:
+    """A second block with the same object is refused before anything is fired."""
+    recorder, ran = Recorder(), NEVER.copy()
+    operation = operation_of(Hooks([recorder]))
+    with contextlib.suppress(LookupError):
+        form(operation, ending)
+    recorder.events.clear()
+    with pytest.raises(ClosedError, match="used already"):
+        form(operation, ran.append)
+    assert (ran, recorder.events) == ([], [])
+
+
+def test_operation_is_not_entered_inside_of_itself() -> None:
+    """A block inside of the block of the same object is refused, and the outer one tells of it."""
+    recorder = Recorder()
+    sync = sync_of(Hooks([recorder]))
+    with pytest.raises(ClosedError, match="used already"):
+        with_block(sync, lambda _: with_block(sync, nothing))
+    assert recorder.finished["exception"].startswith("ClosedError(")
+
+
+# Clocks.
+
+
+def moments(body: dict[str, Any]) -> tuple[datetime, datetime]:
+    """Give the times of a `finished` body."""
+    return datetime.fromisoformat(body["started"]), datetime.fromisoformat(body["completed"])
+
+
+def test_started_and_completed_are_the_times_of_the_block() -> None:
+    """The times are those of entry and exit, in UTC and whole seconds."""
+    recorder = Recorder()
+    before = datetime.now(UTC).replace(microsecond=0)
+    with_block(sync_of(Hooks([recorder])), nothing)
+    started, completed = moments(recorder.finished)
+    assert before <= started <= completed <= datetime.now(UTC) + timedelta(seconds=1)
+
+
+@both_forms
+def test_clock_that_is_set_back_during_the_block_does_not_end_it_before_it_began(
+    form: Form, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`completed` is not before `started`, though the clock of the machine says so."""
+
+    class SteppingBack(datetime):
+        hours = 0
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            cls.hours += 1
+            moment = datetime(2012, 7, 6, 23, tzinfo=tz) - timedelta(hours=cls.hours)
+            return cls.fromisoformat(moment.isoformat())
+
+    monkeypatch.setattr("pulp_hooks.operations.datetime", SteppingBack)
+    recorder = Recorder()
+    form(sync_of(Hooks([recorder])), lambda _: SteppingBack.now(UTC))
+    started, completed = moments(recorder.finished)
+    assert started == datetime(2012, 7, 6, 22, tzinfo=UTC)
+    assert completed - started < timedelta(seconds=PATIENCE)
+    assert completed >= started
+
+
+def test_duration_is_that_of_the_steady_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block of 90 steady seconds took 90 seconds, whatever happened to the clock of the machine."""
+    readings = iter([1000.0, 1090.0])
+    monkeypatch.setattr("pulp_hooks.operations.time", SimpleNamespace(monotonic=lambda: next(readings)))
+    recorder = Recorder()
+    with_block(sync_of(Hooks([recorder])), nothing)
+    started, completed = moments(recorder.finished)
+    assert completed - started == timedelta(seconds=90)
+
+
+# Ctrl-C, generators, and the ways out that asyncio has.
+
+
+@both_forms
+def test_ctrl_c_in_the_block_cancels_the_operation(form: Form) -> None:
+    """The signal that Ctrl-C sends makes the result `canceled`, and stops the host."""
+    recorder = Recorder()
+
+    async def host() -> None:
+        async with sync_of(Hooks([recorder])):
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(PATIENCE)
+
+    def interrupted() -> None:
+        if form is with_block:
+            form(sync_of(Hooks([recorder])), lambda _: signal.raise_signal(signal.SIGINT))
+        else:
+            asyncio.run(host())
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert recorder.finished["result"] == "canceled"
+
+
+def test_second_ctrl_c_while_finished_is_delivered_leaves_the_first_in_place() -> None:
+    """An impatient user gets the interrupt of the operation, and `finished` is not fired again."""
+    recorder = Recorder()
+    own = KeyboardInterrupt("first")
+    hooks = Hooks([recorder, listener("z", lambda: signal.raise_signal(signal.SIGINT))])
+    with pytest.raises(KeyboardInterrupt) as raised:
+        with_block(sync_of(hooks), raising(own))
+    assert raised.value is own
+    assert recorder.finished["result"] == "canceled"
+
+
+def test_generator_that_is_closed_inside_of_the_block_fires_finished() -> None:
+    """A host that is a generator and is not run to its end ends its operation."""
+    recorder = Recorder()
+
+    def host() -> Iterator[int]:
+        with sync_of(Hooks([recorder])):
+            yield 1
+
+    running = host()
+    next(running)
+    assert [kind for kind, _ in recorder.events] == ["sync started"]
+    del running
+    gc.collect()
+    assert (recorder.finished["result"], recorder.finished["exception"]) == ("error", "GeneratorExit()")
+
+
+def test_async_generator_that_is_closed_inside_of_the_block_fires_finished() -> None:
+    """As for a generator, with `aclose`."""
+    recorder = Recorder()
+
+    async def host() -> AsyncIterator[int]:
+        async with sync_of(Hooks([recorder])):
+            yield 1
+
+    async def main() -> None:
+        running = host()
+        await anext(running)
+        await running.aclose()  # type: ignore[attr-defined] # an async generator is typed by what it gives
+
+    asyncio.run(main())
+    assert (recorder.finished["result"], recorder.finished["exception"]) == ("error", "GeneratorExit()")
+
+
+async def for_ever() -> None:
+    """Wait until somebody cancels the task."""
+    await asyncio.Event().wait()
+
+
+def test_coroutine_that_is_closed_when_its_loop_is_gone_fires_finished() -> None:
+    """A host that is dropped with its event loop ends its operation, though nothing can be awaited any more."""
+    recorder = Recorder()
+    loop, entered = asyncio.new_event_loop(), asyncio.Event()
+
+    async def host() -> None:
+        async with sync_of(Hooks([recorder])):
+            entered.set()
+            await for_ever()
+
+    coroutine = host()
+    task = loop.create_task(coroutine)
+    loop.run_until_complete(entered.wait())
+    # The executor's thread would outlive the loop.
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    coroutine.close()
+    assert not task.done()
+    assert (recorder.finished["result"], recorder.finished["exception"]) == ("error", "GeneratorExit()")
+
+
+@both_kinds
+def test_cancellation_of_the_task_cancels_the_operation(operation_of: Kind) -> None:
+    """A task that is canceled inside of the block fires `finished` with `canceled`, and ends as canceled."""
+    recorder = Recorder()
+
+    async def main() -> None:
+        entered = asyncio.Event()
+
+        async def host() -> None:
+            async with operation_of(Hooks([recorder])):
+                entered.set()
+                await for_ever()
+
+        task = asyncio.create_task(host())
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+    asyncio.run(main())
+    assert recorder.finished["result"] == "canceled"
+
+
+def test_cancellation_inside_of_a_plain_with_block_cancels_the_operation() -> None:
+    """A coroutine may use the plain form, too."""
+    recorder = Recorder()
+
+    async def host() -> None:
+        with sync_of(Hooks([recorder])):
+            async with asyncio.timeout(0):
+                await for_ever()
+
+    async def canceled() -> None:
+        async with asyncio.timeout(0.01):
+            with sync_of(Hooks([recorder])):
+                await for_ever()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(host())
+    assert recorder.finished["exception"].startswith("TimeoutError(")
+    recorder.events.clear()
+    with pytest.raises(TimeoutError):
+        asyncio.run(canceled())
+    assert recorder.finished["result"] == "canceled"
+
+
+def test_timeout_around_the_block_cancels_the_operation() -> None:
+    """`asyncio.timeout` stops the operation from outside: `canceled`, and `TimeoutError` outside of the block."""
+    recorder = Recorder()
+
+    async def host() -> None:
+        async with asyncio.timeout(0.01), sync_of(Hooks([recorder])):
+            await for_ever()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(host())
+    assert recorder.finished["result"] == "canceled"
+
+
+def test_timeout_inside_of_the_block_is_an_error() -> None:
+    """A `TimeoutError` that is raised inside of the block is the operation's own exception."""
+    recorder = Recorder()
+
+    async def host() -> None:
+        async with sync_of(Hooks([recorder])), asyncio.timeout(0):
+            await for_ever()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(host())
+    assert (recorder.finished["result"], recorder.finished["exception"]) == ("error", "TimeoutError()")
+
+
+def test_failure_of_a_sibling_in_a_task_group_cancels_the_operation() -> None:
+    """A task group that stops its tasks cancels the operation in one of them, and raises the sibling's error alone."""
+    recorder = Recorder()
+
+    async def host(entered: asyncio.Event) -> None:
+        async with sync_of(Hooks([recorder])):
+            entered.set()
+            await for_ever()
+
+    async def sibling(entered: asyncio.Event) -> None:
+        await entered.wait()
+        raise LookupError("sibling")
+
+    async def main() -> None:
+        entered = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(host(entered))
+            group.create_task(sibling(entered))
+
+    with pytest.raises(ExceptionGroup) as raised:
+        asyncio.run(main())
+    assert [repr(error) for error in raised.value.exceptions] == ["LookupError('sibling')"]
+    assert recorder.finished["result"] == "canceled"
+
+
+def test_task_group_inside_of_the_block_gives_its_group_of_errors() -> None:
+    """The exception group of a task group inside of the block is the operation's own exception."""
+    recorder = Recorder()
+
+    async def fails() -> None:
+        raise LookupError("one")
+
+    async def host() -> None:
+        async with sync_of(Hooks([recorder])), asyncio.TaskGroup() as group:
+            group.create_task(fails())
+
+    with pytest.raises(ExceptionGroup):
+        asyncio.run(host())
+    assert recorder.finished["result"] == "error"
+    assert recorder.finished["exception"].startswith("ExceptionGroup(")
+
+
+def test_cancellation_while_started_is_delivered_cancels_the_operation() -> None:
+    """The block is not entered, `finished` says canceled, and the task ends as canceled."""
+    recorder, ran = Recorder(), NEVER.copy()
+
+    async def main() -> None:
+        reached = asyncio.Event()
+
+        async def waits() -> None:
+            reached.set()
+            await for_ever()
+
+        hooks = Hooks([recorder, listener("a", waits, "repo_sync_started")])
+
+        async def host() -> None:
+            async with sync_of(hooks):
+                ran.append(True)
+
+        task = asyncio.create_task(host())
+        await reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert not ran
+    assert recorder.finished["result"] == "canceled"
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("own", ["success", "error", "canceled"])
+def test_cancellation_while_finished_is_delivered_does_not_break_it_off(
+    own: str, times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Listeners of `finished` are awaited to their end, once, however often the task is canceled meanwhile.
+
+    The task ends as canceled afterwards, unless the operation has an exception of its own; nothing is said to be lost.
+    """
+    recorder, delivered = Recorder(), NEVER.copy()
+
+    async def main() -> None:
+        entered, reached, release = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def waits() -> None:
+            reached.set()
+            await release.wait()
+            delivered.append(True)
+
+        hooks = Hooks([recorder, listener("z", waits)])
+
+        async def host() -> None:
+            async with sync_of(hooks):
+                entered.set()
+                if own == "error":
+                    raise LookupError("own")
+                if own == "canceled":
+                    await for_ever()
+
+        task = asyncio.create_task(host())
+        await entered.wait()
+        if own == "canceled":
+            task.cancel()
+        await reached.wait()
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)
+        assert not task.done()
+        release.set()
+        with pytest.raises(LookupError if own == "error" else asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert delivered == [True]
+    assert recorder.finished["result"] == own
+    assert "could not be fired" not in caplog.text
+
+
+def test_async_block_keeps_the_loop_running_while_a_plain_listener_blocks() -> None:
+    """The async form delivers `started` and `finished` without holding up the loop."""
+
+    async def main() -> None:
+        release = threading.Event()
+        loop, reached = asyncio.get_running_loop(), asyncio.Event()
+
+        def blocks() -> None:
+            loop.call_soon_threadsafe(reached.set)
+            assert release.wait(PATIENCE)
+
+        async def releases() -> None:
+            await reached.wait()
+            release.set()
+
+        releasing = asyncio.create_task(releases())
+        async with sync_of(Hooks([listener("a", blocks, "repo_sync_started"), listener("b", blocks)])):
+            assert release.is_set()
+        await releasing
+
+    asyncio.run(main())
+
+
+def test_lost_finished_is_logged_with_the_event_type(caplog: pytest.LogCaptureFixture) -> None:
+    """What kept `finished` from being fired is in the log, where the operation's own exception goes first."""
+    caplog.set_level(logging.ERROR, "pulp_hooks.operations")
+    hooks = Hooks()
+
+    def block(_: object) -> None:
+        hooks.close()
+        raise LookupError("own")
+
+    with pytest.raises(LookupError, match="own"):
+        with_block(publish_of(hooks), block)
+    (record,) = caplog.records
+    assert "repo-publish-finished could not be fired: ClosedError" in record.getMessage()
