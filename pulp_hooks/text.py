@@ -4,8 +4,9 @@ import dataclasses
 import json
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping, MutableSequence
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableSequence, ValuesView
 from collections.abc import Set as AbstractSet
+from types import SimpleNamespace
 from urllib.parse import quote, quote_plus
 
 REDACTED = "***"
@@ -81,16 +82,30 @@ def type_name(value: object) -> str:
 
 
 class _ShortRepr(reprlib.Repr):
-    """Shortens; of containers that it does not know it shows the type only, for their `repr` may have no end."""
+    """Shortens, and writes out no family of objects: the `repr` of a container that it does not know has no bounds."""
 
     def repr_instance(self, x: object, level: int) -> str:
         if isinstance(x, bytes | bytearray):
             return super().repr_instance(x[:MAX_REPR], level)
-        if isinstance(x, Mapping | AbstractSet | MutableSequence | tuple):
+        if isinstance(x, SimpleNamespace) and level > 0:
+            return f"namespace({', '.join(f'{name}={self.repr1(part, level - 1)}' for name, part in vars(x).items())})"
+        parts = self._parts(x)
+        if parts is None:
+            return super().repr_instance(x, level)
+        if level <= 0 or not parts:
             return f"<{type_name(x)}>"
-        if dataclasses.is_dataclass(x) and not isinstance(x, type):
-            return f"<{type_name(x)}>"
-        return super().repr_instance(x, level)
+        return f"{type_name(x)}({', '.join(self.repr1(part, level - 1) for part in parts)})"
+
+    @staticmethod
+    def _parts(x: object) -> list[object] | None:
+        """Give what is shown of an object that holds others; nothing where it may be shown as it shows itself."""
+        if isinstance(x, BaseException):
+            return list(x.args)
+        if isinstance(x, ValuesView | KeysView | ItemsView):
+            return [list(x)]
+        if isinstance(x, Mapping | AbstractSet | MutableSequence | tuple | SimpleNamespace):
+            return []
+        return [] if dataclasses.is_dataclass(x) and not isinstance(x, type) else None
 
     def repr_int(self, x: int, level: int) -> str:
         del level
