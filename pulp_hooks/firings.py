@@ -44,11 +44,15 @@ class Firings:
             self._state.wait_for(lambda: all(firing.thread == own or firing in mine for firing in self._running))
         self._close_at_last()
 
+    def refuse_when_closed(self) -> None:
+        """Raise `ClosedError` when `close` was called, except inside of a firing that is still under way."""
+        if self._closing and not _inside.get() & self._running:
+            raise ClosedError("these hooks are closed; fire before close(), or inside the `with` block")
+
     def begin(self, firing: "Firing") -> None:
         """Count a firing."""
         with self._state:
-            if self._closing and not _inside.get() & self._running:
-                raise ClosedError("these hooks are closed; fire before close(), or inside the `with` block")
+            self.refuse_when_closed()
             self._running.add(firing)
 
     def end(self, firing: "Firing") -> None:

@@ -127,10 +127,11 @@ class Hooks:
             ClosedError: `close` was called before.
         """
         event = self._event(event_type, body, call_report)
+        guards = self._relay.guards(event)
+        if not guards:
+            self._firings.refuse_when_closed()
+            return Report(event, ())
         with self._firings.hold():
-            guards = self._relay.guards(event)
-            if not guards:
-                return Report(event, ())
             original = Original(event)
             return Report(event, tuple([guard.run(original) for guard in guards]))
 

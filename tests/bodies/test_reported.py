@@ -559,6 +559,7 @@ def liars() -> dict[str, object]:
         "ascii": answer(str, "\ud800", isascii=True),
         "encoded": answer(str, "é", encode=b""),
         "short": answer(int, 10**5000, bit_length=1),
+        "long": answer(int, 7, __int__=10**5000),
         "infinite": answer(float, 1.0, __float__=float("inf")),
         "undated": answer(date, 2012, 7, 6, isoformat=object()),
         "unpathed": answer(type(Path()), "x", __str__="\ud800"),
