@@ -6,7 +6,9 @@ import re
 import reprlib
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableSequence, ValuesView
 from collections.abc import Set as AbstractSet
+from itertools import islice
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 REDACTED = "***"
@@ -19,6 +21,7 @@ MAX_REPR = 200
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
 
 
 def clean_text(text: str) -> str:
@@ -27,7 +30,8 @@ def clean_text(text: str) -> str:
     plain = str.__str__(text)
     if plain.isascii() or not _SURROGATE.search(plain):
         return plain
-    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    paired = _LONE_SURROGATE.sub("\ufffd", plain)
+    return paired.encode("utf-16", "surrogatepass").decode("utf-16") if _SURROGATE.search(paired) else paired
 
 
 def printable(text: str) -> str:
@@ -106,6 +110,10 @@ class _ShortRepr(reprlib.Repr):
         if isinstance(x, Mapping | AbstractSet | MutableSequence | tuple | SimpleNamespace):
             return []
         return [] if dataclasses.is_dataclass(x) and not isinstance(x, type) else None
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        # One more than is shown says that there are more; sorting them all would take long.
+        return super().repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
 
     def repr_int(self, x: int, level: int) -> str:
         del level

@@ -106,7 +106,7 @@ class _Conversion:
         if parts.names is not None:
             return dict(zip(parts.names, converted, strict=True))
         # A set has no order of its own, and its report must not differ from run to run.
-        return sorted(converted, key=json.dumps) if parts.unordered else converted
+        return sorted(converted, key=json.dumps) if parts.unordered and len(converted) > 1 else converted
 
 
 @dataclasses.dataclass(slots=True)

@@ -23,6 +23,7 @@ _JSON_PER_MARSHAL = 8
 
 _LONGEST_NAME = 100
 _PIECE = 2**16
+_MANY = 1000
 
 _REPORTS = ("details", "summary")
 """What is truncated in a body over the cap, in this order."""
@@ -100,10 +101,11 @@ class BodySerializer:
         size = _size(body)
         for report in _REPORTS:
             if size > max_bytes and report in body:
-                mark = truncated(body[report], size=_size(body[report]))
-                if _size(mark) < _size(body[report]):
+                whole = _size(body[report])
+                mark = truncated(body[report], size=whole)
+                if (saved := whole - _size(mark)) > 0:
                     body[report] = mark
-                    size = _size(body)
+                    size -= saved
         if size > max_bytes:
             rule = f"must be at most {max_bytes} bytes as JSON, is {size} without its reports"
             raise BodyError(event_type, [FieldError("the whole body", "", rule)])
@@ -111,14 +113,25 @@ class BodySerializer:
 
 def _size(value: object) -> int:
     # Piece by piece: the text of the whole would take four bytes a character for one emoji in it.
-    if isinstance(value, dict):
-        return 2 + max(0, len(value) - 1) + sum(_size(name) + 1 + _size(item) for name, item in value.items())
-    if isinstance(value, list):
-        return 2 + max(0, len(value) - 1) + sum(map(_size, value))
     if isinstance(value, str) and len(value) > _PIECE:
         return 2 + sum(_size(value[at : at + _PIECE]) - 2 for at in range(0, len(value), _PIECE))
+    if isinstance(value, dict | list) and len(value) > _MANY:
+        # Each part has brackets of its own, and lacks the comma to the next.
+        parts = [_size(part) for part in _parts(value)]
+        return sum(parts) - (len(parts) - 1)
+    if isinstance(value, dict | list) and value and len(marshal.dumps(value, 2)) > _PIECE:
+        names = sum(_size(name) + 1 for name in value) if isinstance(value, dict) else 0
+        items = value.values() if isinstance(value, dict) else value
+        return 2 + len(value) - 1 + names + sum(map(_size, items))
     text = _encode(value)
     return len(text) if text.isascii() else len(text.encode())
+
+
+def _parts(value: dict[str, Any] | list[Any]) -> Iterator[object]:
+    entries = list(value.items()) if isinstance(value, dict) else value
+    for at in range(0, len(entries), _MANY):
+        part = entries[at : at + _MANY]
+        yield dict(part) if isinstance(value, dict) else part
 
 
 def _field_errors(error: ValidationError, body: object, known: list[str]) -> Iterator[FieldError]:
