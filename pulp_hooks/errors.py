@@ -73,3 +73,7 @@ class ClosedError(PulpHooksError, RuntimeError):
 
 class MirrorError(PulpHooksError):
     """A sync or publish of a file repository that could not be done; says which file."""
+
+
+class JournalError(PulpHooksError):
+    """A journal that cannot be opened or did not do what was asked; says which one and why, without a password."""

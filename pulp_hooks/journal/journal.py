@@ -1,0 +1,159 @@
+"""The journal as a host sees it: events go in."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Dialect,
+    Double,
+    LargeBinary,
+    Text,
+    bindparam,
+    case,
+    insert,
+    literal_column,
+    null,
+    select,
+)
+
+from pulp_hooks.event import Event
+from pulp_hooks.journal.database import Database, Synchronous, insert_new
+from pulp_hooks.journal.tables import State, delivery, event, listener
+
+
+class Journal:
+    """Takes events, each with one delivery for every listener that is to have it.
+
+    Attributes:
+        database: Where they are kept.
+
+    Raises:
+        JournalError: The URL is none of a SQLite file or of PostgreSQL.
+    """
+
+    def __init__(self, url: str, *, synchronous: Synchronous = Synchronous.NORMAL, busy_seconds: float = 10.0) -> None:
+        self.database = Database(url, synchronous=synchronous, busy_seconds=busy_seconds)
+        self._compiled: tuple[str, str] | None = None
+
+    def append(
+        self,
+        appended: Event,
+        listeners: Sequence[str],
+        connection: Connection | None = None,
+        now: float | None = None,
+    ) -> bool:
+        """Store an event and its deliveries, all or nothing; deliveries to disabled listeners are held.
+
+        Args:
+            appended: The event.
+            listeners: Names of the listeners that are to have it.
+            connection: The host's own connection to the same database: the event is committed with the host's work.
+                A new journal must have been opened before (`database.open()`), as its tables are created apart.
+            now: The time, if not that of the clock.
+
+        Returns:
+            False when there is an event of this id already; then nothing is stored.
+
+        Raises:
+            JournalError: The event could not be stored; nothing of it is.
+        """
+        created = time.time() if now is None else now
+        repo_id = str(appended.body["repo_id"]).encode()
+        row = {
+            "id": appended.id,
+            "type": appended.type.value,
+            "time": appended.time.timestamp(),
+            "repo_id": repo_id,
+            "content": appended.to_json().encode(),
+        }
+        rows = [
+            {
+                "event_id": appended.id,
+                "listener": name,
+                "lane": lane(repo_id),
+                "created": created,
+                "waiting": State.WAITING.value,
+                "held": State.HELD.value,
+            }
+            for name in dict.fromkeys(listeners)
+        ]
+        doing = "take the event"
+        if connection is not None:
+            self.database.open()
+            with self._within(connection, doing) as transaction:
+                stored = insert_new(transaction.dialect, event).returning(event.c.id)
+                if transaction.execute(stored, row).first() is None:
+                    return False
+                if rows:
+                    transaction.execute(_DELIVERIES, rows)
+            return True
+        with self.database.writing(doing) as transaction:
+            store_event, store_delivery = self._texts(transaction.dialect)
+            if transaction.exec_driver_sql(store_event, row).rowcount == 0:
+                return False
+            if rows:
+                transaction.exec_driver_sql(store_delivery, rows if len(rows) > 1 else rows[0])
+        return True
+
+    def close(self) -> None:
+        """Close every connection to the database; the next use opens it again."""
+        self.database.close()
+
+    def _texts(self, dialect: Dialect) -> tuple[str, str]:
+        """Give both statements as text, which is half the cost of having them looked up at each event."""
+        if self._compiled is None:
+            event_row = insert_new(dialect, event).compile(dialect=dialect)
+            self._compiled = str(event_row), str(_DELIVERIES.compile(dialect=dialect))
+        return self._compiled
+
+    @contextmanager
+    def _within(self, connection: Connection, doing: str) -> Iterator[Connection]:
+        """Give the host's connection within a savepoint: it undoes our part alone, and commits nothing."""
+        with self.database.errors(doing):
+            if connection.dialect.name == "sqlite":
+                # The driver begins no transaction at a savepoint, and the end of an outermost savepoint would commit.
+                _ = connection.get_transaction() or connection.begin()
+                driver = connection.connection.driver_connection
+                if driver is not None and not driver.in_transaction:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+            with connection.begin_nested():
+                yield connection
+
+
+def disabled_listeners(connection: Connection) -> set[str]:
+    """Give the names of all listeners that are disabled."""
+    return set(connection.execute(select(listener.c.name).where(listener.c.disabled_at.is_not(None))).scalars())
+
+
+def is_disabled(name: ColumnElement[str]) -> ColumnElement[bool]:
+    """Give the condition that the listener of this name is disabled."""
+    return select(listener.c.name).where(listener.c.name == name, listener.c.disabled_at.is_not(None)).exists()
+
+
+def lane(repo_id: bytes) -> bytes:
+    """Give what stands for a repository in a delivery."""
+    return blake2b(repo_id, digest_size=16).digest()
+
+
+_NAME = bindparam("listener", type_=Text)
+_MOMENT = bindparam("created", type_=Double)
+
+# A listener may be disabled meanwhile, so that the database decides at the moment of storing.
+_DELIVERIES = insert(delivery).from_select(
+    ["event_id", "listener", "lane", "state", "due", "tries", "attempts", "created"],
+    select(
+        bindparam("event_id", type_=Text),
+        _NAME,
+        bindparam("lane", type_=LargeBinary),
+        case((is_disabled(_NAME), bindparam("held", type_=Text)), else_=bindparam("waiting", type_=Text)),
+        case((is_disabled(_NAME), null()), else_=_MOMENT),
+        literal_column("0"),
+        literal_column("0"),
+        _MOMENT,
+    ),
+    include_defaults=False,
+)

@@ -1,0 +1,104 @@
+"""The tables of a journal: one schema for SQLite and PostgreSQL."""
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+)
+
+VERSION = 1
+"""Which schema this is; a journal of another version is refused."""
+
+
+class State(StrEnum):
+    """Where a delivery stands.
+
+    Attributes:
+        WAITING: It will be made when it is due; while a worker has claimed it, it is due when the lease ends.
+        HELD: Its listener is disabled; it waits until the listener is enabled.
+        DELIVERED: The listener took it.
+        DEAD: It was given up; only a replay makes it again.
+    """
+
+    WAITING = "waiting"
+    HELD = "held"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+metadata = MetaData()
+
+journal = Table("journal", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
+
+# Moments are seconds since 1970. A repository's id is stored as bytes because PostgreSQL refuses NUL in text.
+event = Table(
+    "event",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("time", Double, nullable=False, index=True),
+    Column("repo_id", LargeBinary, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# `lane` is a digest of the repository's id: PostgreSQL's indexes hold no value of more than 2.7 kB. An event is not
+# deleted while a delivery names it, not even by a cascade.
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("event_id", ForeignKey("event.id"), nullable=False),
+    Column("listener", Text, nullable=False),
+    Column("lane", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("due", Double),
+    Column("lease", Text),
+    Column("tries", Integer, nullable=False, default=0),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("created", Double, nullable=False),
+    Column("finished", Double),
+    Column("error", Text),
+    PrimaryKeyConstraint("event_id", "listener"),
+    sqlite_with_rowid=False,
+)
+for _name, _columns, _condition in (
+    ("delivery_due", ("listener", "due", "event_id"), delivery.c.due.is_not(None)),
+    ("delivery_lane", ("listener", "lane", "created", "event_id"), delivery.c.finished.is_(None)),
+    ("delivery_finished", ("finished",), delivery.c.finished.is_not(None)),
+):
+    Index(_name, *(delivery.c[_column] for _column in _columns), sqlite_where=_condition, postgresql_where=_condition)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("event_id", Text, nullable=False),
+    Column("listener", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("started", Double, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("error", Text),
+    PrimaryKeyConstraint("event_id", "listener", "number"),
+    ForeignKeyConstraint(["event_id", "listener"], ["delivery.event_id", "delivery.listener"], ondelete="CASCADE"),
+    sqlite_with_rowid=False,
+)
+
+listener = Table(
+    "listener",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("disabled_at", Double),
+    Column("reason", Text),
+    Column("failing_since", Double),
+    sqlite_with_rowid=False,
+)

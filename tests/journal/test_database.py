@@ -1,0 +1,225 @@
+"""Tests of opening a journal, and of what is said when its database fails."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+
+from pulp_hooks.errors import JournalError
+from pulp_hooks.event import Event
+from pulp_hooks.journal import database as module
+from pulp_hooks.journal.database import Database, Synchronous
+from pulp_hooks.journal.journal import Journal
+
+Make = Callable[..., Event]
+MOUNTS = (
+    "/dev/vda / ext4 rw 0 0\nserver:/x /mnt/the\\040share {} rw 0 0\n/dev/vdb /mnt/the\\040share/local xfs rw 0 0\n"
+)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a folder on a disk of 1 MB; skip where only root may mount one and we are not root."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode(errors='replace').strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite:///x.db?mode=memory&uri=true", "without host and options"),
+        ("sqlite+aiosqlite:///x.db", "without host and options"),
+        ("mysql://u:hunter2@h/d", "must begin with"),
+        ("hunter2", "cannot be read"),
+        ("postgresql://u:hunter2@h:port/d", "cannot be read"),
+    ],
+)
+def test_url_of_no_journal_is_refused_without_being_shown(url: str, said: str) -> None:
+    """What is only in memory, of another database or no URL at all is refused at once, and no password is shown."""
+    with pytest.raises(JournalError, match=said) as caught:
+        Database(url)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hunter2%40x@127.0.0.1:1/d",
+        "postgresql://u@127.0.0.1:1/d?password=hunter2%40x&sslpassword=hunter2",
+    ],
+)
+def test_unreachable_server_is_one_error_without_the_password(url: str, new_event: Make) -> None:
+    """The error says which journal and what happened; neither it nor its causes show the password."""
+    journal = Journal(url, busy_seconds=2)
+    with pytest.raises(JournalError, match=r"127\.0\.0\.1.*the server cannot be reached or is gone") as caught:
+        journal.append(new_event(), ["a"])
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value)) + repr(journal) + journal.database.name
+    assert "***" in journal.database.name
+
+
+def test_new_file_is_for_its_owner_alone(sqlite_url: str, tmp_path: Path, new_event: Make) -> None:
+    """Whatever the umask, the file and its companions have mode 0600."""
+    before = os.umask(0)
+    try:
+        journal = Journal(sqlite_url)
+        journal.append(new_event(), ["a"])
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    journal.close()
+    assert modes == {"journal.db": 0o600, "journal.db-wal": 0o600, "journal.db-shm": 0o600}
+
+
+@pytest.mark.parametrize(("synchronous", "level"), [(Synchronous.NORMAL, 1), (Synchronous.FULL, 2)])
+def test_sqlite_is_set_up_on_every_connection(sqlite_url: str, synchronous: Synchronous, level: int) -> None:
+    """Write-ahead log, foreign keys and the wanted synchronous level hold on two connections at once."""
+    database = Database(sqlite_url, synchronous=synchronous)
+    with database.reading("look") as one, database.reading("look") as two:
+        for connection in (one, two):
+            found = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "foreign_keys")]
+            assert found == ["wal", 1]
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == level
+    database.close()
+
+
+def test_reader_does_not_wait_for_a_writer(sqlite_url: str) -> None:
+    """Reading begins no writing transaction."""
+    database = Database(sqlite_url, busy_seconds=0.1)
+    with database.writing("write"), database.reading("look") as reader:
+        assert reader.exec_driver_sql("SELECT version FROM journal").scalar() == 1
+    database.close()
+
+
+def test_missing_folder_is_said(tmp_path: Path) -> None:
+    """No folder is made up."""
+    with pytest.raises(JournalError, match="there is no folder"):
+        Database(f"sqlite:///{tmp_path}/no/journal.db").open()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "nfs", "cifs", "smb3", "9p", "fuse.sshfs"])
+def test_network_file_system_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deepest mount decides; the names of mount points are read as they are written there."""
+    read_text = Path.read_text
+
+    def mounts(path: Path, *arguments: str) -> str:
+        return MOUNTS.format(kind) if str(path) == "/proc/mounts" else read_text(path, *arguments)
+
+    monkeypatch.setattr(Path, "read_text", mounts)
+    monkeypatch.setattr(Path, "is_dir", lambda _path: True)
+    with pytest.raises(JournalError, match=f"network file system \\({kind}\\)"):
+        Database("sqlite:////mnt/the share/folder/journal.db").open()
+    found = [module._file_system(Path(folder)) for folder in ("/mnt/the share/local/x", "/mnt/the", "/")]
+    assert found == ["xfs", "ext4", "ext4"]
+
+
+@pytest.mark.parametrize("statement", ["UPDATE journal SET version = 2", "DELETE FROM journal"])
+def test_journal_of_another_version_is_refused(url: str, statement: str) -> None:
+    """A newer journal, or one of no version, is left alone."""
+    database = Database(url)
+    with database.writing("change the version") as connection:
+        connection.exec_driver_sql(statement)
+    database.close()
+    with pytest.raises(
+        JournalError, match=r"its version is (2|unknown), and this release of pulp-hooks knows version 1"
+    ):
+        Database(url).open()
+
+
+def test_tables_of_somebody_else_are_refused(url: str) -> None:
+    """A database that has a table of one of our names, and no journal, is left as it is."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE event (x INTEGER)")
+    engine.dispose()
+    with pytest.raises(JournalError, match="no journal's: event"):
+        Database(url).open()
+
+
+def test_file_that_is_no_database_is_said(sqlite_url: str, tmp_path: Path, new_event: Make) -> None:
+    """A text file is not touched."""
+    (tmp_path / "journal.db").write_text("my diary, " * 1000)
+    with pytest.raises(JournalError, match="corrupt or no SQLite database"):
+        Journal(sqlite_url).append(new_event(), ["a"])
+    assert (tmp_path / "journal.db").read_text() == "my diary, " * 1000
+
+
+def test_corrupt_file_is_said(sqlite_url: str, tmp_path: Path, new_event: Make) -> None:
+    """A journal whose pages were overwritten refuses the event with the one error."""
+    journal = Journal(sqlite_url)
+    journal.append(new_event(), ["a"])
+    journal.close()
+    path = tmp_path / "journal.db"
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with pytest.raises(JournalError, match=r"journal\.db could not .* corrupt"):
+        journal.append(new_event(), ["a"])
+    journal.close()
+
+
+def test_file_locked_for_too_long_is_said(sqlite_url: str, tmp_path: Path, new_event: Make) -> None:
+    """The host gets the error after the busy timeout, and the event was not stored."""
+    journal = Journal(sqlite_url, busy_seconds=0.1)
+    journal.database.open()
+    other = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    event = new_event()
+    with pytest.raises(JournalError, match="locked it for too long"):
+        journal.append(event, ["a"])
+    other.execute("COMMIT")
+    other.close()
+    assert journal.append(event, ["a"])
+    journal.close()
+
+
+def test_full_disk_is_said_and_no_half_event_stored(small_disk: Path, new_event: Make) -> None:
+    """Every event that was accepted is there with its delivery; the one that did not fit is not there at all."""
+    journal = Journal(f"sqlite:///{small_disk}/journal.db")
+    accepted = set()
+
+    def fill() -> None:
+        for _ in range(1000):
+            event = new_event("x" * 2000)
+            journal.append(event, ["a"])
+            accepted.add(event.id)
+
+    with pytest.raises(JournalError, match="the disk is full"):
+        fill()
+    subprocess.run(["mount", "-o", "remount,size=9m", str(small_disk)], check=True)
+    # The same connection goes on once there is room again.
+    after = new_event()
+    assert journal.append(after, ["a"])
+    journal.close()
+    assert accepted
+    accepted.add(after.id)
+    connection = sqlite3.connect(small_disk / "journal.db")
+    assert {row[0] for row in connection.execute("SELECT id FROM event")} == accepted
+    assert {row[0] for row in connection.execute("SELECT event_id FROM delivery")} == accepted
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+def test_read_only_file_is_said(small_disk: Path, new_event: Make) -> None:
+    """A journal on a disk that is read-only takes no event."""
+    journal = Journal(f"sqlite:///{small_disk}/journal.db")
+    journal.append(new_event(), ["a"])
+    journal.close()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(JournalError, match=r"journal\.db could not .*(read-only|cannot be opened)"):
+        journal.append(new_event(), ["a"])
+    journal.close()

@@ -1,0 +1,213 @@
+"""The journal against a plain model of it: whatever happens, nothing is lost, stuck or delivered without reason."""
+
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from sqlalchemy import select
+
+from pulp_hooks.event import Event
+from pulp_hooks.event_types import EventType
+from pulp_hooks.journal import tables
+from pulp_hooks.journal.claims import Claim, Claims, Result
+from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.listeners import Listeners
+from pulp_hooks.journal.pruning import prune
+from pulp_hooks.journal.replay import Replay
+from pulp_hooks.journal.tables import State
+
+LEASE = 30.0
+names = st.sampled_from(["a", "b"])
+chances = st.randoms(use_true_random=False)
+
+
+class Model(RuleBasedStateMachine):
+    """Fires, claims, crashes and so on, in the journal and in dictionaries."""
+
+    url: str
+    body: dict[str, Any]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder: tempfile.TemporaryDirectory[str] | None = None
+        self.now = 1000.0
+        self.states: dict[tuple[str, str], State] = {}
+        self.holders: dict[tuple[str, str], Claim] = {}
+        self.running: list[Claim] = []
+        self.disabled: set[str] = set()
+        self.fired = 0
+
+    @initialize()
+    def begin(self) -> None:
+        """Open an empty journal."""
+        self.folder = tempfile.TemporaryDirectory()
+        self.journal = Journal(self.url or f"sqlite:///{Path(self.folder.name) / 'journal.db'}")
+        if self.url:
+            with self.journal.database.writing("empty it") as connection:
+                for table in ("attempt", "delivery", "event", "listener"):
+                    connection.execute(tables.metadata.tables[table].delete())
+        self.claims, self.listeners = Claims(self.journal.database), Listeners(self.journal.database)
+        self.replay = Replay(self.journal.database)
+
+    @rule(wanted=st.sets(names), repo_id=st.sampled_from(["x", "y"]))
+    def fire(self, wanted: set[str], repo_id: str) -> None:
+        """Append an event."""
+        self.fired += 1
+        self.now += 1
+        event_id = f"{self.fired:06d}"
+        moment = datetime.fromtimestamp(self.now, UTC)
+        body: Any = {**self.body, "repo_id": repo_id}
+        event = Event(id=event_id, type=EventType.REPO_SYNC_FINISHED, time=moment, source="urn:test", body=body)
+        assert self.journal.append(event, sorted(wanted), now=self.now)
+        for name in wanted:
+            self.states[event_id, name] = State.HELD if name in self.disabled else State.WAITING
+
+    @rule(name=names, limit=st.integers(1, 3), ordered=st.booleans())
+    def claim(self, name: str, limit: int, *, ordered: bool) -> None:
+        """Claim what is due; nothing finished, held or leased is ever given out."""
+        lot = self.claims.claim(name, limit, LEASE, ordered=ordered, now=self.now)
+        assert not (lot and name in self.disabled)
+        assert len(lot) <= limit
+        for claim in lot:
+            key = (claim.event_id, claim.listener)
+            assert self.states[key] is State.WAITING
+            assert key not in self.holders
+            self.holders[key] = claim
+            self.running.append(claim)
+
+    @rule(chance=chances, state=st.sampled_from([State.DELIVERED, State.DEAD, State.WAITING]))
+    def finish(self, chance: Any, state: State) -> None:  # noqa: ANN401 - Hypothesis has no public type for it
+        """Finish some claim, in time or late."""
+        if not self.running:
+            return
+        claim = self.running.pop(chance.randrange(len(self.running)))
+        due = self.now + chance.randrange(60) if state is State.WAITING else None
+        late = self.claims.finish([Result(claim, state, self.now, 1.0, "x", due=due)], now=self.now)
+        key = (claim.event_id, claim.listener)
+        if self.holders.get(key) == claim:
+            assert late == []
+            del self.holders[key]
+            self.states[key] = State.HELD if state is State.WAITING and claim.listener in self.disabled else state
+        else:
+            assert late == [claim]
+
+    @rule(chance=chances)
+    def give_back(self, chance: Any) -> None:  # noqa: ANN401 - Hypothesis has no public type for it
+        """Release some claim, in time or late."""
+        if not self.running:
+            return
+        claim = self.running.pop(chance.randrange(len(self.running)))
+        late = self.claims.release([claim], now=self.now)
+        key = (claim.event_id, claim.listener)
+        if self.holders.get(key) == claim:
+            assert late == []
+            del self.holders[key]
+            self.states[key] = State.HELD if claim.listener in self.disabled else State.WAITING
+        else:
+            assert late == [claim]
+
+    @rule()
+    def crash(self) -> None:
+        """Every worker dies, with all that it has claimed."""
+        self.running.clear()
+
+    @rule()
+    def expire(self) -> None:
+        """All leases end before anybody does anything else; the next to look claims at once."""
+        self.now += 100
+        for name in ("a", "b"):
+            for claim in self.claims.claim(name, 1000, LEASE, now=self.now):
+                assert self.states[claim.event_id, claim.listener] is State.WAITING
+                self.holders[claim.event_id, claim.listener] = claim
+                self.running.append(claim)
+
+    @rule(name=names)
+    def disable(self, name: str) -> None:
+        """Hold what no live worker has."""
+        self.listeners.disable(name, "test", now=self.now)
+        self.disabled.add(name)
+        for key, state in self.states.items():
+            expired = key not in self.holders or self.due(key) is None
+            if key[1] == name and state is State.WAITING and expired:
+                self.states[key] = State.HELD
+                self.holders.pop(key, None)
+
+    @rule(name=names)
+    def enable(self, name: str) -> None:
+        """Let what was held come due again."""
+        self.listeners.enable(name, 10, now=self.now)
+        if name in self.disabled:
+            self.disabled.remove(name)
+            for key, state in self.states.items():
+                if key[1] == name and state is State.HELD:
+                    self.states[key] = State.WAITING
+            for key in [key for key in self.holders if key[1] == name and self.lease(key) is None]:
+                del self.holders[key]
+
+    @rule(name=names, only=st.sampled_from([None, State.DEAD]))
+    def replay_many(self, name: str, only: State | None) -> None:
+        """Make finished deliveries again."""
+        wanted = {only} if only else {State.DELIVERED, State.DEAD}
+        keys = [key for key, state in self.states.items() if key[1] == name and state in wanted]
+        assert self.replay.many(name, states=wanted, now=self.now) == len(keys)
+        for key in keys:
+            self.states[key] = State.HELD if name in self.disabled else State.WAITING
+
+    @rule()
+    def forget(self) -> None:
+        """Prune everything that is finished."""
+        prune(self.journal.database, delivered_before=self.now + 1, dead_before=self.now + 1)
+        self.states = {key: s for key, s in self.states.items() if s in {State.WAITING, State.HELD}}
+
+    def due(self, key: tuple[str, str]) -> float | None:
+        """Give what the journal says of a delivery's due time."""
+        return cast("float | None", self.row(key).due)
+
+    def lease(self, key: tuple[str, str]) -> str | None:
+        """Give what the journal says of a delivery's lease."""
+        return cast("str | None", self.row(key).lease)
+
+    def row(self, key: tuple[str, str]) -> Any:  # noqa: ANN401 - a row has the type of its columns
+        """Give a delivery's row."""
+        delivery = tables.delivery.c
+        with self.journal.database.reading("look") as connection:
+            query = select(tables.delivery).where(delivery.event_id == key[0], delivery.listener == key[1])
+            return connection.execute(query).one()
+
+    @invariant()
+    def nothing_is_lost_or_stuck(self) -> None:
+        """Every delivery is where the model has it; what waits has a time, and nothing else has one."""
+        if self.folder is None:
+            return
+        with self.journal.database.reading("look") as connection:
+            rows = connection.execute(select(tables.delivery)).all()
+        assert {(row.event_id, row.listener): State(row.state) for row in rows} == self.states
+        for row in rows:
+            assert (row.due is not None) == (row.state == State.WAITING)
+            assert (row.finished is not None) == (row.state in {State.DELIVERED, State.DEAD})
+            assert row.lease is None or row.state == State.WAITING
+
+    def teardown(self) -> None:
+        """At the end enable all, let all leases end: everything that waits can be delivered."""
+        if self.folder is None:
+            return
+        for name in ("a", "b"):
+            self.enable(name)
+        self.now += 10_000
+        waiting = {key for key, state in self.states.items() if state is State.WAITING}
+        claimed = [claim for name in ("a", "b") for claim in self.claims.claim(name, 10_000, LEASE, now=self.now)]
+        assert {(claim.event_id, claim.listener) for claim in claimed} == waiting
+        self.journal.close()
+        self.folder.cleanup()
+
+
+def test_journal_does_what_its_model_does(url: str, body_of: Callable[..., dict[str, Any]]) -> None:
+    """In any order of events, deaths and commands no delivery is lost, stuck, or made twice without a replay."""
+    body = body_of(EventType.REPO_SYNC_FINISHED)
+    machine = type("Machine", (Model,), {"url": url if "postgresql" in url else "", "body": body})
+    run_state_machine_as_test(machine, settings=settings(max_examples=30, stateful_step_count=30, deadline=None))

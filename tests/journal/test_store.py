@@ -1,0 +1,333 @@
+"""Tests of appending, claiming, finishing, holding, replaying and pruning, in both databases."""
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.exc import IntegrityError
+
+from pulp_hooks.errors import JournalError
+from pulp_hooks.event import Event
+from pulp_hooks.journal import tables
+from pulp_hooks.journal.claims import Claim, Claims, Result
+from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.listeners import Listeners
+from pulp_hooks.journal.pruning import Pruned, prune
+from pulp_hooks.journal.replay import Replay
+from pulp_hooks.journal.tables import State
+
+Make = Callable[..., Event]
+
+
+def count(journal: Journal, table: str) -> int:
+    """Give how many rows a table has."""
+    with journal.database.reading("count") as connection:
+        return connection.execute(select(func.count()).select_from(tables.metadata.tables[table])).scalars().one()
+
+
+def states(journal: Journal) -> dict[tuple[str, str], str]:
+    """Give the state of every delivery."""
+    delivery = tables.delivery.c
+    with journal.database.reading("look") as connection:
+        rows = connection.execute(select(delivery.event_id, delivery.listener, delivery.state))
+        return {(row.event_id, row.listener): row.state for row in rows}
+
+
+def delivered(claim: Claim) -> Result:
+    """Give the result of an attempt that went well."""
+    return Result(claim, State.DELIVERED, started=1.0, seconds=0.5, status="done")
+
+
+def failed(claim: Claim, due: float, error: str = "no") -> Result:
+    """Give the result of an attempt that is to be made again."""
+    return Result(claim, State.WAITING, started=1.0, seconds=0.5, status="failed", error=error, due=due)
+
+
+def dead(claim: Claim) -> Result:
+    """Give the result of the last attempt."""
+    return Result(claim, State.DEAD, started=1.0, seconds=0.5, status="failed", error="no")
+
+
+def test_append_stores_the_event_once_and_a_delivery_for_each_listener(journal: Journal, new_event: Make) -> None:
+    """An event id seen before stores nothing; a listener named twice has one delivery."""
+    event = new_event()
+    assert journal.append(event, ["a", "b", "a"], now=10)
+    assert not journal.append(event, ["a", "c"], now=11)
+    assert states(journal) == {(event.id, "a"): "waiting", (event.id, "b"): "waiting"}
+    assert count(journal, "event") == 1
+
+
+@pytest.mark.parametrize("repo_id", ["zoo", "a\0b", "\U0001f600" * 2500])
+def test_claim_gives_the_bytes_that_were_stored(journal: Journal, new_event: Make, repo_id: str) -> None:
+    """Whatever the repository's id holds, and however long it is, the event comes back byte for byte."""
+    event = new_event(repo_id)
+    journal.append(event, ["a"], now=10)
+    (claim,) = Claims(journal.database).claim("a", 5, 30, now=10)
+    assert claim.content == event.to_json().encode()
+    assert (claim.event_id, claim.tries, claim.attempts, claim.created) == (event.id, 1, 1, 10)
+
+
+def test_claimed_delivery_comes_due_again_only_when_its_lease_ends(journal: Journal, new_event: Make) -> None:
+    """The claim of a worker that died is claimed again, with another lease and the next numbers."""
+    journal.append(new_event(), ["a"], now=10)
+    claims = Claims(journal.database)
+    (first,) = claims.claim("a", 5, 30, now=10)
+    assert claims.claim("a", 5, 30, now=39.9) == []
+    assert claims.next_due(["a", "b"]) == 40
+    (second,) = claims.claim("a", 5, 30, now=40)
+    assert (second.tries, second.attempts) == (2, 2)
+    assert second.lease != first.lease
+
+
+@pytest.mark.parametrize("late", [delivered, dead, lambda claim: failed(claim, 99)])
+def test_late_worker_changes_nothing_and_is_told(
+    journal: Journal, new_event: Make, late: Callable[[Claim], Result]
+) -> None:
+    """The result of a worker whose lease another one has now is not recorded; neither does it give anything back."""
+    journal.append(new_event(), ["a"], now=10)
+    claims = Claims(journal.database)
+    (first,) = claims.claim("a", 5, 30, now=10)
+    (second,) = claims.claim("a", 5, 30, now=50)
+    assert claims.finish([late(first)], now=51) == [first]
+    assert claims.release([first], now=51) == [first]
+    assert states(journal) == {(first.event_id, "a"): "waiting"}
+    assert count(journal, "attempt") == 0
+    assert claims.finish([delivered(second)], now=52) == []
+    assert claims.finish([late(first), delivered(second)], now=53) == [first, second]
+    assert states(journal) == {(first.event_id, "a"): "delivered"}
+    assert count(journal, "attempt") == 1
+
+
+def test_results_of_one_lot_are_recorded_each_by_itself(journal: Journal, new_event: Make) -> None:
+    """Of four claims one is delivered, one is dead, one waits until it is due, one is given back."""
+    for place in range(4):
+        journal.append(new_event(), ["a"], now=10 + place)
+    claims = Claims(journal.database)
+    good, lost, again, back = claims.claim("a", 5, 30, now=20)
+    assert claims.finish([delivered(good), dead(lost), failed(again, 60, "\0" + "\u20ac" * 3000)], now=21) == []
+    assert claims.release([back], now=22) == []
+    assert list(states(journal).values()).count("waiting") == 2
+    (returned,) = claims.claim("a", 5, 30, now=22)
+    assert (returned.event_id, returned.tries, returned.attempts) == (back.event_id, 1, 1)
+    assert claims.finish([delivered(returned)], now=23) == []
+    assert claims.next_due(["a"]) == 60
+    (retried,) = claims.claim("a", 5, 30, now=60)
+    assert (retried.event_id, retried.tries) == (again.event_id, 2)
+    with journal.database.reading("look") as connection:
+        errors = connection.execute(select(tables.attempt.c.error).where(tables.attempt.c.error != "no")).scalars()
+        assert [len(error.encode()) for error in errors] == [3999]
+
+
+def test_claim_takes_what_is_due_longest_and_no_more_than_asked(journal: Journal, new_event: Make) -> None:
+    """The limit holds, the oldest come first, and what is due later or of another listener is left alone."""
+    events = [new_event() for _ in range(5)]
+    for moment, event in zip([30, 10, 20, 40, 99], events, strict=True):
+        journal.append(event, ["a", "b"], now=moment)
+    claims = Claims(journal.database)
+    assert [claim.created for claim in claims.claim("a", 2, 30, now=50)] == [10, 20]
+    assert [claim.created for claim in claims.claim("a", 9, 30, now=49)] == [30, 40]
+    assert len(claims.claim("b", 9, 30, now=50)) == 4
+
+
+def test_ordered_claim_takes_the_first_unfinished_of_each_repository(journal: Journal, new_event: Make) -> None:
+    """A failure holds its own repository's lane and no other; the end of a delivery frees the lane."""
+    for moment, repo_id in [(10, "x"), (11, "x"), (12, "y"), (13, "x")]:
+        journal.append(new_event(repo_id), ["a"], now=moment)
+    claims = Claims(journal.database)
+    x, y = claims.claim("a", 9, 30, ordered=True, now=20)
+    assert (x.created, y.created) == (10, 12)
+    claims.finish([failed(x, 100), delivered(y)], now=21)
+    assert claims.claim("a", 9, 30, ordered=True, now=50) == []
+    assert (claims.next_due(["a"], ordered=True), claims.next_due(["a"])) == (100, 11)
+    (x,) = claims.claim("a", 9, 30, ordered=True, now=100)
+    claims.finish([dead(x)], now=101)
+    (x,) = claims.claim("a", 9, 30, ordered=True, now=102)
+    assert x.created == 11
+
+
+def test_shift_moves_what_waits_and_leases(journal: Journal, new_event: Make) -> None:
+    """After a jump of the clock everything is due as long from now as before."""
+    journal.append(new_event(), ["a", "b"], now=10)
+    claims = Claims(journal.database)
+    claims.claim("a", 1, 30, now=10)
+    claims.shift(86400)
+    assert (claims.next_due(["a"]), claims.next_due(["b"])) == (86440, 86410)
+
+
+def test_disabled_listener_has_everything_held_until_it_is_enabled(journal: Journal, new_event: Make) -> None:
+    """What waited, what is fired and what fails meanwhile is held, and comes due paced, oldest first."""
+    claims, listeners = Claims(journal.database), Listeners(journal.database)
+    for moment in (10, 11):
+        journal.append(new_event(), ["a", "b"], now=moment)
+    (running,) = claims.claim("a", 1, 30, now=11)
+    assert listeners.disable("a", "it is gone", now=12) == 1
+    journal.append(new_event(), ["a", "b"], now=13)
+    assert claims.claim("a", 9, 30, now=1000) == []
+    assert (claims.next_due(["a"]), claims.next_due(["b"])) == (None, 10)
+    assert claims.finish([failed(running, 20)], now=14) == []
+    assert sorted(states(journal).values()) == ["held"] * 3 + ["waiting"] * 3
+    (known,) = listeners.known()
+    assert (known.name, known.disabled_at, known.reason, known.failing_since) == ("a", 12, "it is gone", 1.5)
+    assert listeners.enable("a", 0.5, now=100) == 3
+    assert listeners.enable("a", 0.5, now=100) == 0
+    assert [claims.claim("a", 9, 900, now=moment) != [] for moment in (100, 101, 102, 103, 104)] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert [(known.disabled_at, known.failing_since) for known in listeners.known()] == [(None, None)]
+
+
+def test_claim_of_a_worker_that_died_before_its_listener_was_enabled_comes_due(
+    journal: Journal, new_event: Make
+) -> None:
+    """A delivery that was claimed when its listener was disabled is not stuck when the worker died."""
+    claims, listeners = Claims(journal.database), Listeners(journal.database)
+    journal.append(new_event(), ["a"], now=10)
+    claims.claim("a", 1, 30, now=10)
+    listeners.disable("a", "gone", now=11)
+    assert claims.claim("a", 1, 30, now=50) == []
+    assert listeners.enable("a", 1, now=60) == 1
+    assert len(claims.claim("a", 1, 30, now=60)) == 1
+
+
+def test_failing_since_is_the_first_failure_after_the_last_success(journal: Journal, new_event: Make) -> None:
+    """A success ends the time of failing, a further failure does not begin it anew."""
+    claims, listeners = Claims(journal.database), Listeners(journal.database)
+    for place in range(4):
+        journal.append(new_event(), ["a"], now=place)
+    seen = []
+    for state, started in [(State.DEAD, 20.0), (State.DEAD, 30.0), (State.DELIVERED, 40.0), (State.DEAD, 50.0)]:
+        (claim,) = claims.claim("a", 1, 30, now=started)
+        claims.finish([Result(claim, state, started, 1.0, "x")], now=started + 1)
+        seen.append([known.failing_since for known in listeners.known()])
+    assert seen == [[21], [21], [None], [51]]
+
+
+def test_replay_makes_finished_deliveries_again_and_others_not(journal: Journal, new_event: Make) -> None:
+    """One, a listener's, a time window's or the dead: the tries begin anew, the attempts go on."""
+    claims, replay = Claims(journal.database), Replay(journal.database)
+    events = [new_event(moment=1000.0 + place) for place in range(3)]
+    for place, event in enumerate(events):
+        journal.append(event, ["a", "b"], now=place)
+    first, second, _third = claims.claim("a", 3, 30, now=10)
+    claims.finish([delivered(first), dead(second)], now=11)
+    assert not replay.one(events[2].id, "a", now=12)
+    assert replay.one(events[0].id, "a", now=12)
+    (again,) = claims.claim("a", 3, 30, now=12)
+    assert (again.event_id, again.tries, again.attempts) == (events[0].id, 1, 2)
+    claims.finish([delivered(again)], now=13)
+    assert replay.many("b", now=14) == 0
+    assert replay.many("a", states=[State.DEAD], since=1002.0, now=14) == 0
+    assert replay.many(states=[State.DEAD], since=1001.0, until=1002.0, now=14) == 1
+    assert replay.many("a", now=14) == 1
+    Listeners(journal.database).disable("a", "gone", now=15)
+    assert count(journal, "attempt") == 3
+
+
+def test_replay_to_a_new_listener_gives_it_what_it_missed_in_order(journal: Journal, new_event: Make) -> None:
+    """A listener that was added later has a delivery of each event of the window once, those of a lane in order."""
+    events = [new_event(moment=1000.0 + place) for place in range(4)]
+    for event in reversed(events):
+        journal.append(event, ["a"], now=5)
+    replay, claims = Replay(journal.database), Claims(journal.database)
+    assert replay.to("new", since=1001.0, now=10) == 3
+    assert replay.to("new", now=10) == 1
+    assert replay.to("new", now=10) == 0
+    order = [claims.claim("new", 9, 30, ordered=True, now=10)[0]]
+    while claims.finish([delivered(order[-1])], now=11) == [] and (more := claims.claim("new", 9, 30, now=11)):
+        order += more
+        claims.finish([delivered(claim) for claim in more], now=12)
+    assert {claim.event_id for claim in order} == {event.id for event in events}
+
+
+def test_replay_for_a_disabled_listener_is_held(journal: Journal, new_event: Make) -> None:
+    """What is replayed waits with the rest until the listener is enabled."""
+    event, missed = new_event(), new_event()
+    journal.append(event, ["a"], now=1)
+    journal.append(missed, [], now=1)
+    claims, replay = Claims(journal.database), Replay(journal.database)
+    claims.finish([delivered(claim) for claim in claims.claim("a", 1, 30, now=1)], now=2)
+    Listeners(journal.database).disable("a", "gone", now=3)
+    assert (replay.many("a", now=4), replay.to("a", now=4)) == (1, 1)
+    assert set(states(journal).values()) == {"held"}
+    assert claims.claim("a", 9, 30, now=9) == []
+
+
+def test_prune_forgets_old_finished_deliveries_and_events_without_any(journal: Journal, new_event: Make) -> None:
+    """What waits stays whatever its age, and so does the event of anything that stays."""
+    claims = Claims(journal.database)
+    for moment in (10, 20, 30, 40):
+        journal.append(new_event(moment=moment), ["a"], now=moment)
+    journal.append(new_event(moment=1), [], now=50)
+    one, two, three, _four = claims.claim("a", 9, 30, now=50)
+    claims.finish([delivered(one), dead(two)], now=60)
+    claims.finish([delivered(three)], now=80)
+    assert prune(journal.database, delivered_before=70, dead_before=0) == Pruned(deliveries=1, events=2)
+    assert prune(journal.database, delivered_before=999, dead_before=61) == Pruned(deliveries=2, events=2)
+    assert list(states(journal).values()) == ["waiting"]
+    assert (count(journal, "event"), count(journal, "attempt")) == (1, 0)
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_event_is_committed_with_the_hosts_own_work_or_not_at_all(
+    journal: Journal, url: str, new_event: Make, *, commits: bool
+) -> None:
+    """With a connection of the host's nothing is committed by the journal, and its failure undoes its part alone."""
+    journal.database.open()
+    engine = create_engine(url)
+    event = new_event()
+    with engine.connect() as connection:
+        assert journal.append(event, ["a"], connection)
+        assert count(journal, "event") == 0
+        assert not journal.append(event, ["a"], connection)
+        broken = "no \0 text" if connection.dialect.name == "postgresql" else 5j
+        with pytest.raises(JournalError):
+            journal.append(new_event(), ["a", broken], connection)  # type: ignore[list-item] # what no database takes
+        (connection.commit if commits else connection.rollback)()
+    engine.dispose()
+    assert list(states(journal)) == ([(event.id, "a")] if commits else [])
+    assert count(journal, "event") == int(commits)
+
+
+def test_journal_opens_while_the_host_writes(journal: Journal, url: str, new_event: Make) -> None:
+    """A host that has begun to write may be the first of its process to use a journal that is there."""
+    journal.append(new_event(), ["a"])
+    engine, other = create_engine(url), Journal(url, busy_seconds=0.1)
+    with engine.begin() as connection:
+        connection.execute(tables.listener.insert().values(name="x"))
+        assert other.append(new_event(), ["a"], connection)
+    engine.dispose()
+    other.close()
+    assert count(journal, "event") == 2
+
+
+def test_failure_in_the_middle_stores_no_half_event(journal: Journal, new_event: Make) -> None:
+    """When a delivery cannot be stored, neither is the event."""
+    broken = "no \0 text" if "postgresql" in journal.database.name else 5j
+    with pytest.raises(JournalError, match="could not take the event"):
+        journal.append(new_event(), ["a", broken])  # type: ignore[list-item] # what no database takes
+    assert count(journal, "event") == 0
+
+
+def test_event_of_a_delivery_cannot_be_deleted(journal: Journal, new_event: Make) -> None:
+    """The database itself refuses to lose the event of something that waits."""
+    journal.append(new_event(), ["a"])
+    with pytest.raises(JournalError) as caught, journal.database.writing("break") as connection:
+        connection.execute(tables.event.delete())
+    assert isinstance(caught.value.__cause__, IntegrityError)
+
+
+@pytest.mark.parametrize("state", [State.HELD, State.WAITING])
+def test_result_that_says_no_end_is_refused(state: State) -> None:
+    """A retry needs its time, and nobody finishes a delivery as held."""
+    with pytest.raises(ValueError, match="delivered or dead, or waiting"):
+        Result(Claim("e", "a", "t", b"", 1, 1, 1.0), state, 1.0, 1.0, "x")
+
+
+def test_enabling_at_no_rate_is_refused(journal: Journal) -> None:
+    """Nothing would ever come due."""
+    with pytest.raises(ValueError, match="more than 0"):
+        Listeners(journal.database).enable("a", 0)
