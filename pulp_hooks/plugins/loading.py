@@ -1,7 +1,6 @@
 """Loading: from what is installed and what the settings say to listeners. Nothing here raises for a plugin's fault."""
 
 import difflib
-import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -91,9 +90,10 @@ class _Loader:
         if problem:
             self.problems.append(problem)
             self._add(found, Kind.PLUGIN, State.BROKEN)
-        elif inspect.isclass(plugin) and issubclass(plugin, Notifier):
-            self._load_notifier(found, plugin)
-        elif isinstance(plugin, Notifier):
+        # isinstance() would ask the object for its __class__, which a hostile one may answer with an error.
+        elif issubclass(type(plugin), type) and issubclass(cast("type", plugin), Notifier):
+            self._load_notifier(found, cast("type[Notifier]", plugin))
+        elif issubclass(type(plugin), Notifier):
             fault = "it is an object, and the settings make the objects of a notifier"
             remedy = f"let the entry point name its class {type_name(plugin)}"
             self.problems.append(Problem(found.name, fault, remedy, found.origin))
