@@ -1142,3 +1142,16 @@ def test_call_report_that_is_no_object_is_refused_before_anything_is_fired(call_
     ):
         NEVER.append("the block was entered")
     assert recorder.events == NEVER == []
+
+
+@pytest.mark.parametrize("form", [with_block, async_with_block])
+def test_misspelt_count_is_an_error_in_the_block(form: Form) -> None:
+    """A count under a wrong name is not lost in silence."""
+    recorder = Recorder()
+
+    def block(sync: Any) -> None:  # noqa: ANN401 - what is wrong here is the fact
+        sync.aded_count = 4
+
+    with pytest.raises(AttributeError, match="aded_count"):
+        form(sync_of(Hooks(plugins=[recorder])), block)
+    assert recorder.finished["result"] == "error"

@@ -128,5 +128,5 @@ def test_check_names_file_listener_key_and_rule(run: Run, install: Install, tmp_
     shown = run("check", "--settings", str(settings))
     assert shown.returncode == 1
     assert f"{settings}" in shown.stdout
-    assert "listener 'bad': config.url Not a valid URL" in shown.stdout
+    assert "listener 'bad': config.url: Not a valid URL" in shown.stdout
     assert "1 listener loaded, 1 problem" in shown.stdout
