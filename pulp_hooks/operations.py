@@ -49,6 +49,9 @@ class Operation(ABC):
         call_report: The task in which it happens, or null.
     """
 
+    # A misspelt attribute is an error, and not a count that nobody reports.
+    __slots__ = ("_begun", "_failure", "_hooks", "_ids", "_started_body", "call_report", "details", "summary")
+
     _started_type: ClassVar[EventType]
     _finished_type: ClassVar[EventType]
 
@@ -179,6 +182,8 @@ class SyncOperation(Operation):
         removed_count: Units that it removed.
     """
 
+    __slots__ = ("added_count", "removed_count", "updated_count")
+
     _started_type = EventType.REPO_SYNC_STARTED
     _finished_type = EventType.REPO_SYNC_FINISHED
 
@@ -206,6 +211,8 @@ class SyncOperation(Operation):
 
 class PublishOperation(Operation):
     """A publish of one repository by one distributor."""
+
+    __slots__ = ("_skipped",)
 
     _started_type = EventType.REPO_PUBLISH_STARTED
     _finished_type = EventType.REPO_PUBLISH_FINISHED

@@ -15,6 +15,7 @@ REDACTED = "***"
 """What stands in place of a secret."""
 
 _MAX_ERROR = 1000
+_SHORTEST_SECRET = 4
 
 MAX_REPR = 200
 """How many characters a shortened `repr` has at most."""
@@ -40,7 +41,10 @@ def printable(text: str) -> str:
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """Give the text with every occurrence of each secret replaced by `***`, also of one that was quoted or escaped."""
+    """Give the text with every occurrence of each secret replaced by `***`, also of one that was quoted or escaped.
+
+    Texts of fewer than four characters are no secrets: to replace them would garble every message.
+    """
     forms = {form for secret in secrets for form in _forms(secret)}
     # A secret that contains another one has to go first.
     for form in sorted(forms, key=len, reverse=True):
@@ -50,7 +54,7 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
 
 def _forms(secret: str) -> Iterator[str]:
     for plain in (secret, secret.strip()):
-        if plain:
+        if len(plain) >= _SHORTEST_SECRET:
             yield from (plain, repr(plain)[1:-1], json.dumps(plain)[1:-1], printable(plain))
             octets = plain.encode("utf-8", "surrogateescape")
             yield from (quote(octets), quote(octets, safe=""), quote_plus(octets))

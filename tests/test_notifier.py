@@ -169,7 +169,7 @@ def test_configuration_against_the_schema_is_a_problem(office: Office, config: s
     """Each broken rule names file, package, listener and key; the listener is not made, and the others are."""
     office.install(POST, post="Post")
     hooks = office.discover(listener("desk", "post", f"config = {config}"), listener("hall"))
-    assert sorted(problem.cause.split()[2] for problem in hooks.problems) == keys
+    assert sorted(problem.cause.split()[2].rstrip(":") for problem in hooks.problems) == keys
     for problem in hooks.problems:
         assert problem.where == str(office.folder / "pulp-hooks.toml")
         assert problem.distribution == "post-office 1.0"
@@ -178,6 +178,21 @@ def test_configuration_against_the_schema_is_a_problem(office: Office, config: s
         assert problem.remedy
     assert states(hooks) == {"desk": State.BROKEN, "hall": State.LOADED, "post": State.LOADED}
     assert [what for what, *_ in office.log] == ["made"]
+
+
+@pytest.mark.parametrize(
+    ("config", "hint"),
+    [
+        ("{trys = 1}", "did you mean 'tries'?"),
+        ("{wholly_other = 1}", "the keys are to, token, tries, auth"),
+        ("{results = ['failed']}", "put it above [listeners.config]"),
+    ],
+)
+def test_unknown_key_of_the_configuration_comes_with_a_hint(office: Office, config: str, hint: str) -> None:
+    """What may have been meant is said: the nearest key, all of them, or the table that the key belongs to."""
+    office.install(POST, post="Post")
+    (problem,) = office.discover(listener("desk", "post", f"config = {config}")).problems
+    assert hint in problem.cause
 
 
 def test_notifier_without_a_schema_takes_no_configuration(office: Office) -> None:

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulp_hooks import BodyError, ClosedError, Hooks, hookimpl
+from pulp_hooks import BodyError, ClosedError, Event, EventError, Hooks, hookimpl
 from pulp_hooks.bodies.serializer import MAX_BODY_BYTES
 from pulp_hooks.operations import Operation, PublishOperation, SyncOperation
 
@@ -1108,3 +1108,50 @@ def test_lost_finished_is_logged_with_the_event_type(caplog: pytest.LogCaptureFi
         with_block(publish_of(hooks), block)
     (record,) = caplog.records
     assert "repo-publish-finished could not be fired: ClosedError" in record.getMessage()
+
+
+@pytest.mark.parametrize("form", [with_block, async_with_block])
+def test_both_events_carry_the_call_report(form: Form) -> None:
+    """The task that a host names is shown to the listeners of `started` and of `finished`."""
+    reports: list[object] = []
+
+    class Listener:
+        @hookimpl
+        def repo_sync_started(self, event: Event) -> None:
+            reports.append(event.call_report)
+
+        @hookimpl
+        def repo_publish_finished(self, event: Event) -> None:
+            reports.append(event.call_report)
+
+    hooks = Hooks(plugins=[Listener()])
+    task = {"task_id": "7d1f", "state": "running"}
+    form(hooks.sync("zoo", importer_id="i", importer_type_id="t", call_report=task), nothing)
+    form(hooks.publish("zoo", distributor_id="d", distributor_type_id="t", call_report=task), nothing)
+    assert reports == [task, task]
+
+
+@pytest.mark.parametrize("call_report", [[1], "task", 7])
+def test_call_report_that_is_no_object_is_refused_before_anything_is_fired(call_report: Any) -> None:  # noqa: ANN401 - wrong on purpose
+    """What describes a task is an object, or null."""
+    recorder = Recorder()
+    hooks = Hooks(plugins=[recorder])
+    with (
+        pytest.raises(EventError, match="call_report"),
+        hooks.sync("zoo", importer_id="i", importer_type_id="t", call_report=call_report),
+    ):
+        NEVER.append("the block was entered")
+    assert recorder.events == NEVER == []
+
+
+@pytest.mark.parametrize("form", [with_block, async_with_block])
+def test_misspelt_count_is_an_error_in_the_block(form: Form) -> None:
+    """A count under a wrong name is not lost in silence."""
+    recorder = Recorder()
+
+    def block(sync: Any) -> None:  # noqa: ANN401 - what is wrong here is the fact
+        sync.aded_count = 4
+
+    with pytest.raises(AttributeError, match="aded_count"):
+        form(sync_of(Hooks(plugins=[recorder])), block)
+    assert recorder.finished["result"] == "error"

@@ -1,5 +1,7 @@
 """`pulp-hooks listeners`."""
 
+import os
+
 import click
 
 from pulp_hooks.cli.output import (
@@ -12,6 +14,7 @@ from pulp_hooks.cli.output import (
     stdout_for_listeners,
 )
 from pulp_hooks.hooks import Hooks
+from pulp_hooks.settings.reading import AUTOLOAD_VARIABLE
 
 _COLOURS = {"loaded": "green", "broken": "red", "blocked": "yellow"}
 
@@ -36,6 +39,12 @@ def command(settings: str | None, *, as_json: bool) -> None:
         rows = [[x.name, x.kind, x.distribution or "", x.version or "", ", ".join(x.hooks), x.state] for x in listeners]
         echo_table(["NAME", "KIND", "DISTRIBUTION", "VERSION", "HOOKS", "STATE"], rows, _COLOURS)
     else:
-        click.echo("no listener is loaded; a package with an entry point in the group pulp_hooks brings one")
+        click.echo(f"no listener is loaded; {_reason()}")
     if problems:
         click.secho(f"{counted(len(problems), 'problem')}; `pulp-hooks check` tells them", fg="red", err=True)
+
+
+def _reason() -> str:
+    if os.environ.get(AUTOLOAD_VARIABLE):
+        return f"{AUTOLOAD_VARIABLE} is set"
+    return "a package with an entry point in the group pulp_hooks brings one"

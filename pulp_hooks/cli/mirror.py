@@ -70,7 +70,7 @@ def command(  # noqa: PLR0913 - one for each argument and option
                 publish=not no_publish,
                 progress=progress,
             )
-        except _Terminated:
+        except Terminated:
             click.echo("terminated", err=True)
             ctx.exit(TERMINATED)
     if as_json:
@@ -107,14 +107,14 @@ class _ProgressBar(ExitStack):
             self.close()
 
 
-class _Terminated(KeyboardInterrupt):
+class Terminated(KeyboardInterrupt):
     """SIGTERM: ends the run as Ctrl-C does, with the result `canceled`."""
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
     def terminate(*_: object) -> NoReturn:
-        raise _Terminated
+        raise Terminated
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:

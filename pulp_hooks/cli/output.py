@@ -44,7 +44,7 @@ def echo_table(headers: Sequence[str], rows: Sequence[Sequence[str]], colours: M
     cells = [headers, *([_cell(text) for text in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     for number, row in enumerate(cells):
-        styled = [click.style(text, bold=number == 0, fg=(colours or {}).get(text)) for text in row]
+        styled = [click.style(text, bold=number == 0 or None, fg=(colours or {}).get(text)) for text in row]
         blanks = [" " * (width - len(text)) for text, width in zip(row, widths, strict=True)]
         click.echo("  ".join(map("".join, zip(styled, blanks, strict=True))).rstrip())
 

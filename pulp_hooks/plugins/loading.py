@@ -1,7 +1,6 @@
 """Loading: from what is installed and what the settings say to listeners. Nothing here raises for a plugin's fault."""
 
 import difflib
-import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -16,7 +15,8 @@ from pulp_hooks.plugins.listeners import Kind, Listener, State
 from pulp_hooks.plugins.notifiers import fault_of, notifying
 from pulp_hooks.problems import Problem
 from pulp_hooks.settings.model import ListenerSettings, Settings
-from pulp_hooks.settings.reading import violations
+from pulp_hooks.settings.reading import BLOCK_VARIABLE, violations
+from pulp_hooks.settings.schemas import ListenerTable
 from pulp_hooks.text import one_line, redacted, type_name
 
 
@@ -41,6 +41,8 @@ def load_in_hand(plugins: Sequence[object]) -> list[Listener]:
         name = _name_of(plugin)
         if any(plugin is other for other in plugins[:position]):
             raise PluginError(f"the plugin {name} is given twice; give it once")
+        if isinstance(plugin, type) and issubclass(plugin, Notifier):
+            raise PluginError(f"{name}: it is the class of a notifier, not an object; make one: {name}({{...}})")
         if isinstance(plugin, Notifier):
             if fault := fault_of(type(plugin)):
                 raise PluginError(f"{name}: {fault}; see pulp_hooks.Notifier")
@@ -60,11 +62,14 @@ class _Loader:
         self.listeners: list[Listener] = []
         self.problems: list[Problem] = list(settings.problems)
         self._settings = settings
+        self._blocked = set(settings.blocked)
         self._notifiers: dict[str, type[Notifier]] = {}
         self._origins: dict[str, Installed] = {}
         if settings.autoload:
             installed, contested, problems = find_installed()
             self.problems += problems
+            names = {found.name for found in (*installed, *contested)} | {found.name for found in settings.listeners}
+            self._blocked |= self._meant(names)
             for claimant in contested:
                 self._origins[claimant.name] = claimant
                 self._add(claimant, Kind.PLUGIN, State.BROKEN)
@@ -73,27 +78,30 @@ class _Loader:
                 self._load(found)
             for configured in settings.listeners:
                 self._configure(configured)
-            self._question_blocks()
 
-    def _question_blocks(self) -> None:
-        """Report a blocked name that nothing has, and that looks like one that something has."""
-        known = {listener.name for listener in self.listeners}
-        for name in sorted(self._settings.blocked - known):
-            if nearest := difflib.get_close_matches(name, known, n=1):
-                cause = f"{name!r} is to be blocked, but nothing has this name"
-                self.problems.append(Problem(name, cause, f"did you mean {nearest[0]!r}?"))
+    def _meant(self, names: set[str]) -> set[str]:
+        """Give the names that somebody may have meant who blocks one that nothing has."""
+        meant: set[str] = set()
+        for name in sorted(self._blocked - names):
+            if nearest := difflib.get_close_matches(name, sorted(names), n=1):
+                meant.add(nearest[0])
+                cause = f"{name!r} is to be blocked, and nothing has this name; in case {nearest[0]!r} is meant, it is"
+                where = str(self._settings.path or BLOCK_VARIABLE)
+                self.problems.append(Problem(where, cause, "correct the name"))
+        return meant
 
     def _load(self, found: Installed) -> None:
-        if found.name in self._settings.blocked:
+        if found.name in self._blocked:
             self._add(found, Kind.PLUGIN, State.BLOCKED)
             return
         plugin, problem = found.load()
         if problem:
             self.problems.append(problem)
             self._add(found, Kind.PLUGIN, State.BROKEN)
-        elif inspect.isclass(plugin) and issubclass(plugin, Notifier):
-            self._load_notifier(found, plugin)
-        elif isinstance(plugin, Notifier):
+        # isinstance() would ask the object for its __class__, which a hostile one may answer with an error.
+        elif issubclass(type(plugin), type) and issubclass(cast("type", plugin), Notifier):
+            self._load_notifier(found, cast("type[Notifier]", plugin))
+        elif issubclass(type(plugin), Notifier):
             fault = "it is an object, and the settings make the objects of a notifier"
             remedy = f"let the entry point name its class {type_name(plugin)}"
             self.problems.append(Problem(found.name, fault, remedy, found.origin))
@@ -118,7 +126,7 @@ class _Loader:
 
     def _configure(self, configured: ListenerSettings) -> None:
         name, found = configured.name, self._origins.get(configured.notifier)
-        if {name, configured.notifier} & self._settings.blocked:
+        if {name, configured.notifier} & self._blocked:
             self.listeners.append(Listener(name, Kind.CONFIGURED, State.BLOCKED, found))
             return
         try:
@@ -147,11 +155,14 @@ class _Loader:
             what = "is no notifier that could be loaded" if found else "is not installed"
             raise faults(f"notifier {configured.notifier!r} {what}", remedy=suggestion)
         notifier = self._notifiers[configured.notifier]
+        known: list[str] = []
         try:
-            config = cast("dict[str, Any]", notifier.Config().load(dict(configured.config)))
+            schema = notifier.Config()
+            known += schema.fields
+            config = cast("dict[str, Any]", schema.load(dict(configured.config)))
             return notifying(notifier(config), configured, found)
         except ValidationError as error:
-            raise faults(*(f"config.{key} {rules}" for key, rules in violations(error))) from None
+            raise faults(*(f"config.{key}: {rules}{_hint(key, known)}" for key, rules in violations(error))) from None
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a foreign constructor may raise anything, SystemExit too
@@ -159,6 +170,16 @@ class _Loader:
 
     def _add(self, found: Installed, kind: Kind, state: State, implementations: Sequence[Implementation] = ()) -> None:
         self.listeners.append(Listener(found.name, kind, state, found, implementations))
+
+
+def _hint(key: str, known: Sequence[str]) -> str:
+    """Give what may help with a key that a notifier does not know."""
+    if key.partition(".")[0].partition("[")[0] in known:
+        return ""
+    if key in ListenerTable().fields:
+        return f"; {key!r} belongs to the listener: put it above [listeners.config]"
+    nearest = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else f"; the keys are {', '.join(known) or 'none'}"
 
 
 class _FaultsError(Exception):

@@ -65,6 +65,12 @@ def test_listeners_has_no_colours_in_a_pipe(run: Run, install: Install) -> None:
     assert "\x1b" not in run("listeners").stdout
 
 
+def test_listeners_says_that_loading_is_switched_off(run: Run, install: Install) -> None:
+    """Where a variable keeps every plugin from being loaded, it is named."""
+    install("shout", GOOD)
+    assert "PULP_HOOKS_DISABLE_AUTOLOAD is set" in run("listeners", PULP_HOOKS_DISABLE_AUTOLOAD="1").stdout
+
+
 def test_listeners_points_to_check_when_something_is_wrong(run: Run, install: Install) -> None:
     """A broken plugin is listed as broken, and the command that tells more is named."""
     install("typo", MISSPELT)
@@ -122,5 +128,5 @@ def test_check_names_file_listener_key_and_rule(run: Run, install: Install, tmp_
     shown = run("check", "--settings", str(settings))
     assert shown.returncode == 1
     assert f"{settings}" in shown.stdout
-    assert "listener 'bad': config.url Not a valid URL" in shown.stdout
+    assert "listener 'bad': config.url: Not a valid URL" in shown.stdout
     assert "1 listener loaded, 1 problem" in shown.stdout

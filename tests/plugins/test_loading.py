@@ -136,6 +136,17 @@ def test_fault_elsewhere_in_the_settings_stops_no_plugin(site: "Site", text: str
     assert states(hooks)["sound"] is State.LOADED
 
 
+def test_misspelt_name_to_be_blocked_blocks_what_may_be_meant(site: "Site") -> None:
+    """A name that nothing has is reported, and the plugin with nearly that name is not loaded; others are."""
+    module = site.plugin("shredder", SOUND)
+    site.plugin("other", SOUND.replace("sound", "other"))
+    hooks = site.discover(write("[plugins]\nblock = ['shreder']\n"))
+    (problem,) = hooks.problems
+    assert "'shredder'" in problem.cause
+    assert module not in sys.modules
+    assert (states(hooks)["shredder"], states(hooks)["other"]) == (State.BLOCKED, State.LOADED)
+
+
 def test_disabled_autoload_imports_nothing(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
     """`PULP_HOOKS_DISABLE_AUTOLOAD` leaves installed plugins and configured listeners out, and hosts their own."""
     modules = [site.plugin("post", NOTIFIER, "Post"), site.plugin("sound", SOUND)]
@@ -273,7 +284,9 @@ def test_object_given_twice_is_refused() -> None:
         pytest.param("def repo_sync_started(body): ...", "not marked", id="not marked"),
         pytest.param("plugin = None", "none of the four hooks", id="None"),
         pytest.param("class plugin:\n    @hookimpl\n    def repo_sync_started(self): ...", "class plugin", id="class"),
-        pytest.param("class plugin(Notifier):\n    def notify(self, event): ...", "class plugin", id="notifier class"),
+        pytest.param(
+            "class plugin(Notifier):\n    def notify(self, event): ...", "class of a notifier", id="notifier class"
+        ),
         pytest.param(
             "class Wide(Notifier):\n    def notify(self, event, more): ...\nplugin = Wide({})",
             "notify must take one argument",
