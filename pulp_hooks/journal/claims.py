@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, insert, select, tuple_, update
-from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy import ColumnElement, Connection, Executable, Select, bindparam, func, insert, select, tuple_, update
 
 from pulp_hooks.journal.database import Database, insert_new, lock_deliveries
 from pulp_hooks.journal.journal import disabled_listeners, is_disabled
@@ -258,7 +257,7 @@ def _claimable(*, ordered: bool) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _claiming(*, ordered: bool) -> ReturningUpdate[Any]:
+def _claiming(*, ordered: bool) -> Executable:
     # As a common table expression the choice is made once, whatever plan the database follows.
     chosen = (
         select(delivery.c.event_id)
