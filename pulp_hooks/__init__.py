@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from pulp_hooks.hookspecs import hookimpl
     from pulp_hooks.notifier import Notifier
     from pulp_hooks.outcomes import Outcome, Report, Status
+    from pulp_hooks.steering import Disable, PermanentFailure, RetryLater
 
 __all__ = [
     "BodyError",
     "ClosedError",
+    "Disable",
     "Event",
     "EventError",
     "EventType",
@@ -36,21 +38,26 @@ __all__ = [
     "MirrorError",
     "Notifier",
     "Outcome",
+    "PermanentFailure",
     "PluginError",
     "PulpHooksError",
     "Report",
+    "RetryLater",
     "Status",
     "UnknownEventTypeError",
     "hookimpl",
 ]
 
 _HOMES = {
+    "Disable": "steering",
     "Event": "event",
     "EventType": "event_types",
     "Hooks": "hooks",
     "Notifier": "notifier",
     "Outcome": "outcomes",
+    "PermanentFailure": "steering",
     "Report": "outcomes",
+    "RetryLater": "steering",
     "Status": "outcomes",
     "hookimpl": "hookspecs",
 }

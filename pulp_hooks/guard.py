@@ -14,6 +14,7 @@ from pulp_hooks.event import Event
 from pulp_hooks.event_loops import run_to_end
 from pulp_hooks.event_types import EventType
 from pulp_hooks.outcomes import Outcome, Status
+from pulp_hooks.steering import Steering
 from pulp_hooks.text import one_line, redacted
 
 if TYPE_CHECKING:
@@ -89,9 +90,14 @@ class Guard:
         arguments: Their names: `body`, `event`, both or neither.
         slow_seconds: A call that takes longer is logged; elapsed seconds.
         secrets: Texts that must not appear in logs and outcomes.
+
+    Attributes:
+        listener: Name of the listener.
+        hook: Name of the hook.
+        is_async: Whether the implementation is an `async def`.
     """
 
-    __slots__ = ("_arguments", "_function", "_hook", "_secrets", "_slow_seconds", "is_async", "listener")
+    __slots__ = ("_arguments", "_function", "_secrets", "_slow_seconds", "hook", "is_async", "listener")
 
     def __init__(  # noqa: PLR0913 - each is one fact about the implementation
         self,
@@ -107,7 +113,7 @@ class Guard:
         self.is_async = inspect.iscoroutinefunction(function)
         self._function = function
         self._arguments = _ARGUMENTS[tuple(arguments)]
-        self._hook = event_type.hook_name
+        self.hook = event_type.hook_name
         self._slow_seconds = slow_seconds
         self._secrets = secrets
 
@@ -148,20 +154,25 @@ class Guard:
     def _succeeded(self, event: Event, seconds: float) -> Outcome:
         if seconds > self._slow_seconds:
             self._log_slow(event, seconds)
-        return Outcome(self.listener, self._hook, Status.SUCCEEDED, seconds)
+        return Outcome(self.listener, self.hook, Status.SUCCEEDED, seconds)
 
     def _failed(self, error: BaseException, event: Event, seconds: float) -> Outcome:
         if seconds > self._slow_seconds:
             self._log_slow(event, seconds)
         text = one_line(error, self._secrets)
+        if issubclass(type(error), Steering):
+            # It was raised on purpose: where is of no interest, and the frames are not to be kept alive.
+            _log.warning("listener %s failed in %s, event %s: %s", self.listener, self.hook, event.id, text)
+            steering = cast("Steering", error.with_traceback(None))
+            return Outcome(self.listener, self.hook, Status.FAILED, seconds, text, steering)
         _log.error(
             "listener %s failed in %s, event %s: %s\n%s",
-            *(self.listener, self._hook, event.id, text, redacted(_traceback(error), self._secrets)),
+            *(self.listener, self.hook, event.id, text, redacted(_traceback(error), self._secrets)),
         )
-        return Outcome(self.listener, self._hook, Status.FAILED, seconds, text)
+        return Outcome(self.listener, self.hook, Status.FAILED, seconds, text)
 
     def _log_slow(self, event: Event, seconds: float) -> None:
-        _log.warning("listener %s was slow in %s, event %s: %.3f s", self.listener, self._hook, event.id, seconds)
+        _log.warning("listener %s was slow in %s, event %s: %.3f s", self.listener, self.hook, event.id, seconds)
 
 
 async def run_together(

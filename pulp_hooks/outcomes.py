@@ -1,16 +1,24 @@
 """What became of an event: one outcome per listener, and the report that gathers them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pulp_hooks.event import Event
+from pulp_hooks.steering import Steering
 
 
 class Status(StrEnum):
-    """How a listener's call ended."""
+    """How a listener's call ended, or that it is still to come.
+
+    Attributes:
+        SUCCEEDED: The listener returned.
+        FAILED: It raised.
+        QUEUED: The journal has the event; a worker will call the listener.
+    """
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    QUEUED = "queued"
 
 
 @dataclass(slots=True)
@@ -23,6 +31,7 @@ class Outcome:
         status: Whether the listener succeeded.
         seconds: How long it ran, in seconds of elapsed time.
         error: Type and message of what it raised, on one line and without the secrets of its settings; null on success.
+        steering: What it raised, if that says what is to follow.
     """
 
     plugin: str
@@ -30,6 +39,7 @@ class Outcome:
     status: Status
     seconds: float
     error: str | None = None
+    steering: Steering | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,7 @@ class Report:
 
     Attributes:
         event: The event that was fired.
-        outcomes: One outcome for each implementation that was called.
+        outcomes: One outcome for each implementation that was called; with a journal, for each listener that will be.
     """
 
     event: Event

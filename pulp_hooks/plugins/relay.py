@@ -24,9 +24,13 @@ class Relay:
     Args:
         listeners: The loaded listeners, each with a name of its own.
         slow_seconds: A listener's call that takes longer is logged; seconds.
+
+    Attributes:
+        names: The names of the listeners.
     """
 
     def __init__(self, listeners: Sequence[Listener], slow_seconds: float) -> None:
+        self.names = tuple(listener.name for listener in _by_name(listeners))
         manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
         manager.add_hookspecs(hookspecs)
         # pluggy calls first what was registered last, except among those with `trylast`.
