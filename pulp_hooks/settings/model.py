@@ -43,6 +43,53 @@ class ListenerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalSettings:
+    """The `[journal]` table: where events are kept until they are delivered.
+
+    Attributes:
+        url: URL of the database; may hold a password.
+        synchronous: `NORMAL` or `FULL`: how far SQLite waits for the disk.
+        busy_seconds: How long an event waits for a database that others have locked, or that does not answer.
+        on_error: What `fire` does with an event that the journal cannot take: `raise`, or `dispatch` it directly.
+        keep_delivered_days: How long deliveries are kept that were made.
+        keep_dead_days: How long deliveries are kept that were given up.
+        fault: What is wrong with the table, if something is: then the journal takes no event.
+    """
+
+    url: str = field(repr=False)
+    synchronous: str = "NORMAL"
+    busy_seconds: float = 10.0
+    on_error: str = "raise"
+    keep_delivered_days: float = 30.0
+    keep_dead_days: float = 90.0
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySettings:
+    """How the deliveries of one listener are made: the `[delivery]` table, and the one of the listener.
+
+    Attributes:
+        timeout_seconds: Time limit of an attempt.
+        retry_seconds: Pauses between the attempts, each varied by a fifth; after one more failure a delivery is dead.
+            By default those that Standard Webhooks advises: 10 attempts in about 3 days.
+        disable_after_hours: A listener that has failed for so long, without a success between, is disabled.
+        resume_per_second: How many held deliveries come due in each second when the listener is enabled.
+        ordered: Whether the events of one repository are delivered strictly in their order.
+        concurrency: How many attempts at the same time at most, over all workers; null: as many as there are threads.
+        per_second: How many attempts in each second at most, over all workers; null: as many as there can be.
+    """
+
+    timeout_seconds: float = 30.0
+    retry_seconds: tuple[float, ...] = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+    disable_after_hours: float = 120.0
+    resume_per_second: float = 10.0
+    ordered: bool = False
+    concurrency: int | None = None
+    per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of one `Hooks`.
 
@@ -53,6 +100,9 @@ class Settings:
         listeners: The configured listeners, in the order of the file.
         slow_seconds: A listener's call that takes longer is logged; seconds.
         max_body_bytes: Size cap of a body as JSON in UTF-8.
+        journal: Where events are kept until they are delivered; null: listeners are called directly.
+        delivery: How the deliveries are made of listeners that have no settings of their own.
+        deliveries: How the deliveries of single listeners are made, by their names.
         problems: What is wrong with the file.
     """
 
@@ -62,7 +112,14 @@ class Settings:
     listeners: tuple[ListenerSettings, ...] = ()
     slow_seconds: float = 5.0
     max_body_bytes: int = 2**20
+    journal: JournalSettings | None = None
+    delivery: DeliverySettings = DeliverySettings()
+    deliveries: Mapping[str, DeliverySettings] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+
+    def delivery_of(self, name: str) -> DeliverySettings:
+        """Give how the deliveries of this listener are made."""
+        return self.deliveries.get(name, self.delivery)
 
 
 DEFAULTS = Settings()

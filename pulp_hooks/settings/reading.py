@@ -4,6 +4,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,9 +12,9 @@ from marshmallow import Schema, ValidationError
 
 from pulp_hooks.errors import SettingsError
 from pulp_hooks.problems import Problem
-from pulp_hooks.settings.model import ListenerSettings, Settings
+from pulp_hooks.settings.model import DeliverySettings, JournalSettings, ListenerSettings, Settings
 from pulp_hooks.settings.references import resolve
-from pulp_hooks.settings.schemas import TABLES, ListenerTable
+from pulp_hooks.settings.schemas import TABLES, DeliveryTable, JournalTable, ListenerTable
 
 FILE_NAME = "pulp-hooks.toml"
 """Name of the settings file that is looked for in the working directory."""
@@ -28,6 +29,8 @@ AUTOLOAD_VARIABLE = "PULP_HOOKS_DISABLE_AUTOLOAD"
 """Environment variable that, when it is not empty, keeps every installed plugin from being loaded."""
 
 _NOTHING_LOADED = "no plugin is loaded"
+_NOTHING_ACCEPTED = "no event is accepted"
+_KNOWN = (*TABLES, "journal", "delivery", "listeners")
 _MEND = "correct it and run `pulp-hooks check` again"
 
 
@@ -71,22 +74,27 @@ class _Reader:
         self._problems: list[Problem] = []
 
     def settings(self) -> Settings:
-        known = [*TABLES, "listeners"]
         readable = True
         for key, value in self._document.items():
-            if key not in known:
+            if key not in _KNOWN:
                 may_block = _may_block(key, value)
                 readable = readable and not may_block
                 consequence = f"; in case it was to block some, {_NOTHING_LOADED}" if may_block else ""
-                self._problem(key, f"is no table of the settings{_suggestion(key.lower(), known)}{consequence}")
+                if _may_be_journal(key) and "journal" not in self._document:
+                    consequence = f"; in case it is meant, {_NOTHING_ACCEPTED}"
+                self._problem(key, f"is no table of the settings{_suggestion(key.lower(), _KNOWN)}{consequence}")
         tables = {name: self._table(name, schema()) for name, schema in TABLES.items()}
         plugins, dispatch = tables["plugins"], tables["dispatch"] or {}
         listeners = tuple(self._listeners())
+        delivery, deliveries = self._delivery()
         return Settings(
             path=self._file,
             autoload=_autoload() and readable and plugins is not None,
             blocked=_blocked() | frozenset((plugins or {}).get("block", ())),
             listeners=listeners,
+            journal=self._journal(),
+            delivery=delivery,
+            deliveries=deliveries,
             problems=tuple(self._problems),
             **dispatch,
         )
@@ -98,6 +106,52 @@ class _Reader:
             consequence = f"; so {_NOTHING_LOADED}" if name == "plugins" else ""
             self._problems.extend(self._violations(name, error, schema, consequence))
             return None
+
+    def _journal(self) -> JournalSettings | None:
+        """Read `[journal]`. With a fault in it no event is accepted: nobody may believe that events are kept."""
+        if "journal" not in self._document:
+            meant = any(_may_be_journal(key) for key in self._document if key not in _KNOWN)
+            return JournalSettings("", fault="the table may be misspelt") if meant else None
+        found = len(self._problems)
+        table, schema, consequence = self._document["journal"], JournalTable(), f"; so {_NOTHING_ACCEPTED}"
+        try:
+            if isinstance(table, Mapping):
+                table = {key: resolve(value, key, self._file.parent, []) for key, value in table.items()}
+            loaded = cast("dict[str, Any]", schema.load(table))
+            loaded["url"] = _located(loaded["url"], self._file.parent)
+            return JournalSettings(**loaded)
+        except ValidationError as error:
+            self._problems.extend(self._violations("journal", error, schema, consequence))
+        except SettingsError as error:
+            self._problem("journal:", f"{error}{consequence}")
+        return JournalSettings("", fault=self._problems[found].cause)
+
+    def _delivery(self) -> tuple[DeliverySettings, dict[str, DeliverySettings]]:
+        """Read `[delivery]`, and the table of each listener in there, which has its own keys and else those above."""
+        table = self._document.get("delivery", {})
+        if not isinstance(table, Mapping):
+            self._problem("delivery", "must be a table")
+            return DeliverySettings(), {}
+        own = {key: value for key, value in table.items() if key != "listeners"}
+        general = self._delivery_table("delivery", own, DeliverySettings())
+        listeners = table.get("listeners", {})
+        if not isinstance(listeners, Mapping):
+            self._problem("delivery.listeners", "must be a table, with one table for each listener")
+            return general, {}
+        return general, {
+            name: self._delivery_table(f"delivery.listeners.{name}", of_listener, general)
+            for name, of_listener in listeners.items()
+        }
+
+    def _delivery_table(self, place: str, table: object, general: DeliverySettings) -> DeliverySettings:
+        schema = DeliveryTable()
+        try:
+            loaded = cast("dict[str, Any]", schema.load(cast("Mapping[str, Any]", table)))
+        except ValidationError as error:
+            self._problems.extend(self._violations(place, error, schema))
+            return general
+        frozen: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in loaded.items()}
+        return replace(general, **frozen)
 
     def _listeners(self) -> Iterator[ListenerSettings]:
         tables = self._document.get("listeners", [])
@@ -170,6 +224,16 @@ def _may_block(key: str, value: object) -> bool:
     """Tell whether an unknown key may be what was to block plugins."""
     misspelt = difflib.get_close_matches(key.lower(), ["plugins", "block"])
     return bool(misspelt) or (isinstance(value, Mapping) and "block" in value)
+
+
+def _may_be_journal(key: str) -> bool:
+    return bool(difflib.get_close_matches(key.lower(), ["journal"]))
+
+
+def _located(url: str, folder: Path) -> str:
+    """Give the URL with a relative path of a SQLite file made absolute: it begins at the folder of the settings."""
+    scheme, separator, path = url.partition(":///")
+    return f"{scheme}{separator}{folder / path}" if scheme.partition("+")[0] == "sqlite" and path else url
 
 
 def _autoload() -> bool:

@@ -18,6 +18,7 @@ _NUMBER: dict[str, Any] = {
     "special": "must be finite",
     "too_large": "is too large",
 }
+_MOST_RETRIES = 50
 _RESULTS = ("success", "failed", "error", "canceled", "skipped")
 
 
@@ -62,6 +63,19 @@ def _texts(**kwargs: Any) -> fields.List[str]:  # noqa: ANN401 - what marshmallo
     )
 
 
+def _number(**kwargs: Any) -> fields.Float:  # noqa: ANN401 - what marshmallow's field takes
+    return fields.Float(pre_load=_is_number, error_messages=_NUMBER, **kwargs)
+
+
+def _is_switch(value: object) -> object:
+    if not isinstance(value, bool):
+        raise ValidationError("must be true or false")
+    return value
+
+
+_POSITIVE = Range(min=0, min_inclusive=False, error="must be more than 0")
+
+
 class PluginsTable(_Table):
     """`[plugins]`."""
 
@@ -71,15 +85,46 @@ class PluginsTable(_Table):
 class DispatchTable(_Table):
     """`[dispatch]`."""
 
-    slow_seconds = fields.Float(
-        pre_load=_is_number, validate=Range(min=0, error="must not be negative"), error_messages=_NUMBER
-    )
+    slow_seconds = _number(validate=Range(min=0, error="must not be negative"))
     max_body_bytes = fields.Integer(
         strict=True,
         pre_load=_is_number,
         validate=Range(min=1024, error="must be at least 1024"),
         error_messages=_NUMBER,
     )
+
+
+class JournalTable(_Table):
+    """`[journal]`."""
+
+    url = fields.String(
+        required=True, pre_load=_is_text, validate=Length(min=1, error="must not be empty"), error_messages=_TEXT
+    )
+    synchronous = fields.String(pre_load=_is_text, validate=OneOf(("NORMAL", "FULL"), error="must be NORMAL or FULL"))
+    busy_seconds = _number(validate=_POSITIVE)
+    on_error = fields.String(
+        pre_load=_is_text, validate=OneOf(("raise", "dispatch"), error="must be raise or dispatch")
+    )
+    keep_delivered_days = _number(validate=_POSITIVE)
+    keep_dead_days = _number(validate=_POSITIVE)
+
+
+class DeliveryTable(_Table):
+    """`[delivery]`, without `[delivery.listeners]`, and each table in there."""
+
+    timeout_seconds = _number(validate=_POSITIVE)
+    retry_seconds = fields.List(
+        _number(validate=Range(min=0, error="must not be negative")),
+        validate=Length(max=_MOST_RETRIES, error=f"must have at most {_MOST_RETRIES} numbers"),
+        error_messages={"invalid": "must be a list of numbers"},
+    )
+    disable_after_hours = _number(validate=_POSITIVE)
+    resume_per_second = _number(validate=_POSITIVE)
+    ordered = fields.Boolean(pre_load=_is_switch)
+    concurrency = fields.Integer(
+        strict=True, pre_load=_is_number, validate=Range(min=1, error="must be at least 1"), error_messages=_NUMBER
+    )
+    per_second = _number(validate=_POSITIVE)
 
 
 class ListenerTable(_Table):
