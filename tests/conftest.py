@@ -1,18 +1,27 @@
-"""What all tests share: the example bodies of the specification, and a strict eye for JSON."""
+"""What all tests share: the example bodies of the specification, a strict eye for JSON, and empty databases."""
 
 import json
+import os
+import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import settings
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 
+from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
+from pulp_hooks.identifiers import new_id
 
 # How long an example takes says nothing about right or wrong on a busy machine.
 settings.register_profile("pulp_hooks", deadline=None)
 settings.load_profile("pulp_hooks")
+
+SERVER = os.environ.get("PULP_HOOKS_TEST_POSTGRESQL", "postgresql+psycopg://root@/test?host=/var/run/postgresql")
 
 _EXAMPLES = sorted((Path(__file__).parent / "bodies" / "examples").glob("*.json"))
 
@@ -51,6 +60,58 @@ def as_json() -> Callable[[object], str]:
         return text
 
     return write
+
+
+@pytest.fixture
+def postgresql_url() -> Iterator[str]:
+    """Give the URL of a schema of its own on a real PostgreSQL server; skip where there is none, except in CI."""
+    schema = f"journal_{uuid.uuid4().hex}"
+    engine = create_engine(SERVER, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+    except OperationalError as error:
+        reason = f"no PostgreSQL server answers: {error.orig}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    try:
+        yield f"{SERVER}{'&' if '?' in SERVER else '?'}options=-csearch_path%3D{schema}"
+    finally:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
+        engine.dispose()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """Give the URL of a SQLite file that is not there yet."""
+    return f"sqlite:///{tmp_path / 'journal.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Give the URL of an empty database of each of the two kinds."""
+    return cast("str", request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture(scope="session")
+def new_event(body_of: Callable[..., dict[str, Any]]) -> Callable[..., Event]:
+    """Give a function that makes an event of a repository."""
+
+    def make(repo_id: str = "zoo", moment: float = 1000.0, event_id: str | None = None) -> Event:
+        event_type = EventType.REPO_SYNC_FINISHED
+        body = cast("Any", body_of(event_type, repo_id=repo_id))
+        return Event(
+            id=event_id or new_id(),
+            type=event_type,
+            time=datetime.fromtimestamp(moment, UTC),
+            source="urn:test",
+            body=body,
+            call_report=None,
+        )
+
+    return make
 
 
 def _parts(value: object) -> Iterator[object]:

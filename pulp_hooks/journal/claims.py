@@ -1,70 +1,30 @@
 """The life of a delivery: it is claimed under a lease, and finished by whoever holds the lease."""
 
 import secrets
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Executable, Select, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    Executable,
+    Select,
+    bindparam,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
-from pulp_hooks.journal.database import Database, insert_new, lock_deliveries
+from pulp_hooks.journal.claim import NO_LIMITS, Claim, Limits
+from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.journal import disabled_listeners, is_disabled
-from pulp_hooks.journal.tables import State, attempt, delivery, event, listener
-from pulp_hooks.text import clean_text
-
-_MAX_ERROR = 4000
-"""How many bytes of an error are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A delivery that one worker alone may make until the lease ends.
-
-    Attributes:
-        event_id: Identifier of the event.
-        listener: Name of the listener.
-        lease: Token that only the holder of this claim has.
-        content: The event, as it was stored.
-        tries: Which try this is since the event was fired or replayed, from 1 on.
-        attempts: Which attempt of all this is, from 1 on.
-        created: When the delivery was stored.
-    """
-
-    event_id: str
-    listener: str
-    lease: str
-    content: bytes
-    tries: int
-    attempts: int
-    created: float
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How an attempt ended.
-
-    Attributes:
-        claim: What was attempted.
-        state: `DELIVERED`; `DEAD` when it is given up; `WAITING` when it is to be tried again.
-        started: When the attempt began.
-        seconds: How long it took.
-        status: One word on how it ended.
-        error: What went wrong; its first 4 kB are kept.
-        due: When to try again, for `WAITING`.
-    """
-
-    claim: Claim
-    state: State
-    started: float
-    seconds: float
-    status: str
-    error: str | None = None
-    due: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.state is State.HELD or (self.state is State.WAITING) != (self.due is not None):
-            raise ValueError("a result is delivered or dead, or waiting with the time when it is due")
+from pulp_hooks.journal.pacing import allowed, next_pace, paced
+from pulp_hooks.journal.results import Result, record
+from pulp_hooks.journal.tables import State, delivery, event
 
 
 class Claims:
@@ -73,8 +33,15 @@ class Claims:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def claim(
-        self, name: str, limit: int, lease_seconds: float, *, ordered: bool = False, now: float | None = None
+    def claim(  # noqa: PLR0913 - each is one fact about what is to be claimed
+        self,
+        name: str,
+        limit: int,
+        lease_seconds: float,
+        limits: Limits = NO_LIMITS,
+        *,
+        event_id: str | None = None,
+        now: float | None = None,
     ) -> list[Claim]:
         """Claim deliveries of a listener that are due, those that are due longest before the others.
 
@@ -84,17 +51,23 @@ class Claims:
             name: The listener.
             limit: How many at most.
             lease_seconds: How long no other worker may claim them.
-            ordered: Claim only the first unfinished delivery of each repository.
+            limits: What holds for all workers together.
+            event_id: Claim the delivery of this event only.
             now: The time, if not that of the clock.
 
         Raises:
             JournalError: The database failed; nothing is claimed.
         """
-        now = time.time() if now is None else now
+        now = self._database.now() if now is None else now
         lease = secrets.token_hex(8)
-        values = {"name": name, "now": now, "until": now + lease_seconds, "token": lease, "most": limit}
         with self._database.writing("give work to a worker") as connection:
-            rows = connection.execute(_CLAIM_ORDERED if ordered else _CLAIM, values).all()
+            limit = allowed(connection, name, limit, limits, now, lease_seconds)
+            if limit < 1:
+                return []
+            values = {"name": name, "now": now, "until": now + lease_seconds, "token": lease, "most": limit}
+            statement = _claiming(ordered=limits.ordered, one=event_id is not None)
+            rows = connection.execute(statement, values if event_id is None else values | {"of_event": event_id}).all()
+            paced(connection, name, len(rows), limits, now)
         claims = [Claim(row.event_id, name, lease, row.content, row.tries, row.attempts, row.created) for row in rows]
         return sorted(claims, key=lambda claim: (claim.created, claim.event_id))
 
@@ -108,7 +81,7 @@ class Claims:
         Raises:
             JournalError: The database failed; nothing is recorded.
         """
-        now = time.time() if now is None else now
+        now = self._database.now() if now is None else now
         ordered = sorted(results, key=lambda result: (result.claim.event_id, result.claim.listener))
         if not ordered:
             return []
@@ -116,10 +89,7 @@ class Claims:
             ours = self._held_by_us(connection, [result.claim for result in ordered])
             kept = [result for result in ordered if _key(result.claim) in ours]
             if kept:
-                disabled = disabled_listeners(connection)
-                connection.execute(_FINISH, [_finished(result, disabled, now) for result in kept])
-                connection.execute(insert(attempt), [_attempted(result) for result in kept])
-                _note_failing(connection, kept)
+                record(connection, kept, now)
         return [result.claim for result in ordered if _key(result.claim) not in ours]
 
     def release(self, claims: Iterable[Claim], now: float | None = None) -> list[Claim]:
@@ -131,7 +101,7 @@ class Claims:
         Raises:
             JournalError: The database failed; nothing is given back.
         """
-        now = time.time() if now is None else now
+        now = self._database.now() if now is None else now
         ordered = sorted(claims, key=_key)
         if not ordered:
             return []
@@ -151,27 +121,67 @@ class Claims:
                 connection.execute(_RELEASE, rows)
         return [claim for claim in ordered if _key(claim) not in ours]
 
-    def next_due(self, names: Sequence[str], *, ordered: bool = False) -> float | None:
-        """Give when the next delivery of these listeners can be claimed; nothing when none waits.
+    def dues(self, listeners: Mapping[str, Limits], *, now: float | None = None) -> dict[str, float]:
+        """Give when the next delivery of each listener can be claimed, without those for which nothing waits.
+
+        Whether others have as many claimed as may be at the same time is not looked at.
+
+        Args:
+            listeners: The listeners, and what holds for them.
+            now: The time, if not that of the clock.
 
         Raises:
             JournalError: The database failed.
         """
-        query = _NEXT_ORDERED if ordered else _NEXT
+        now = self._database.now() if now is None else now
+        found = {}
         with self._database.reading("say what is due") as connection:
             # One by one each is a look at the head of an index.
-            moments = [connection.execute(query, {"name": name}).scalar() for name in names]
-        return min((moment for moment in moments if moment is not None), default=None)
+            for name, limits in listeners.items():
+                due = connection.execute(_next(ordered=limits.ordered), {"name": name}).scalar()
+                if due is not None:
+                    found[name] = (
+                        due
+                        if limits.per_second is None
+                        else max(due, next_pace(connection, name, limits.per_second, now))
+                    )
+        return found
 
-    def shift(self, seconds: float) -> None:
-        """Move everything that waits by a jump of the clock, leases included.
+    def unsent(
+        self, name: str, limit: int, resend_seconds: float, limits: Limits = NO_LIMITS, *, now: float | None = None
+    ) -> list[str]:
+        """Give deliveries of a listener that could be claimed and for which a message is to be sent, and note it.
+
+        That is so when none was sent since the delivery came due, or when the last one seems to be lost.
+
+        Args:
+            name: The listener.
+            limit: How many at most.
+            resend_seconds: After so long a message counts as lost.
+            limits: What holds for the listener; its rate and concurrency are looked at when the delivery is claimed.
+            now: The time, if not that of the clock.
+
+        Returns:
+            The identifiers of the events, those that are due longest first.
 
         Raises:
-            JournalError: The database failed; nothing is moved.
+            JournalError: The database failed; nothing is noted.
         """
-        with self._database.writing("follow the clock") as connection:
-            lock_deliveries(connection)
-            connection.execute(update(delivery).where(delivery.c.due.is_not(None)).values(due=delivery.c.due + seconds))
+        now = self._database.now() if now is None else now
+        values = {"name": name, "now": now, "lost": now - resend_seconds, "most": limit}
+        with self._database.writing("say what is to be sent") as connection:
+            rows = connection.execute(_sending(ordered=limits.ordered), values).all()
+        return [row.event_id for row in sorted(rows, key=lambda row: (row.due, row.event_id))]
+
+    def not_sent(self, name: str, event_ids: Sequence[str]) -> None:
+        """Take back that messages were sent for deliveries of a listener.
+
+        Raises:
+            JournalError: The database failed; the messages count as sent.
+        """
+        with self._database.writing("say what was not sent") as connection:
+            chosen = (delivery.c.listener == name, delivery.c.event_id.in_(event_ids))
+            connection.execute(update(delivery).where(*chosen).values(sent=None))
 
     @staticmethod
     def _held_by_us(connection: Connection, claims: Sequence[Claim]) -> set[tuple[str, str]]:
@@ -187,55 +197,6 @@ def _key(claim: Claim) -> tuple[str, str]:
 
 def _where(claim: Claim) -> dict[str, object]:
     return {"of_event": claim.event_id, "of_listener": claim.listener}
-
-
-def _finished(result: Result, disabled: set[str], now: float) -> dict[str, object]:
-    waits = result.state is State.WAITING
-    held = waits and result.claim.listener in disabled
-    return {
-        **_where(result.claim),
-        "new_state": (State.HELD if held else result.state).value,
-        "new_due": None if held else result.due,
-        "new_finished": None if waits else now,
-        "new_error": _kept(result.error),
-    }
-
-
-def _attempted(result: Result) -> dict[str, object]:
-    return {
-        "event_id": result.claim.event_id,
-        "listener": result.claim.listener,
-        "number": result.claim.attempts,
-        "started": result.started,
-        "seconds": result.seconds,
-        "status": result.status,
-        "error": _kept(result.error),
-    }
-
-
-def _kept(error: str | None) -> str | None:
-    """Give the part of an error that is kept, as text that both databases take."""
-    if error is None:
-        return None
-    return clean_text(error).replace("\0", "\ufffd").encode()[:_MAX_ERROR].decode(errors="ignore")
-
-
-def _note_failing(connection: Connection, results: Iterable[Result]) -> None:
-    """Keep since when each listener has failed without a success between."""
-    since: dict[str, float] = {}
-    succeeded = set()
-    for result in sorted(results, key=lambda result: result.started + result.seconds):
-        name = result.claim.listener
-        if result.state is State.DELIVERED:
-            succeeded.add(name)
-            since.pop(name, None)
-        else:
-            since.setdefault(name, result.started + result.seconds)
-    for name in sorted(succeeded):
-        connection.execute(_NO_LONGER_FAILING, {"of_listener": name})
-    for name, moment in sorted(since.items()):
-        connection.execute(insert_new(connection.dialect, listener), {"name": name})
-        connection.execute(_FAILING, {"of_listener": name, "since": moment})
 
 
 def _claimable(*, ordered: bool) -> list[ColumnElement[bool]]:
@@ -257,11 +218,15 @@ def _claimable(*, ordered: bool) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _claiming(*, ordered: bool) -> Executable:
+@cache
+def _claiming(*, ordered: bool, one: bool) -> Executable:
+    conditions = _claimable(ordered=ordered)
+    if one:
+        conditions.append(delivery.c.event_id == bindparam("of_event"))
     # As a common table expression the choice is made once, whatever plan the database follows.
     chosen = (
         select(delivery.c.event_id)
-        .where(*_claimable(ordered=ordered), delivery.c.due <= bindparam("now"))
+        .where(*conditions, delivery.c.due <= bindparam("now"))
         .order_by(delivery.c.due, delivery.c.event_id)
         .limit(bindparam("most"))
         .with_for_update(of=delivery, skip_locked=True)
@@ -287,12 +252,31 @@ def _claiming(*, ordered: bool) -> Executable:
     )
 
 
+@cache
+def _sending(*, ordered: bool) -> Executable:
+    unsent = or_(
+        delivery.c.sent.is_(None), delivery.c.sent < delivery.c.due, delivery.c.sent <= bindparam("lost", type_=Double)
+    )
+    chosen = (
+        select(delivery.c.event_id)
+        .where(*_claimable(ordered=ordered), delivery.c.due <= bindparam("now"), unsent)
+        .order_by(delivery.c.due, delivery.c.event_id)
+        .limit(bindparam("most"))
+        .with_for_update(of=delivery, skip_locked=True)
+        .cte("chosen")
+    )
+    return (
+        update(delivery)
+        .where(delivery.c.listener == bindparam("name"), delivery.c.event_id.in_(select(chosen.c.event_id)))
+        .values(sent=bindparam("now"))
+        .returning(delivery.c.event_id, delivery.c.due)
+    )
+
+
+@cache
 def _next(*, ordered: bool) -> Select[Any]:
     return select(func.min(delivery.c.due)).where(*_claimable(ordered=ordered))
 
-
-_CLAIM, _CLAIM_ORDERED = _claiming(ordered=False), _claiming(ordered=True)
-_NEXT, _NEXT_ORDERED = _next(ordered=False), _next(ordered=True)
 
 _LEASES = (
     select(delivery.c.event_id, delivery.c.listener, delivery.c.lease)
@@ -301,31 +285,15 @@ _LEASES = (
     .with_for_update()
 )
 
-_OURS = update(delivery).where(
-    delivery.c.event_id == bindparam("of_event"), delivery.c.listener == bindparam("of_listener")
-)
-_FINISH = _OURS.values(
-    state=bindparam("new_state"),
-    due=bindparam("new_due"),
-    lease=None,
-    finished=bindparam("new_finished"),
-    error=bindparam("new_error"),
-)
-_RELEASE = _OURS.values(
-    state=bindparam("new_state"),
-    due=bindparam("new_due"),
-    lease=None,
-    tries=delivery.c.tries - 1,
-    attempts=delivery.c.attempts - 1,
-)
-
-_NO_LONGER_FAILING = (
-    update(listener)
-    .where(listener.c.name == bindparam("of_listener"), listener.c.failing_since.is_not(None))
-    .values(failing_since=None)
-)
-_FAILING = (
-    update(listener)
-    .where(listener.c.name == bindparam("of_listener"), listener.c.failing_since.is_(None))
-    .values(failing_since=bindparam("since"))
+_RELEASE = (
+    update(delivery)
+    .where(delivery.c.event_id == bindparam("of_event"), delivery.c.listener == bindparam("of_listener"))
+    .values(
+        state=bindparam("new_state"),
+        due=bindparam("new_due"),
+        lease=None,
+        sent=None,
+        tries=delivery.c.tries - 1,
+        attempts=delivery.c.attempts - 1,
+    )
 )

@@ -1,14 +1,17 @@
 """The database of a journal: how it is opened and spoken to, and what is said when that fails."""
 
 import os
+import random
 import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import (
     URL,
@@ -16,7 +19,9 @@ from sqlalchemy import (
     Dialect,
     Engine,
     Insert,
+    PoolProxiedConnection,
     Table,
+    Update,
     create_engine,
     event,
     inspect,
@@ -24,14 +29,25 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal import tables
+from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
+from pulp_hooks.journal.reasons import reason
 from pulp_hooks.text import REDACTED, one_line
 
 _READS = "pulp_hooks_reads"
 """Execution option of a connection that only reads, and so need not wait for those that write."""
+
+_WAITS = "pulp_hooks_waits"
+"""Key of what is known of a connection: how long SQLite itself waits for others; seconds."""
+
+_LOOKS = 0.0002, 0.002
+"""Between these numbers of seconds lies the pause before the next look whether somebody else still writes."""
+
+_MINUTE = 60.0
 
 _LOCK = 0x70756C70
 """Number of PostgreSQL's advisory lock under which one process at a time creates the tables."""
@@ -59,12 +75,21 @@ class Database:
 
     Attributes:
         name: The URL without the password.
+        clock: The clock of this machine.
+        is_sqlite: Whether it is a SQLite file.
 
     Raises:
         JournalError: The URL is none of a SQLite file or of PostgreSQL.
     """
 
-    def __init__(self, url: str, *, synchronous: Synchronous = Synchronous.NORMAL, busy_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        synchronous: Synchronous = Synchronous.NORMAL,
+        busy_seconds: float = 10.0,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         try:
             self._url = _checked(make_url(url))
         except (ArgumentError, ValueError):
@@ -75,10 +100,19 @@ class Database:
         self._secrets = [str(self._url.password or ""), *(str(self._url.query[name]) for name in hidden)]
         self._synchronous = synchronous
         self._busy_seconds = busy_seconds
+        self.clock = clock
+        self._ahead: tuple[float, float] | None = None
         self._opening = threading.Lock()
         self._engine: Engine | None = None
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError, sqlite3.Error)
         self._inherited: list[Engine | None] = []
         self._process = os.getpid()
+
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file; null with PostgreSQL."""
+        return Path(str(self._url.database)).absolute() if self.is_sqlite else None
 
     @contextmanager
     def writing(self, doing: str) -> Iterator[Connection]:
@@ -89,6 +123,32 @@ class Database:
         """
         with self.errors(doing), self.open().begin() as connection:
             yield connection
+
+    @contextmanager
+    def cursor(self, doing: str) -> Iterator[Any]:
+        """Give a cursor of the driver in a transaction, as `writing`; to execute by it costs half as much.
+
+        Raises:
+            JournalError: The database failed; `doing` says in the message what was not done.
+        """
+        with self.errors(doing):
+            connection = self.open().raw_connection()
+            try:
+                cursor = connection.cursor()
+                if not self.is_sqlite:
+                    # The driver begins the transaction; what is given back without a commit is rolled back.
+                    yield cursor
+                    connection.commit()
+                    return
+                self._begin_immediate(connection)
+                try:
+                    yield cursor
+                    cursor.execute("COMMIT")
+                except BaseException:
+                    _roll_back(connection)
+                    raise
+            finally:
+                connection.close()
 
     @contextmanager
     def reading(self, doing: str) -> Iterator[Connection]:
@@ -109,10 +169,10 @@ class Database:
         """
         try:
             yield
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        except self._failures as error:
             origin = error.orig if isinstance(error, DBAPIError) and error.orig else error
             said = one_line(origin, self._secrets)
-            raise JournalError(f"the journal {self.name} could not {doing}: {_reason(origin)} ({said})") from error
+            raise JournalError(f"the journal {self.name} could not {doing}: {reason(origin)} ({said})") from error
 
     def open(self) -> Engine:
         """Give the engine; the first call opens the database, and creates the tables where there are none.
@@ -129,7 +189,7 @@ class Database:
                 self._inherited.append(self._engine)
                 self._engine, self._process = None, os.getpid()
             if self._engine is None:
-                engine = self._sqlite() if self._url.get_backend_name() == "sqlite" else self._postgresql()
+                engine = self._sqlite() if self.is_sqlite else self._postgresql()
                 try:
                     self._prepare(engine)
                 except BaseException:
@@ -137,6 +197,50 @@ class Database:
                     raise
                 self._engine = engine
             return self._engine
+
+    @contextmanager
+    def listening(self, channel: str) -> Iterator[Callable[[float], bool]]:
+        """Listen to a channel of PostgreSQL for the name of the journal's schema, on a connection of its own.
+
+        Gives a function that waits so many seconds at most, and tells whether it was heard.
+
+        Raises:
+            JournalError: The server cannot be reached or has gone away.
+        """
+        with self.errors("listen"):
+            connection = self.open().raw_connection()
+            try:
+                driver: Any = connection.driver_connection
+                connection.detach()
+                driver.autocommit = True
+                (schema,) = driver.execute("SELECT current_schema()").fetchone()
+                driver.execute(f"LISTEN {channel}")
+                yield (
+                    lambda seconds: schema in [told.payload for told in driver.notifies(timeout=seconds, stop_after=1)]
+                )
+            finally:
+                connection.close()
+
+    def now(self, *, measured: bool = False) -> float:
+        """Give the journal's time, in seconds since 1970: of PostgreSQL the server's, so that all machines agree.
+
+        The server is asked at most once a minute; in between its time goes on with the elapsed time.
+
+        Args:
+            measured: Whether the server is asked in any case.
+
+        Raises:
+            JournalError: The server did not answer.
+        """
+        if self.is_sqlite:
+            return self.clock.time()
+        elapsed = self.clock.elapsed()
+        if measured or self._ahead is None or elapsed - self._ahead[1] > _MINUTE:
+            with self.reading("tell the time") as connection:
+                moment = connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())::float8").scalar_one()
+            elapsed = self.clock.elapsed()
+            self._ahead = moment - elapsed, elapsed
+        return self._ahead[0] + elapsed
 
     def close(self) -> None:
         """Close every connection; the next use opens the database again."""
@@ -165,7 +269,7 @@ class Database:
             pool_reset_on_return=None,  # every connection comes back with its transaction ended
         )
         event.listen(engine, "connect", self._set_up)
-        event.listen(engine, "begin", _begin)
+        event.listen(engine, "begin", self._begin)
         self._turn_on_write_ahead_log(engine)
         return engine
 
@@ -174,6 +278,31 @@ class Database:
         connection.isolation_level = None
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA synchronous = {self._synchronous.value}")
+
+    def _begin(self, connection: Connection) -> None:
+        # Whoever means to write says so at once, and then waits for its turn.
+        if connection.get_execution_options().get(_READS, False):
+            _wait_in_sqlite(connection.connection, self._busy_seconds)
+            connection.connection.cursor().execute("BEGIN")
+        else:
+            self._begin_immediate(connection.connection)
+
+    def _begin_immediate(self, connection: PoolProxiedConnection) -> None:
+        """Begin to write as soon as nobody else does.
+
+        SQLite's own waiting would sleep for up to 100 ms between two looks, and let late comers overtake.
+        """
+        _wait_in_sqlite(connection, 0)
+        cursor, deadline = connection.cursor(), time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(*_LOOKS))  # noqa: S311 - nobody gains by guessing it
+            else:
+                return
 
     def _turn_on_write_ahead_log(self, engine: Engine) -> None:
         # Here SQLite does not always wait for the others that open the new file at the same time.
@@ -193,6 +322,13 @@ class Database:
 
     def _postgresql(self) -> Engine:
         # A worker must hear soon that the server is not there.
+        try:
+            from psycopg import Error  # noqa: PLC0415 - for those who have PostgreSQL
+        except ImportError:
+            raise JournalError(
+                f"the journal {self.name} could not be opened: psycopg is not installed; install pulp-hooks[postgresql]"
+            ) from None
+        self._failures = (*self._failures, Error)
         waiting = {} if "connect_timeout" in self._url.query else {"connect_timeout": max(2, int(self._busy_seconds))}
         return create_engine(
             self._url,
@@ -236,11 +372,30 @@ class Database:
             connection.execute(tables.journal.insert().values(version=tables.VERSION))
 
 
-def insert_new(dialect: Dialect, table: Table) -> Insert:
+def _wait_in_sqlite(connection: PoolProxiedConnection, seconds: float) -> None:
+    """Say how long SQLite itself waits for others, where that is not what was said before."""
+    if connection.info.get(_WAITS) != seconds:
+        connection.cursor().execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+        connection.info[_WAITS] = seconds
+
+
+def insert_new(dialect: str, table: Table) -> Insert:
     """Give the statement that inserts rows and passes over those that are there."""
-    if dialect.name == "sqlite":
+    if dialect == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing().inline()
     return postgresql.insert(table).on_conflict_do_nothing().inline()
+
+
+@cache
+def driver_text(statement: Insert | Update, dialect: str) -> str:
+    """Give a statement as the text that the driver of a dialect takes, with the names of its parameters.
+
+    Args:
+        statement: The statement, which lives as long as the process.
+        dialect: `sqlite` or `postgresql`.
+    """
+    spoken: Dialect = sqlite.dialect(paramstyle="named") if dialect == "sqlite" else psycopg.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy gives it none
+    return str(statement.compile(dialect=spoken))
 
 
 def lock_deliveries(connection: Connection) -> None:
@@ -265,10 +420,10 @@ def _checked(url: URL) -> URL:
     raise JournalError("the journal's URL must begin with sqlite:/// or postgresql://")
 
 
-def _begin(connection: Connection) -> None:
-    # Whoever means to write says so at once, and then waits for its turn.
-    reads = connection.get_execution_options().get(_READS, False)
-    connection.connection.cursor().execute("BEGIN" if reads else "BEGIN IMMEDIATE")
+def _roll_back(connection: PoolProxiedConnection) -> None:
+    # An error of the disk may have ended the transaction already.
+    with suppress(sqlite3.Error):
+        connection.cursor().execute("ROLLBACK")
 
 
 def _file_system(folder: Path) -> str:
@@ -283,37 +438,3 @@ def _file_system(folder: Path) -> str:
         # Blanks and the like are written as octal numbers; a later mount hides an earlier one.
         kinds[Path(re.sub(r"\\([0-7]{3})", lambda number: chr(int(number[1], 8)), point))] = kind
     return next((kinds[parent] for parent in (folder, *folder.parents) if parent in kinds), "")
-
-
-_SQLITE_REASONS = {
-    sqlite3.SQLITE_FULL: "the disk is full",
-    sqlite3.SQLITE_BUSY: "another process has locked it for too long",
-    sqlite3.SQLITE_LOCKED: "another process has locked it for too long",
-    sqlite3.SQLITE_READONLY: "it is read-only",
-    sqlite3.SQLITE_CORRUPT: "the file is corrupt",
-    sqlite3.SQLITE_NOTADB: "the file is corrupt or no SQLite database",
-    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
-    sqlite3.SQLITE_IOERR: "the disk failed",
-}
-
-_POSTGRESQL_REASONS = {
-    "53100": "the server's disk is full",
-    "25006": "the server is read-only",
-    "55P03": "another process has locked it for too long",
-    "40P01": "another process has locked it",
-    "42501": "the user may not do that",
-}
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, sqlite3.Error):
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        return _SQLITE_REASONS.get(code, "SQLite refused")
-    if isinstance(error, OSError):
-        return "the file cannot be opened"
-    state = getattr(error, "sqlstate", None)
-    if type(error).__name__ in {"OperationalError", "AdminShutdown", "ConnectionTimeout"} and not state:
-        return "the server cannot be reached or is gone"
-    if state and state.startswith(("57P", "08")):
-        return "the server cannot be reached or is gone"
-    return _POSTGRESQL_REASONS.get(state or "", "the database refused")

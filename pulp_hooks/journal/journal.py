@@ -1,14 +1,12 @@
 """The journal as a host sees it: events go in."""
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Dialect,
     Double,
     LargeBinary,
     Text,
@@ -21,7 +19,7 @@ from sqlalchemy import (
 )
 
 from pulp_hooks.event import Event
-from pulp_hooks.journal.database import Database, Synchronous, insert_new
+from pulp_hooks.journal.database import Database, Synchronous, driver_text, insert_new
 from pulp_hooks.journal.tables import State, delivery, event, listener
 
 
@@ -37,7 +35,7 @@ class Journal:
 
     def __init__(self, url: str, *, synchronous: Synchronous = Synchronous.NORMAL, busy_seconds: float = 10.0) -> None:
         self.database = Database(url, synchronous=synchronous, busy_seconds=busy_seconds)
-        self._compiled: tuple[str, str] | None = None
+        self._subscribers: list[Callable[[], None]] = []
 
     def append(
         self,
@@ -61,7 +59,7 @@ class Journal:
         Raises:
             JournalError: The event could not be stored; nothing of it is.
         """
-        created = time.time() if now is None else now
+        created = self.database.now() if now is None else now
         repo_id = str(appended.body["repo_id"]).encode()
         row = {
             "id": appended.id,
@@ -85,30 +83,31 @@ class Journal:
         if connection is not None:
             self.database.open()
             with self._within(connection, doing) as transaction:
-                stored = insert_new(transaction.dialect, event).returning(event.c.id)
+                stored = _EVENTS[transaction.dialect.name].returning(event.c.id)
                 if transaction.execute(stored, row).first() is None:
                     return False
                 if rows:
                     transaction.execute(_DELIVERIES, rows)
             return True
-        with self.database.writing(doing) as transaction:
-            store_event, store_delivery = self._texts(transaction.dialect)
-            if transaction.exec_driver_sql(store_event, row).rowcount == 0:
+        dialect = "sqlite" if self.database.is_sqlite else "postgresql"
+        with self.database.cursor(doing) as cursor:
+            cursor.execute(driver_text(_EVENTS[dialect], dialect), row)
+            if cursor.rowcount == 0:
                 return False
             if rows:
-                transaction.exec_driver_sql(store_delivery, rows if len(rows) > 1 else rows[0])
+                cursor.executemany(driver_text(_DELIVERIES, dialect), rows)
+        for wake in tuple(self._subscribers):
+            wake()
         return True
+
+    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Have a function called after each event that is stored here; give what ends that."""
+        self._subscribers.append(wake)
+        return lambda: self._subscribers.remove(wake)
 
     def close(self) -> None:
         """Close every connection to the database; the next use opens it again."""
         self.database.close()
-
-    def _texts(self, dialect: Dialect) -> tuple[str, str]:
-        """Give both statements as text, which is half the cost of having them looked up at each event."""
-        if self._compiled is None:
-            event_row = insert_new(dialect, event).compile(dialect=dialect)
-            self._compiled = str(event_row), str(_DELIVERIES.compile(dialect=dialect))
-        return self._compiled
 
     @contextmanager
     def _within(self, connection: Connection, doing: str) -> Iterator[Connection]:
@@ -138,6 +137,8 @@ def lane(repo_id: bytes) -> bytes:
     """Give what stands for a repository in a delivery."""
     return blake2b(repo_id, digest_size=16).digest()
 
+
+_EVENTS = {"sqlite": insert_new("sqlite", event), "postgresql": insert_new("postgresql", event)}
 
 _NAME = bindparam("listener", type_=Text)
 _MOMENT = bindparam("created", type_=Double)

@@ -1,12 +1,13 @@
 """Listeners that are disabled: what they are to have is held until they are enabled."""
 
-import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import func, or_, select, update
 
 from pulp_hooks.journal.database import Database, insert_new, lock_deliveries
 from pulp_hooks.journal.tables import State, delivery, listener
+from pulp_hooks.journal.waking import notify
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,20 @@ class Listeners:
             JournalError: The database failed.
         """
         with self._database.reading("list the listeners") as connection:
-            rows = connection.execute(select(listener).order_by(listener.c.name)).all()
+            rows = connection.execute(_STATES.order_by(listener.c.name)).all()
         return [ListenerState(*row) for row in rows]
+
+    def failing_since(self, names: Collection[str]) -> dict[str, float]:
+        """Give since when each of these listeners has failed without a success between, of those that fail.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        query = select(listener.c.name, listener.c.failing_since).where(
+            listener.c.name.in_(names), listener.c.failing_since.is_not(None), listener.c.disabled_at.is_(None)
+        )
+        with self._database.reading("say which listeners fail") as connection:
+            return {row.name: row.failing_since for row in connection.execute(query)}
 
     def disable(self, name: str, reason: str, now: float | None = None) -> int:
         """Disable a listener: what waits is held, what a worker has claimed is left to the worker.
@@ -51,10 +64,10 @@ class Listeners:
         Raises:
             JournalError: The database failed; the listener is as it was.
         """
-        now = time.time() if now is None else now
+        now = self._database.now() if now is None else now
         with self._database.writing("disable a listener") as connection:
             lock_deliveries(connection)
-            connection.execute(insert_new(connection.dialect, listener), {"name": name})
+            connection.execute(insert_new(connection.dialect.name, listener), {"name": name})
             connection.execute(
                 update(listener)
                 .where(listener.c.name == name)
@@ -76,7 +89,7 @@ class Listeners:
         """
         if per_second <= 0:
             raise ValueError("per_second must be more than 0")
-        now = time.time() if now is None else now
+        now = self._database.now() if now is None else now
         with self._database.writing("enable a listener") as connection:
             lock_deliveries(connection)
             enabled = update(listener).where(listener.c.name == name, listener.c.disabled_at.is_not(None))
@@ -95,4 +108,9 @@ class Listeners:
                 .where(delivery.c.listener == name, delivery.c.event_id == line.c.event_id)
                 .values(state=State.WAITING.value, due=now + (line.c.place - 1) / per_second, lease=None)
             )
-            return connection.execute(resumed).rowcount
+            count = connection.execute(resumed).rowcount
+            notify(connection)
+        return count
+
+
+_STATES = select(listener.c.name, listener.c.disabled_at, listener.c.reason, listener.c.failing_since)

@@ -1,8 +1,9 @@
 """Forgetting what was finished long ago."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Delete, and_, delete, or_, select, tuple_
+from sqlalchemy import ColumnElement, Delete, and_, delete, func, or_, select, tuple_
 
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.tables import State, delivery, event
@@ -24,18 +25,38 @@ class Pruned:
     events: int
 
 
-def prune(database: Database, *, delivered_before: float, dead_before: float) -> Pruned:
+def prunable(database: Database, *, delivered_before: float, dead_before: float) -> int:
+    """Give how many deliveries `prune` would forget.
+
+    Raises:
+        JournalError: The database failed.
+    """
+    with database.reading("count what is old") as connection:
+        query = select(func.count()).select_from(delivery).where(_old(delivered_before, dead_before))
+        return connection.execute(query).scalar_one()
+
+
+def prune(
+    database: Database,
+    *,
+    delivered_before: float,
+    dead_before: float,
+    progress: Callable[[int], None] | None = None,
+) -> Pruned:
     """Forget deliveries that were delivered or given up before these times, and old events without deliveries.
 
     What waits or is held is never forgotten.
 
+    Args:
+        database: The journal's.
+        delivered_before: When what is forgotten was delivered at the latest; seconds since 1970.
+        dead_before: When what is forgotten was given up at the latest.
+        progress: Called with how many deliveries more were forgotten.
+
     Raises:
         JournalError: The database failed; what was forgotten until then stays so.
     """
-    old = or_(
-        and_(delivery.c.state == State.DELIVERED.value, delivery.c.finished < delivered_before),
-        and_(delivery.c.state == State.DEAD.value, delivery.c.finished < dead_before),
-    )
+    old = _old(delivered_before, dead_before)
     key = tuple_(delivery.c.event_id, delivery.c.listener)
     lot = select(delivery.c.event_id, delivery.c.listener).where(old).limit(_LOT).with_for_update(skip_locked=True)
     orphans = (
@@ -47,15 +68,24 @@ def prune(database: Database, *, delivered_before: float, dead_before: float) ->
         .limit(_LOT)
     )
     # The conditions are said twice: meanwhile a replay may have made a delivery wait again.
-    deliveries = _all(database, delete(delivery).where(key.in_(lot), old))
+    deliveries = _all(database, delete(delivery).where(key.in_(lot), old), progress)
     return Pruned(deliveries, _all(database, delete(event).where(event.c.id.in_(orphans))))
 
 
-def _all(database: Database, statement: Delete) -> int:
+def _old(delivered_before: float, dead_before: float) -> ColumnElement[bool]:
+    return or_(
+        and_(delivery.c.state == State.DELIVERED.value, delivery.c.finished < delivered_before),
+        and_(delivery.c.state == State.DEAD.value, delivery.c.finished < dead_before),
+    )
+
+
+def _all(database: Database, statement: Delete, progress: Callable[[int], None] | None = None) -> int:
     deleted = 0
     while True:
         with database.writing("forget what is old") as connection:
             count = connection.execute(statement).rowcount
         deleted += count
+        if progress:
+            progress(count)
         if count < _LOT:
             return deleted

@@ -1,15 +1,67 @@
 """Delivering again what was delivered or given up, or for the first time what a new listener missed."""
 
-import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, and_, case, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select, update
 
+from pulp_hooks.event_types import EventType
 from pulp_hooks.journal.database import Database, insert_new, lock_deliveries
 from pulp_hooks.journal.journal import disabled_listeners, is_disabled, lane
 from pulp_hooks.journal.tables import State, delivery, event
+from pulp_hooks.journal.waking import notify
+
+_T = TypeVar("_T")
+
+_LOT = 1000
+"""How many rows are stored at a time."""
 
 _FINISHED = frozenset({State.DELIVERED, State.DEAD})
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Which finished deliveries are replayed.
+
+    Attributes:
+        listener: Of this listener; null: of all.
+        since: Time of the first event; seconds since 1970.
+        until: Time after the last event.
+        states: `DELIVERED`, `DEAD`, or both.
+    """
+
+    listener: str | None = None
+    since: float | None = None
+    until: float | None = None
+    states: Collection[State] = _FINISHED
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Give the conditions on a delivery."""
+        conditions: list[ColumnElement[bool]] = [delivery.c.state.in_([state.value for state in self.states])]
+        if self.listener is not None:
+            conditions.append(delivery.c.listener == self.listener)
+        if self.since is not None or self.until is not None:
+            conditions.append(delivery.c.event_id.in_(select(event.c.id).where(*_window(self.since, self.until))))
+        return conditions
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Which events a listener is given that was added later.
+
+    Attributes:
+        since: Time of the first event; seconds since 1970.
+        until: Time after the last event.
+        event_types: IDs of the event types.
+        wants: Tells whether the listener's filters let an event pass, as it is stored; null: all pass.
+    """
+
+    since: float | None = None
+    until: float | None = None
+    event_types: Collection[str] = tuple(EventType)
+    wants: Callable[[bytes], bool] | None = None
 
 
 class Replay:
@@ -29,23 +81,8 @@ class Replay:
         """
         return bool(self._again([delivery.c.event_id == event_id, delivery.c.listener == name], now))
 
-    def many(
-        self,
-        name: str | None = None,
-        *,
-        since: float | None = None,
-        until: float | None = None,
-        states: Collection[State] = _FINISHED,
-        now: float | None = None,
-    ) -> int:
-        """Replay the finished deliveries of a listener or of all, of the events of a time window, of some states.
-
-        Args:
-            name: The listener; by default all.
-            since: Time of the first event.
-            until: Time after the last event.
-            states: `DELIVERED`, `DEAD`, or both.
-            now: The time, if not that of the clock.
+    def many(self, wanted: Finished, now: float | None = None) -> int:
+        """Replay finished deliveries.
 
         Returns:
             How many.
@@ -53,15 +90,25 @@ class Replay:
         Raises:
             JournalError: The database failed; nothing is replayed.
         """
-        conditions: list[ColumnElement[bool]] = [delivery.c.state.in_([state.value for state in states])]
-        if name is not None:
-            conditions.append(delivery.c.listener == name)
-        if since is not None or until is not None:
-            conditions.append(delivery.c.event_id.in_(select(event.c.id).where(*_window(since, until))))
-        return self._again(conditions, now)
+        return self._again(wanted.conditions(), now)
 
-    def to(self, name: str, *, since: float | None = None, until: float | None = None, now: float | None = None) -> int:
-        """Deliver the events of a time window to a listener that was added later, where it has no delivery of them.
+    def count(self, wanted: Finished) -> int:
+        """Give how many deliveries `many` would replay.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        query = select(func.count()).select_from(delivery).where(*wanted.conditions())
+        with self._database.reading("count what can be replayed") as connection:
+            return connection.execute(query).scalar_one()
+
+    def to(self, name: str, missed: Missed, now: float | None = None) -> int:
+        """Deliver events to a listener that was added later, those that it has no delivery of.
+
+        Args:
+            name: The listener.
+            missed: Which events.
+            now: The time, if not that of the clock.
 
         Returns:
             How many deliveries were stored.
@@ -69,15 +116,12 @@ class Replay:
         Raises:
             JournalError: The database failed; nothing is stored.
         """
-        now = time.time() if now is None else now
-        has = select(delivery.c.event_id).where(delivery.c.event_id == event.c.id, delivery.c.listener == name)
-        missed = select(event.c.id, event.c.repo_id, event.c.time).where(*_window(since, until), ~has.exists())
+        now = self._database.now() if now is None else now
         with self._database.writing("replay") as connection:
             held = name in disabled_listeners(connection)
             stored = 0
-            found = connection.execute(missed.order_by(event.c.time, event.c.id))
             # Created anew, they are in the order of their events: each a little later than the one before.
-            for rows in found.partitions(1000):
+            for rows in _batched(self._missed(connection, name, missed), _LOT):
                 new = [
                     {
                         "event_id": row.id,
@@ -92,11 +136,35 @@ class Replay:
                     for place, row in enumerate(rows)
                 ]
                 stored += len(new)
-                connection.execute(insert_new(connection.dialect, delivery), new)
+                connection.execute(insert_new(connection.dialect.name, delivery), new)
         return stored
 
+    def count_missed(self, name: str, missed: Missed) -> int:
+        """Give how many deliveries `to` would store.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        with self._database.reading("count what was missed") as connection:
+            return sum(1 for _ in self._missed(connection, name, missed))
+
+    @staticmethod
+    def _missed(connection: Connection, name: str, missed: Missed) -> Iterator[Any]:
+        has = select(delivery.c.event_id).where(delivery.c.event_id == event.c.id, delivery.c.listener == name)
+        query = select(event.c.id, event.c.repo_id).where(
+            *_window(missed.since, missed.until), event.c.type.in_(missed.event_types), ~has.exists()
+        )
+        # All of them at once: what is stored meanwhile must not be read.
+        for lot in _batched(connection.execute(query.order_by(event.c.time, event.c.id)).all(), _LOT):
+            if missed.wants is None:
+                yield from lot
+                continue
+            query = select(event.c.id, event.c.content).where(event.c.id.in_([row.id for row in lot]))
+            wanted = {row.id for row in connection.execute(query) if missed.wants(row.content)}
+            yield from [row for row in lot if row.id in wanted]
+
     def _again(self, conditions: list[ColumnElement[bool]], now: float | None) -> int:
-        now = time.time() if now is None else now
+        now = self._database.now() if now is None else now
         disabled = is_disabled(delivery.c.listener)
         again = (
             update(delivery)
@@ -112,7 +180,9 @@ class Replay:
         )
         with self._database.writing("replay") as connection:
             lock_deliveries(connection)
-            return connection.execute(again).rowcount
+            replayed = connection.execute(again).rowcount
+            notify(connection)
+        return replayed
 
 
 def _window(since: float | None, until: float | None) -> list[ColumnElement[bool]]:
@@ -122,3 +192,9 @@ def _window(since: float | None, until: float | None) -> list[ColumnElement[bool
     if until is not None:
         conditions.append(event.c.time < until)
     return conditions
+
+
+def _batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    iterator = iter(items)
+    while lot := list(islice(iterator, size)):
+        yield lot

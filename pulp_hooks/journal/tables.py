@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from sqlalchemy import (
+    DDL,
     Column,
     Double,
     ForeignKey,
@@ -14,6 +15,9 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+)
+from sqlalchemy import (
+    event as events,
 )
 
 VERSION = 1
@@ -52,8 +56,9 @@ event = Table(
     sqlite_with_rowid=False,
 )
 
-# `lane` is a digest of the repository's id: PostgreSQL's indexes hold no value of more than 2.7 kB. An event is not
-# deleted while a delivery names it, not even by a cascade.
+# `lane` is a digest of the repository's id: PostgreSQL's indexes hold no value of more than 2.7 kB. `sent` is when a
+# message that asks for the delivery was last sent. An event is not deleted while a delivery names it, not even by a
+# cascade.
 delivery = Table(
     "delivery",
     metadata,
@@ -63,6 +68,7 @@ delivery = Table(
     Column("state", Text, nullable=False),
     Column("due", Double),
     Column("lease", Text),
+    Column("sent", Double),
     Column("tries", Integer, nullable=False, default=0),
     Column("attempts", Integer, nullable=False, default=0),
     Column("created", Double, nullable=False),
@@ -77,6 +83,18 @@ for _name, _columns, _condition in (
     ("delivery_finished", ("finished",), delivery.c.finished.is_not(None)),
 ):
     Index(_name, *(delivery.c[_column] for _column in _columns), sqlite_where=_condition, postgresql_where=_condition)
+
+# On PostgreSQL whoever stores a delivery, a host within its own transaction too, wakes the workers of all machines.
+CHANNEL = "pulp_hooks"
+"""What the workers listen to; the message is the schema, as a database may hold several journals."""
+
+for _statement in (
+    f"""CREATE FUNCTION pulp_hooks_wake() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_notify('{CHANNEL}', TG_TABLE_SCHEMA); RETURN NULL; END $$""",
+    """CREATE TRIGGER pulp_hooks_wake AFTER INSERT ON delivery FOR EACH STATEMENT EXECUTE FUNCTION pulp_hooks_wake()""",
+):
+    _ddl = DDL(_statement).execute_if(dialect="postgresql")  # type: ignore[no-untyped-call] # SQLAlchemy gives it none
+    events.listen(delivery, "after_create", _ddl)
 
 attempt = Table(
     "attempt",
@@ -100,5 +118,16 @@ listener = Table(
     Column("disabled_at", Double),
     Column("reason", Text),
     Column("failing_since", Double),
+    Column("paced_until", Double),
+    sqlite_with_rowid=False,
+)
+
+# `ahead` is by how many seconds the clock is ahead of the time since the machine was started. When that changes, the
+# clock has jumped.
+clock = Table(
+    "clock",
+    metadata,
+    Column("machine", Text, primary_key=True),
+    Column("ahead", Double, nullable=False),
     sqlite_with_rowid=False,
 )

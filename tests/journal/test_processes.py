@@ -12,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pulp_hooks.event import Event
-from pulp_hooks.journal.claims import Claims, Result
+from pulp_hooks.journal.claim import NO_LIMITS
+from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.listeners import Listeners
-from pulp_hooks.journal.replay import Replay
+from pulp_hooks.journal.replay import Finished, Replay
+from pulp_hooks.journal.results import Result
 from pulp_hooks.journal.tables import State
 
 FIRE = """
@@ -33,7 +35,8 @@ for _ in range(int(sys.argv[3])):
 
 WORK = """
 import sys
-from pulp_hooks.journal.claims import Claims, Result
+from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.results import Result
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.tables import State
 claims = Claims(Journal(sys.argv[1]).database)
@@ -157,6 +160,6 @@ def test_commands_on_many_deliveries_and_workers_never_wait_in_a_circle(
             times += 1
         return times
 
-    actions = [work, work, switch, lambda: claims.shift(0.001), lambda: replay.many("a")]
+    actions = [work, work, switch, lambda: claims.dues({"a": NO_LIMITS}), lambda: replay.many(Finished("a"))]
     with ThreadPoolExecutor(len(actions)) as pool:
         assert all(pool.map(repeat, actions))

@@ -14,11 +14,13 @@ from sqlalchemy import select
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
 from pulp_hooks.journal import tables
-from pulp_hooks.journal.claims import Claim, Claims, Result
+from pulp_hooks.journal.claim import Claim, Limits
+from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.pruning import prune
-from pulp_hooks.journal.replay import Replay
+from pulp_hooks.journal.replay import Finished, Replay
+from pulp_hooks.journal.results import Result
 from pulp_hooks.journal.tables import State
 
 LEASE = 30.0
@@ -70,7 +72,7 @@ class Model(RuleBasedStateMachine):
     @rule(name=names, limit=st.integers(1, 3), ordered=st.booleans())
     def claim(self, name: str, limit: int, *, ordered: bool) -> None:
         """Claim what is due; nothing finished, held or leased is ever given out."""
-        lot = self.claims.claim(name, limit, LEASE, ordered=ordered, now=self.now)
+        lot = self.claims.claim(name, limit, LEASE, Limits(ordered=ordered), now=self.now)
         assert not (lot and name in self.disabled)
         assert len(lot) <= limit
         for claim in lot:
@@ -154,7 +156,7 @@ class Model(RuleBasedStateMachine):
         """Make finished deliveries again."""
         wanted = {only} if only else {State.DELIVERED, State.DEAD}
         keys = [key for key, state in self.states.items() if key[1] == name and state in wanted]
-        assert self.replay.many(name, states=wanted, now=self.now) == len(keys)
+        assert self.replay.many(Finished(name, states=wanted), self.now) == len(keys)
         for key in keys:
             self.states[key] = State.HELD if name in self.disabled else State.WAITING
 

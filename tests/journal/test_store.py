@@ -9,11 +9,13 @@ from sqlalchemy.exc import IntegrityError
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.journal import tables
-from pulp_hooks.journal.claims import Claim, Claims, Result
+from pulp_hooks.journal.claim import NO_LIMITS, Claim, Limits
+from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.pruning import Pruned, prune
-from pulp_hooks.journal.replay import Replay
+from pulp_hooks.journal.replay import Finished, Missed, Replay
+from pulp_hooks.journal.results import Result
 from pulp_hooks.journal.tables import State
 
 Make = Callable[..., Event]
@@ -73,7 +75,7 @@ def test_claimed_delivery_comes_due_again_only_when_its_lease_ends(journal: Jour
     claims = Claims(journal.database)
     (first,) = claims.claim("a", 5, 30, now=10)
     assert claims.claim("a", 5, 30, now=39.9) == []
-    assert claims.next_due(["a", "b"]) == 40
+    assert min(claims.dues({"a": NO_LIMITS, "b": NO_LIMITS}).values()) == 40
     (second,) = claims.claim("a", 5, 30, now=40)
     assert (second.tries, second.attempts) == (2, 2)
     assert second.lease != first.lease
@@ -110,7 +112,7 @@ def test_results_of_one_lot_are_recorded_each_by_itself(journal: Journal, new_ev
     (returned,) = claims.claim("a", 5, 30, now=22)
     assert (returned.event_id, returned.tries, returned.attempts) == (back.event_id, 1, 1)
     assert claims.finish([delivered(returned)], now=23) == []
-    assert claims.next_due(["a"]) == 60
+    assert claims.dues({"a": NO_LIMITS}).get("a") == 60
     (retried,) = claims.claim("a", 5, 30, now=60)
     assert (retried.event_id, retried.tries) == (again.event_id, 2)
     with journal.database.reading("look") as connection:
@@ -134,24 +136,15 @@ def test_ordered_claim_takes_the_first_unfinished_of_each_repository(journal: Jo
     for moment, repo_id in [(10, "x"), (11, "x"), (12, "y"), (13, "x")]:
         journal.append(new_event(repo_id), ["a"], now=moment)
     claims = Claims(journal.database)
-    x, y = claims.claim("a", 9, 30, ordered=True, now=20)
+    x, y = claims.claim("a", 9, 30, Limits(ordered=True), now=20)
     assert (x.created, y.created) == (10, 12)
     claims.finish([failed(x, 100), delivered(y)], now=21)
-    assert claims.claim("a", 9, 30, ordered=True, now=50) == []
-    assert (claims.next_due(["a"], ordered=True), claims.next_due(["a"])) == (100, 11)
-    (x,) = claims.claim("a", 9, 30, ordered=True, now=100)
+    assert claims.claim("a", 9, 30, Limits(ordered=True), now=50) == []
+    assert (claims.dues({"a": Limits(ordered=True)})["a"], claims.dues({"a": NO_LIMITS}).get("a")) == (100, 11)
+    (x,) = claims.claim("a", 9, 30, Limits(ordered=True), now=100)
     claims.finish([dead(x)], now=101)
-    (x,) = claims.claim("a", 9, 30, ordered=True, now=102)
+    (x,) = claims.claim("a", 9, 30, Limits(ordered=True), now=102)
     assert x.created == 11
-
-
-def test_shift_moves_what_waits_and_leases(journal: Journal, new_event: Make) -> None:
-    """After a jump of the clock everything is due as long from now as before."""
-    journal.append(new_event(), ["a", "b"], now=10)
-    claims = Claims(journal.database)
-    claims.claim("a", 1, 30, now=10)
-    claims.shift(86400)
-    assert (claims.next_due(["a"]), claims.next_due(["b"])) == (86440, 86410)
 
 
 def test_disabled_listener_has_everything_held_until_it_is_enabled(journal: Journal, new_event: Make) -> None:
@@ -163,7 +156,7 @@ def test_disabled_listener_has_everything_held_until_it_is_enabled(journal: Jour
     assert listeners.disable("a", "it is gone", now=12) == 1
     journal.append(new_event(), ["a", "b"], now=13)
     assert claims.claim("a", 9, 30, now=1000) == []
-    assert (claims.next_due(["a"]), claims.next_due(["b"])) == (None, 10)
+    assert (claims.dues({"a": NO_LIMITS}).get("a"), claims.dues({"b": NO_LIMITS}).get("b")) == (None, 10)
     assert claims.finish([failed(running, 20)], now=14) == []
     assert sorted(states(journal).values()) == ["held"] * 3 + ["waiting"] * 3
     (known,) = listeners.known()
@@ -219,10 +212,10 @@ def test_replay_makes_finished_deliveries_again_and_others_not(journal: Journal,
     (again,) = claims.claim("a", 3, 30, now=12)
     assert (again.event_id, again.tries, again.attempts) == (events[0].id, 1, 2)
     claims.finish([delivered(again)], now=13)
-    assert replay.many("b", now=14) == 0
-    assert replay.many("a", states=[State.DEAD], since=1002.0, now=14) == 0
-    assert replay.many(states=[State.DEAD], since=1001.0, until=1002.0, now=14) == 1
-    assert replay.many("a", now=14) == 1
+    assert replay.many(Finished("b"), now=14) == 0
+    assert replay.many(Finished("a", states=[State.DEAD], since=1002.0), now=14) == 0
+    assert replay.many(Finished(states=[State.DEAD], since=1001.0, until=1002.0), now=14) == 1
+    assert replay.many(Finished("a"), now=14) == 1
     Listeners(journal.database).disable("a", "gone", now=15)
     assert count(journal, "attempt") == 3
 
@@ -233,10 +226,10 @@ def test_replay_to_a_new_listener_gives_it_what_it_missed_in_order(journal: Jour
     for event in reversed(events):
         journal.append(event, ["a"], now=5)
     replay, claims = Replay(journal.database), Claims(journal.database)
-    assert replay.to("new", since=1001.0, now=10) == 3
-    assert replay.to("new", now=10) == 1
-    assert replay.to("new", now=10) == 0
-    order = [claims.claim("new", 9, 30, ordered=True, now=10)[0]]
+    assert replay.to("new", Missed(since=1001.0), now=10) == 3
+    assert replay.to("new", Missed(), now=10) == 1
+    assert replay.to("new", Missed(), now=10) == 0
+    order = [claims.claim("new", 9, 30, Limits(ordered=True), now=10)[0]]
     while claims.finish([delivered(order[-1])], now=11) == [] and (more := claims.claim("new", 9, 30, now=11)):
         order += more
         claims.finish([delivered(claim) for claim in more], now=12)
@@ -251,7 +244,7 @@ def test_replay_for_a_disabled_listener_is_held(journal: Journal, new_event: Mak
     claims, replay = Claims(journal.database), Replay(journal.database)
     claims.finish([delivered(claim) for claim in claims.claim("a", 1, 30, now=1)], now=2)
     Listeners(journal.database).disable("a", "gone", now=3)
-    assert (replay.many("a", now=4), replay.to("a", now=4)) == (1, 1)
+    assert (replay.many(Finished("a"), now=4), replay.to("a", Missed(), now=4)) == (1, 1)
     assert set(states(journal).values()) == {"held"}
     assert claims.claim("a", 9, 30, now=9) == []
 

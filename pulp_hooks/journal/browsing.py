@@ -1,0 +1,271 @@
+"""What an operator reads in a journal: deliveries with their attempts, and events."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, tuple_
+
+from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.tables import State, attempt, delivery, event
+
+FAILING = "failing"
+"""Besides the states: what waits after a failed attempt."""
+
+_LOT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which deliveries and events are asked for; a part that is null lets all pass.
+
+    Attributes:
+        states: States of the delivery, or `FAILING`.
+        listener: Name of the listener.
+        event_type: ID of the event type.
+        repo_id: Glob that the repository's id matches.
+        since: Time of the first event; seconds since 1970.
+        until: Time after the last event.
+    """
+
+    states: Collection[str] = ()
+    listener: str | None = None
+    event_type: str | None = None
+    repo_id: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryLine:
+    """A delivery as it is listed.
+
+    Attributes:
+        event_id: Identifier of the event.
+        listener: Name of the listener.
+        type: ID of the event type.
+        repo_id: The repository.
+        time: When the event was fired; seconds since 1970.
+        state: Where the delivery stands.
+        attempts: How many attempts were begun.
+        due: When it is to be made, or while a worker has it, when the lease ends.
+        claimed: Whether a worker has it.
+        finished: When it was delivered or given up.
+        error: What went wrong last.
+    """
+
+    event_id: str
+    listener: str
+    type: str
+    repo_id: str
+    time: float
+    state: str
+    attempts: int
+    due: float | None
+    claimed: bool
+    finished: float | None
+    error: str | None
+
+    @property
+    def id(self) -> str:
+        """Identifier of the delivery."""
+        return f"{self.event_id}/{self.listener}"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLine:
+    """An attempt as it is listed.
+
+    Attributes:
+        number: From 1 on.
+        started: When it began; seconds since 1970.
+        seconds: How long it took.
+        status: How it ended, in a word.
+        error: What went wrong.
+    """
+
+    number: int
+    started: float
+    seconds: float
+    status: str
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventLine:
+    """An event as it is listed.
+
+    Attributes:
+        id: Its identifier.
+        type: ID of the event type.
+        repo_id: The repository.
+        time: When it was fired; seconds since 1970.
+        deliveries: How many deliveries of it are in which state.
+    """
+
+    id: str
+    type: str
+    repo_id: str
+    time: float
+    deliveries: dict[str, int]
+
+
+class Browsing:
+    """Reads a journal; changes nothing, and keeps nobody waiting."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def deliveries(self, wanted: Filter, limit: int, before: str | None = None) -> list[DeliveryLine]:
+        """Give deliveries, the newest events first.
+
+        Args:
+            wanted: Which ones.
+            limit: How many at most.
+            before: Identifier of a delivery: those behind it in this order are given.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        query = _DELIVERIES.where(*_conditions(wanted))
+        with self._database.reading("list deliveries") as connection:
+            if before is not None:
+                event_id, _, name = before.rpartition("/")
+                place = (_time_of(connection, event_id), event_id, name)
+                query = query.where(tuple_(event.c.time, event.c.id, delivery.c.listener) < tuple_(*place))
+            order = (event.c.time.desc(), event.c.id.desc(), delivery.c.listener.desc())
+            rows = _matching(connection, query.order_by(*order), wanted.repo_id, limit)
+            return [_line(row) for row in rows]
+
+    def deliveries_of(self, event_id: str, listener: str | None = None) -> list[DeliveryLine]:
+        """Give the deliveries of one event, or the one to a listener.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        query = _DELIVERIES.where(event.c.id == event_id).order_by(delivery.c.listener)
+        if listener is not None:
+            query = query.where(delivery.c.listener == listener)
+        with self._database.reading("show a delivery") as connection:
+            return [_line(row) for row in connection.execute(query)]
+
+    def attempts_of(self, event_id: str, listener: str) -> list[AttemptLine]:
+        """Give the attempts of a delivery, the first one first.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        a = attempt.c
+        query = select(a.number, a.started, a.seconds, a.status, a.error)
+        query = query.where(a.event_id == event_id, a.listener == listener).order_by(a.number)
+        with self._database.reading("show a delivery") as connection:
+            return [AttemptLine(*row) for row in connection.execute(query)]
+
+    def content_of(self, event_id: str) -> bytes | None:
+        """Give an event as it is stored; nothing when the journal does not know it.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        with self._database.reading("show an event") as connection:
+            return connection.execute(select(event.c.content).where(event.c.id == event_id)).scalar()
+
+    def events(self, wanted: Filter, limit: int, before: str | None = None) -> list[EventLine]:
+        """Give events, the newest first.
+
+        Args:
+            wanted: Which ones; states and listener are not looked at.
+            limit: How many at most.
+            before: Identifier of an event: those behind it in this order are given.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        query: Any = select(event.c.id, event.c.type, event.c.repo_id, event.c.time).where(*_conditions(wanted))
+        with self._database.reading("list events") as connection:
+            if before is not None:
+                place = (_time_of(connection, before), before)
+                query = query.where(tuple_(event.c.time, event.c.id) < tuple_(*place))
+            order = (event.c.time.desc(), event.c.id.desc())
+            rows = list(_matching(connection, query.order_by(*order), wanted.repo_id, limit))
+            counted = select(delivery.c.event_id, delivery.c.state, func.count().label("number"))
+            counted = counted.where(delivery.c.event_id.in_([row.id for row in rows]))
+            counts: dict[str, dict[str, int]] = {}
+            for row in connection.execute(counted.group_by(delivery.c.event_id, delivery.c.state)):
+                counts.setdefault(row.event_id, {})[row.state] = row.number
+        return [EventLine(row.id, row.type, row.repo_id.decode(), row.time, counts.get(row.id, {})) for row in rows]
+
+    def listeners(self) -> list[str]:
+        """Give the names of all listeners that have deliveries.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        with self._database.reading("list the listeners") as connection:
+            return list(
+                connection.execute(select(delivery.c.listener).distinct().order_by(delivery.c.listener)).scalars()
+            )
+
+
+_DELIVERIES: Any = select(
+    delivery.c.event_id,
+    delivery.c.listener,
+    event.c.type,
+    event.c.repo_id,
+    event.c.time,
+    delivery.c.state,
+    delivery.c.attempts,
+    delivery.c.due,
+    and_(delivery.c.lease.is_not(None), delivery.c.due.is_not(None)).label("claimed"),
+    delivery.c.finished,
+    delivery.c.error,
+).join(event, event.c.id == delivery.c.event_id)
+
+
+def _line(row: Any) -> DeliveryLine:  # noqa: ANN401 - a row of the above
+    values = row._asdict()
+    return DeliveryLine(**values | {"repo_id": row.repo_id.decode(), "claimed": bool(row.claimed)})
+
+
+def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.states:
+        states = [state for state in wanted.states if state != FAILING]
+        failing = and_(delivery.c.state == State.WAITING.value, delivery.c.error.is_not(None))
+        among = delivery.c.state.in_(states)
+        conditions.append(or_(among, failing) if FAILING in wanted.states else among)
+    if wanted.listener is not None:
+        conditions.append(delivery.c.listener == wanted.listener)
+    if wanted.event_type is not None:
+        conditions.append(event.c.type == wanted.event_type)
+    if wanted.since is not None:
+        conditions.append(event.c.time >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(event.c.time < wanted.until)
+    return conditions
+
+
+def _matching(
+    connection: Connection,
+    query: Any,  # noqa: ANN401 - a SELECT of any columns
+    repo_id: str | None,
+    limit: int,
+) -> Iterator[Any]:
+    """Give so many rows whose repository matches; the databases' own globs differ."""
+    if repo_id is None:
+        yield from connection.execute(query.limit(limit))
+        return
+    found = 0
+    for row in connection.execution_options(yield_per=_LOT).execute(query):
+        if fnmatchcase(row.repo_id.decode(), repo_id):
+            yield row
+            found += 1
+            if found == limit:
+                return
+
+
+def _time_of(connection: Connection, event_id: str) -> float:
+    moment = connection.execute(select(event.c.time).where(event.c.id == event_id)).scalar()
+    # What was forgotten meanwhile leaves nothing to go on from.
+    return -1.0 if moment is None else moment

@@ -1,0 +1,44 @@
+"""A delivery in the hands of a worker."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery that one worker alone may make until the lease ends.
+
+    Attributes:
+        event_id: Identifier of the event.
+        listener: Name of the listener.
+        lease: Token that only the holder of this claim has.
+        content: The event, as it was stored.
+        tries: Which try this is since the event was fired or replayed, from 1 on.
+        attempts: Which attempt of all this is, from 1 on.
+        created: When the delivery was stored.
+    """
+
+    event_id: str
+    listener: str
+    lease: str
+    content: bytes
+    tries: int
+    attempts: int
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What holds for the deliveries of a listener, over all workers.
+
+    Attributes:
+        ordered: Only the first unfinished delivery of each repository may be claimed.
+        concurrency: So many at most are claimed at the same time.
+        per_second: So many at most are claimed in each second, after a burst of one second's worth.
+    """
+
+    ordered: bool = False
+    concurrency: int | None = None
+    per_second: float | None = None
+
+
+NO_LIMITS = Limits()

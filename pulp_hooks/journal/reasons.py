@@ -1,0 +1,37 @@
+"""Why a database failed, in words that say what to look at."""
+
+import sqlite3
+
+_SQLITE_REASONS = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_BUSY: "another process has locked it for too long",
+    sqlite3.SQLITE_LOCKED: "another process has locked it for too long",
+    sqlite3.SQLITE_READONLY: "it is read-only",
+    sqlite3.SQLITE_CORRUPT: "the file is corrupt",
+    sqlite3.SQLITE_NOTADB: "the file is corrupt or no SQLite database",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
+    sqlite3.SQLITE_IOERR: "the disk failed",
+}
+
+_POSTGRESQL_REASONS = {
+    "53100": "the server's disk is full",
+    "25006": "the server is read-only",
+    "55P03": "another process has locked it for too long",
+    "40P01": "another process has locked it",
+    "42501": "the user may not do that",
+}
+
+
+def reason(error: BaseException) -> str:
+    """Give why a driver raised this."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return _SQLITE_REASONS.get(code, "SQLite refused")
+    if isinstance(error, OSError):
+        return "the file cannot be opened"
+    state = getattr(error, "sqlstate", None)
+    if type(error).__name__ in {"OperationalError", "AdminShutdown", "ConnectionTimeout"} and not state:
+        return "the server cannot be reached or is gone"
+    if state and state.startswith(("57P", "08")):
+        return "the server cannot be reached or is gone"
+    return _POSTGRESQL_REASONS.get(state or "", "the database refused")

@@ -1,0 +1,199 @@
+"""Jumps of the clock by a day: nothing becomes due too early, nothing is stuck, and it is followed once."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pulp_hooks.event import Event
+from pulp_hooks.journal.claim import NO_LIMITS
+from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.clock import Clock
+from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.jumps import follow_clock
+from pulp_hooks.journal.listeners import Listeners
+from pulp_hooks.journal.results import Result
+from pulp_hooks.journal.tables import State
+
+Make = Callable[..., Event]
+DAY = 86_400.0
+
+
+@dataclass
+class Hands:
+    """A clock that a test sets."""
+
+    wall: float = 1_800_000_000.0
+    passed: float = 1000.0
+
+    def clock(self) -> Clock:
+        """Give the clock."""
+        return Clock(lambda: self.wall, lambda: self.passed)
+
+    def go_on(self, seconds: float) -> None:
+        """Let time pass."""
+        self.wall += seconds
+        self.passed += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the clock."""
+        self.wall += seconds
+
+
+class Sqlite:
+    """A journal in SQLite whose clock a test sets."""
+
+    def __init__(self, url: str, hands: Hands) -> None:
+        self.hands = hands
+        self.database = Database(url, clock=hands.clock())
+        self.claims = Claims(self.database)
+
+    def dues(self) -> dict[str, float]:
+        """Give in how many seconds each listener's next delivery is due."""
+        found = self.claims.dues(dict.fromkeys(("waiting", "claimed", "retried"), NO_LIMITS))
+        return {name: due - self.database.now() for name, due in found.items()}
+
+
+@pytest.fixture
+def filled(sqlite_url: str, new_event: Make) -> Sqlite:
+    """Give a journal with a delivery that waits, one that is claimed, and one that is to be tried again."""
+    journal = Sqlite(sqlite_url, Hands())
+    store = Journal(sqlite_url)
+    store.append(new_event(), ["waiting", "claimed", "retried"], now=journal.hands.wall)
+    store.close()
+    follow_clock(journal.database)
+    journal.hands.go_on(10)
+    journal.claims.claim("claimed", 1, 60)
+    (claim,) = journal.claims.claim("retried", 1, 60)
+    now = journal.database.now()
+    journal.claims.finish([Result(claim, State.WAITING, now, 0.1, "failed", "no", now + 300)])
+    assert journal.dues() == {"waiting": -10, "claimed": 60, "retried": 300}
+    return journal
+
+
+@pytest.mark.parametrize("jump", [DAY, -DAY])
+def test_everything_stays_as_far_away_as_it_was(jump: float, filled: Sqlite) -> None:
+    """No retry comes a day early or late, and no lease ends early or never."""
+    filled.hands.jump(jump)
+    assert follow_clock(filled.database) == jump
+    assert filled.dues() == {"waiting": -10, "claimed": 60, "retried": 300}
+    assert follow_clock(filled.database) == 0
+    filled.database.close()
+
+
+@pytest.mark.parametrize("jump", [DAY, -DAY])
+def test_jump_is_followed_once_whoever_sees_it(jump: float, filled: Sqlite, sqlite_url: str) -> None:
+    """Another worker, and one that was started after the jump, find it followed."""
+    filled.hands.jump(jump)
+    other = Sqlite(sqlite_url, filled.hands)
+    assert [follow_clock(journal.database) for journal in (other, filled, other)] == [jump, 0, 0]
+    assert filled.dues() == {"waiting": -10, "claimed": 60, "retried": 300}
+    other.database.close()
+    filled.database.close()
+
+
+def test_what_was_fired_after_a_jump_ahead_is_due_at_once(filled: Sqlite, sqlite_url: str, new_event: Make) -> None:
+    """Its time is right already: it must not wait for a day."""
+    filled.hands.jump(DAY)
+    filled.hands.go_on(5)
+    store = Journal(sqlite_url)
+    store.append(new_event(), ["waiting"], now=filled.hands.wall)
+    store.close()
+    follow_clock(filled.database)
+    assert len(filled.claims.claim("waiting", 9, 60)) == 2
+    filled.database.close()
+
+
+def test_small_corrections_change_nothing(filled: Sqlite) -> None:
+    """A time server sets the clock by seconds all the time."""
+    filled.hands.jump(30)
+    assert follow_clock(filled.database) == 0
+    assert filled.dues()["retried"] == 270
+    filled.database.close()
+
+
+def test_machine_that_was_started_anew_has_no_jump(
+    filled: Sqlite, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The elapsed time begins anew with a start; the times of day are right."""
+    monkeypatch.setattr("pulp_hooks.journal.jumps._machine", lambda: "another start")
+    restarted = Sqlite(sqlite_url, Hands(wall=filled.hands.wall + 100, passed=5.0))
+    assert follow_clock(restarted.database) == 0
+    assert restarted.dues()["retried"] == 200
+    restarted.database.close()
+    filled.database.close()
+
+
+def test_disabling_counts_the_time_that_passed(filled: Sqlite) -> None:
+    """A clock that is set a day ahead does not make a listener one that has failed for a day."""
+    filled.hands.jump(DAY)
+    follow_clock(filled.database)
+    (since,) = Listeners(filled.database).failing_since(["retried"]).values()
+    assert filled.database.now() - since < 60
+    filled.database.close()
+
+
+def test_time_of_postgresql_is_the_servers(postgresql_url: str) -> None:
+    """Two machines whose clocks are five minutes apart agree, and a jump of one of them changes nothing."""
+    hands = [Hands(wall=time.time() + ahead, passed=time.monotonic()) for ahead in (-300, 300)]
+    databases = [Database(postgresql_url, clock=one.clock()) for one in hands]
+    early, late = [database.now() for database in databases]
+    assert abs(early - late) < 2
+    assert abs(early - time.time()) < 2
+    hands[0].jump(DAY)
+    assert abs(databases[0].now(measured=True) - time.time()) < 2
+    assert follow_clock(databases[0]) == 0
+    hands[0].go_on(30)
+    assert databases[0].now() - early > 29
+    for database in databases:
+        database.close()
+
+
+def test_jump_of_the_servers_clock_is_followed_once_by_all_machines(
+    postgresql_url: str, new_event: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every machine sees it, and what waits is moved once."""
+    journal = Journal(postgresql_url)
+    journal.append(new_event(), ["a"], now=journal.database.now() - DAY)
+    # The server's clock cannot be set: the time that passes on both machines is, the other way round.
+    hands = Hands(passed=5000.0)
+    machines = [Database(postgresql_url, clock=hands.clock()) for _ in range(2)]
+    for name, machine in zip(("one", "two"), machines, strict=True):
+        monkeypatch.setattr("pulp_hooks.journal.jumps._machine", lambda name=name: name)
+        assert follow_clock(machine) == 0
+    hands.passed -= 3600
+    moved = []
+    for name, machine in zip(("one", "two"), machines, strict=True):
+        monkeypatch.setattr("pulp_hooks.journal.jumps._machine", lambda name=name: name)
+        moved.append(round(follow_clock(machine)))
+    assert moved == [3600, 0]
+    due = Claims(journal.database).dues({"a": NO_LIMITS})["a"]
+    assert abs(due - (journal.database.now() - DAY + 3600)) < 5
+    journal.close()
+    for machine in machines:
+        machine.close()
+
+
+@settings(max_examples=30)
+@given(jumps=st.lists(st.floats(-10 * DAY, 10 * DAY), max_size=5))
+def test_any_sequence_of_jumps_leaves_a_retry_where_it_was(
+    jumps: list[float], tmp_path_factory: pytest.TempPathFactory, new_event: Make
+) -> None:
+    """However often the clock is set, the pause until the retry is what it was, within the tolerance."""
+    journal = Sqlite(f"sqlite:///{tmp_path_factory.mktemp('jumps')}/journal.db", Hands())
+    store = Journal(f"{journal.database.name}")
+    store.append(new_event(), ["retried"], now=journal.hands.wall - 20 * DAY)
+    store.close()
+    follow_clock(journal.database)
+    (claim,) = journal.claims.claim("retried", 1, 60)
+    now = journal.database.now()
+    journal.claims.finish([Result(claim, State.WAITING, now, 0.1, "failed", "no", now + 300)])
+    for jump in jumps:
+        journal.hands.jump(jump)
+        follow_clock(journal.database)
+    assert abs(journal.dues()["retried"] - 300) <= 61
+    journal.database.close()
