@@ -1,38 +1,47 @@
 """The facade that a host uses: `Hooks` fires events at the listeners it knows."""
 
+import asyncio
+import difflib
 import logging
 import os
 import socket
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pulp_hooks.bodies.serializer import BodySerializer
-from pulp_hooks.bodies.types import PublishResult, SyncResult
-from pulp_hooks.event import Event, check_source
+from pulp_hooks.errors import JournalError
+from pulp_hooks.event import Event, check_id, check_source
 from pulp_hooks.event_types import EventType
+from pulp_hooks.firing_methods import FiringMethods
 from pulp_hooks.firings import Firings
-from pulp_hooks.guard import Original, run_together
+from pulp_hooks.guard import Guard, Original, run_together
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.operations import PublishOperation, SyncOperation
+from pulp_hooks.outbox import Outbox
 from pulp_hooks.outcomes import Report
 from pulp_hooks.plugins.listeners import Listener
 from pulp_hooks.plugins.loading import load_in_hand, load_installed
 from pulp_hooks.plugins.relay import Relay
 from pulp_hooks.problems import Problem
-from pulp_hooks.settings.model import DEFAULTS
+from pulp_hooks.settings.model import DEFAULTS, JournalSettings, Settings
 from pulp_hooks.settings.reading import read_settings
+from pulp_hooks.telemetry import firing
 from pulp_hooks.text import one_line
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from pulp_hooks.journal.journal import Journal
+    from pulp_hooks.worker.worker import Worker
 
 _log = logging.getLogger(__name__)
 
-Moment = datetime | str
-"""An aware `datetime`, or ISO 8601 text with an offset."""
 
-
-class Hooks:
+class Hooks(FiringMethods):
     """Fires events at listeners. Any number of threads may use one object, and any number of objects one process.
 
     `Hooks(plugins=[...])` knows just the objects in hand, `Hooks.discover()` the installed listeners too.
@@ -42,6 +51,7 @@ class Hooks:
         source: URI of the host, shown to listeners; by default made of the machine's name.
         slow_seconds: A listener's call that takes longer is logged; seconds.
         max_body_bytes: Size cap of a body as JSON in UTF-8; over it `details`, then `summary`, are truncated.
+        journal: URL of a journal, or a journal: events are kept there, and workers deliver them.
 
     Attributes:
         listeners: Every listener found, loaded or not, in the order of their names.
@@ -50,6 +60,7 @@ class Hooks:
     Raises:
         PluginError: Something is wrong with one of the plugins in hand.
         EventError: `source` can be no URI.
+        JournalError: There can be no such journal.
     """
 
     def __init__(
@@ -59,11 +70,15 @@ class Hooks:
         source: str | None = None,
         slow_seconds: float = DEFAULTS.slow_seconds,
         max_body_bytes: int = DEFAULTS.max_body_bytes,
+        journal: "str | Journal | None" = None,
     ) -> None:
         self._source = check_source(f"pulp-hooks://{socket.gethostname()}" if source is None else source)
         self._serializer = BodySerializer(max_body_bytes)
         self._slow_seconds = slow_seconds
         self._firings = Firings(self._close_listeners)
+        self._settings = DEFAULTS
+        self._workers: list[Worker] = []
+        self._outbox = None if journal is None else _outbox_of(journal)
         self._listen(load_in_hand(plugins), [])
 
     @classmethod
@@ -73,6 +88,7 @@ class Hooks:
         *,
         source: str | None = None,
         plugins: Sequence[object] = (),
+        journal: "str | Journal | None" = None,
     ) -> Self:
         """Load the installed plugins and the listeners that the settings configure.
 
@@ -83,15 +99,24 @@ class Hooks:
                 `pulp-hooks.toml` in the working directory, where there is one.
             source: URI of the host, shown to listeners.
             plugins: Listeners of the host's own, beside the installed ones.
+            journal: URL of a journal, or a journal, in place of the one that the settings have.
 
         Raises:
             PluginError: Something is wrong with one of the plugins in hand.
             EventError: `source` can be no URI.
+            JournalError: There can be no such journal as `journal` says.
         """
         read = read_settings(settings)
-        hooks = cls(plugins, source=source, slow_seconds=read.slow_seconds, max_body_bytes=read.max_body_bytes)
+        limits: dict[str, Any] = {"slow_seconds": read.slow_seconds, "max_body_bytes": read.max_body_bytes}
+        hooks = cls(plugins, source=source, journal=journal, **limits)
         installed, problems = load_installed(read)
-        hooks._listen([*installed, *hooks.listeners], problems)
+        hooks._settings = read
+        if journal is None and read.journal is not None:
+            hooks._outbox = Outbox(read.journal)
+            problems.extend(hooks._problems_of_journal(read))
+        listeners = [*installed, *hooks.listeners]
+        problems.extend(_nobodys_deliveries(read, [listener.name for listener in listeners]))
+        hooks._listen(listeners, problems)
         for problem in problems:
             _log.warning("%s", problem)
         return hooks
@@ -109,13 +134,19 @@ class Hooks:
         body: Mapping[str, Any],
         *,
         call_report: Mapping[str, Any] | None = None,
+        event_id: str | None = None,
+        connection: "Connection | None" = None,
     ) -> Report:
-        """Fire an event, and return when every listener has been called.
+        """Fire an event, and return when every listener has been called, or when the journal has taken the event.
 
         Args:
             event_type: The event type, by any of its names.
             body: The body, as the specification shows it; `_ns` and `id` may be left out.
             call_report: The task in which the event happens.
+            event_id: Identifier of the event, where the host has one. The journal takes no event twice: when it knows
+                the id, nothing happens, and the report has no outcomes.
+            connection: The host's own SQLAlchemy connection to the database of the journal: the event is committed
+                with the host's work, or not at all.
 
         Returns:
             What became of the event at each listener. What a listener raises is in there, and raised nowhere.
@@ -123,15 +154,19 @@ class Hooks:
         Raises:
             UnknownEventTypeError: There is no such event type.
             BodyError: The body is not what the event type demands; no listener was called.
-            EventError: `call_report` is neither an object nor null.
+            EventError: `call_report` is neither an object nor null, or `event_id` can be no identifier.
+            JournalError: The journal could not take the event; or there is none, and `connection` was given.
             ClosedError: `close` was called before.
         """
-        event = self._event(event_type, body, call_report)
+        event = self._event(event_type, body, call_report, event_id)
         guards = self._relay.guards(event)
-        if not guards:
+        if self._outbox is None and not guards and connection is None:
             self._firings.refuse_when_closed()
             return Report(event, ())
-        with self._firings.hold():
+        with self._firings.hold(), firing(event.type.value, event.id):
+            kept = self._keep(event, guards, connection)
+            if kept is not None:
+                return kept
             original = Original(event)
             return Report(event, tuple([guard.run(original) for guard in guards]))
 
@@ -141,16 +176,63 @@ class Hooks:
         body: Mapping[str, Any],
         *,
         call_report: Mapping[str, Any] | None = None,
+        event_id: str | None = None,
     ) -> Report:
         """Fire an event from a coroutine: as `fire`, without holding up the event loop.
 
         `async def` implementations are awaited together on the caller's loop; the others run in a thread, one after
-        the other.
+        the other. With a journal, that is written in a thread.
         """
-        event = self._event(event_type, body, call_report)
-        with self._firings.hold():
+        event = self._event(event_type, body, call_report, event_id)
+        with self._firings.hold(), firing(event.type.value, event.id):
             guards = self._relay.guards(event)
+            if self._outbox is not None:
+                kept = await asyncio.to_thread(self._keep_held, event, guards)
+                if kept is not None:
+                    return kept
             return Report(event, tuple(await run_together(guards, Original(event), self._firings.hold)))
+
+    def _keep(self, event: Event, guards: Sequence[Guard], connection: "Connection | None") -> Report | None:
+        """Put an event into the journal; give nothing where it is to be dispatched directly."""
+        if self._outbox is not None:
+            return self._outbox.put(event, guards, connection)
+        if connection is not None:
+            raise JournalError("a connection is given, and there is no journal: add [journal] to the settings")
+        return None
+
+    def _keep_held(self, event: Event, guards: Sequence[Guard]) -> Report | None:
+        # The thread goes on when the caller is canceled.
+        with self._firings.hold():
+            return self._keep(event, guards, None)
+
+    @property
+    def journal(self) -> "Journal | None":
+        """The journal that keeps the events; null where listeners are called directly.
+
+        Raises:
+            JournalError: One is configured, and there can be no such journal.
+        """
+        return None if self._outbox is None else self._outbox.journal
+
+    def worker(self, *, threads: int = 4) -> "Worker":
+        """Give a worker that delivers what the journal keeps to the listeners, in threads of this process.
+
+        It begins with `start`, or with a `with` block, and ends with `stop`, with the block, or when this is closed.
+
+        Args:
+            threads: How many attempts of one listener run at the same time.
+
+        Raises:
+            JournalError: There is no journal.
+        """
+        journal = self.journal
+        if journal is None:
+            raise JournalError("there is no journal to work on: add [journal] with a url to the settings")
+        from pulp_hooks.worker.worker import Worker  # noqa: PLC0415 - SQLAlchemy, for those who have a journal
+
+        worker = Worker(journal, self._relay, self._settings, threads=threads)
+        self._workers.append(worker)
+        return worker
 
     def validate(self, event_type: EventType | str, body: Mapping[str, Any], *, partial: bool = False) -> None:
         """Check a body without firing it.
@@ -165,91 +247,6 @@ class Hooks:
             BodyError: `fire` would refuse the body.
         """
         self._serializer.validate(EventType(event_type), body, partial=partial)
-
-    def repo_sync_started(self, *, repo_id: str, call_report: Mapping[str, Any] | None = None) -> Report:
-        """Fire `repo-sync-started`; see `fire`, and the specification's fields in `RepoSyncStarted`."""
-        return self.fire(EventType.REPO_SYNC_STARTED, {"repo_id": repo_id}, call_report=call_report)
-
-    def repo_sync_finished(  # noqa: PLR0913 - the fields of the specification
-        self,
-        *,
-        repo_id: str,
-        importer_id: str,
-        importer_type_id: str,
-        started: Moment,
-        completed: Moment,
-        result: SyncResult,
-        added_count: int | None = None,
-        updated_count: int | None = None,
-        removed_count: int | None = None,
-        summary: object = None,
-        details: object = None,
-        error_message: str | None = None,
-        exception: str | None = None,
-        traceback: Sequence[str] | None = None,
-        id: str | None = None,  # noqa: A002 - the specification's name
-        call_report: Mapping[str, Any] | None = None,
-    ) -> Report:
-        """Fire `repo-sync-finished`; see `fire`, and the specification's fields in `RepoSyncFinished`."""
-        body = {
-            "repo_id": repo_id,
-            "importer_id": importer_id,
-            "importer_type_id": importer_type_id,
-            "started": started,
-            "completed": completed,
-            "result": result,
-            "added_count": added_count,
-            "updated_count": updated_count,
-            "removed_count": removed_count,
-            "summary": summary,
-            "details": details,
-            "error_message": error_message,
-            "exception": exception,
-            "traceback": traceback,
-            "id": id,
-        }
-        return self.fire(EventType.REPO_SYNC_FINISHED, body, call_report=call_report)
-
-    def repo_publish_started(
-        self, *, repo_id: str, distributor_id: str, call_report: Mapping[str, Any] | None = None
-    ) -> Report:
-        """Fire `repo-publish-started`; see `fire`, and the specification's fields in `RepoPublishStarted`."""
-        body = {"repo_id": repo_id, "distributor_id": distributor_id}
-        return self.fire(EventType.REPO_PUBLISH_STARTED, body, call_report=call_report)
-
-    def repo_publish_finished(  # noqa: PLR0913 - the fields of the specification
-        self,
-        *,
-        repo_id: str,
-        distributor_id: str,
-        distributor_type_id: str,
-        started: Moment,
-        completed: Moment,
-        result: PublishResult,
-        summary: object = None,
-        details: object = None,
-        error_message: str | None = None,
-        exception: str | None = None,
-        traceback: Sequence[str] | None = None,
-        id: str | None = None,  # noqa: A002 - the specification's name
-        call_report: Mapping[str, Any] | None = None,
-    ) -> Report:
-        """Fire `repo-publish-finished`; see `fire`, and the specification's fields in `RepoPublishFinished`."""
-        body = {
-            "repo_id": repo_id,
-            "distributor_id": distributor_id,
-            "distributor_type_id": distributor_type_id,
-            "started": started,
-            "completed": completed,
-            "result": result,
-            "summary": summary,
-            "details": details,
-            "error_message": error_message,
-            "exception": exception,
-            "traceback": traceback,
-            "id": id,
-        }
-        return self.fire(EventType.REPO_PUBLISH_FINISHED, body, call_report=call_report)
 
     def sync(
         self, repo_id: str, *, importer_id: str, importer_type_id: str, call_report: Mapping[str, Any] | None = None
@@ -303,10 +300,27 @@ class Hooks:
 
         Closing twice is harmless. What a notifier raises is logged. A listener that calls this does not wait for
         itself: the notifiers are closed when the event that it was called for has reached the others.
+
+        Workers of this are stopped first.
         """
+        stopped = [worker.stop() for worker in self._workers]
+        if not all(stopped):
+            threading.Thread(target=self.close, name="pulp_hooks closing").start()
+            return
         self._firings.close()
 
+    def _problems_of_journal(self, settings: Settings) -> Iterator[Problem]:
+        """Give what is wrong with the journal of the settings beyond what reading them has found."""
+        if settings.journal is None or settings.journal.fault:
+            return
+        try:
+            _ = self.journal
+        except JournalError as error:
+            yield Problem(str(settings.path), f"journal: {error}", "until then no event is accepted")
+
     def _close_listeners(self) -> None:
+        if self._outbox is not None:
+            self._outbox.close()
         for listener in reversed(self.listeners):
             if listener.close:
                 try:
@@ -322,16 +336,39 @@ class Hooks:
     def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _event(self, event_type: EventType | str, body: Mapping[str, Any], report: Mapping[str, Any] | None) -> Event:
+    def _event(
+        self,
+        event_type: EventType | str,
+        body: Mapping[str, Any],
+        report: Mapping[str, Any] | None,
+        event_id: str | None,
+    ) -> Event:
         known = event_type if isinstance(event_type, EventType) else EventType(event_type)
         return Event(
-            id=new_id(),
+            id=new_id() if event_id is None else check_id(event_id),
             type=known,
             time=datetime.now(UTC),
             source=self._source,
             body=self._serializer.serialize(known, body),
             call_report=self._serializer.serialize_call_report(report),
         )
+
+
+def _outbox_of(journal: "str | Journal") -> Outbox:
+    if not isinstance(journal, str):
+        return Outbox(JournalSettings(""), journal)
+    outbox = Outbox(JournalSettings(journal))
+    _ = outbox.journal  # what is wrong with the host's own URL is told at once
+    return outbox
+
+
+def _nobodys_deliveries(settings: Settings, names: Sequence[str]) -> Iterator[Problem]:
+    """Give a problem for each table of `[delivery.listeners]` that is of no listener."""
+    for name in settings.deliveries:
+        if name not in names:
+            nearest = difflib.get_close_matches(name, names, n=1)
+            remedy = f"did you mean {nearest[0]!r}?" if nearest else "`pulp-hooks listeners` shows them"
+            yield Problem(str(settings.path), f"delivery.listeners.{name}: no listener has this name", remedy)
 
 
 def _distinct(listeners: Iterable[Listener]) -> Iterator[Listener]:

@@ -22,6 +22,7 @@ def modules_after(code: str) -> set[str]:
         ("from pulp_hooks import hookimpl", ["marshmallow", "asyncio", "click", "importlib_metadata"]),
         ("from pulp_hooks import Event, EventType, BodyError", ["marshmallow", "asyncio", "click", "pluggy"]),
         ("from pulp_hooks.bodies.types import RepoSyncFinished", ["marshmallow", "asyncio", "click", "pluggy"]),
+        ("from pulp_hooks import Hooks", ["sqlalchemy", "celery", "opentelemetry", "click", "urllib3"]),
         ("from pulp_hooks import *", ["click", "sqlalchemy", "urllib3", "filelock"]),
     ],
 )

@@ -1,0 +1,108 @@
+"""A method for each event type, with the fields of its body as arguments."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pulp_hooks.bodies.types import PublishResult, SyncResult
+from pulp_hooks.event_types import EventType
+from pulp_hooks.outcomes import Report
+
+Moment = datetime | str
+"""An aware `datetime`, or ISO 8601 text with an offset."""
+
+
+class FiringMethods(ABC):
+    """Fires each event type by a method of its own."""
+
+    @abstractmethod
+    def fire(
+        self, event_type: EventType | str, body: Mapping[str, Any], *, call_report: Mapping[str, Any] | None = None
+    ) -> Report:
+        """Fire an event of any type."""
+
+    def repo_sync_started(self, *, repo_id: str, call_report: Mapping[str, Any] | None = None) -> Report:
+        """Fire `repo-sync-started`; see `fire`, and the specification's fields in `RepoSyncStarted`."""
+        return self.fire(EventType.REPO_SYNC_STARTED, {"repo_id": repo_id}, call_report=call_report)
+
+    def repo_sync_finished(  # noqa: PLR0913 - the fields of the specification
+        self,
+        *,
+        repo_id: str,
+        importer_id: str,
+        importer_type_id: str,
+        started: Moment,
+        completed: Moment,
+        result: SyncResult,
+        added_count: int | None = None,
+        updated_count: int | None = None,
+        removed_count: int | None = None,
+        summary: object = None,
+        details: object = None,
+        error_message: str | None = None,
+        exception: str | None = None,
+        traceback: Sequence[str] | None = None,
+        id: str | None = None,  # noqa: A002 - the specification's name
+        call_report: Mapping[str, Any] | None = None,
+    ) -> Report:
+        """Fire `repo-sync-finished`; see `fire`, and the specification's fields in `RepoSyncFinished`."""
+        body = {
+            "repo_id": repo_id,
+            "importer_id": importer_id,
+            "importer_type_id": importer_type_id,
+            "started": started,
+            "completed": completed,
+            "result": result,
+            "added_count": added_count,
+            "updated_count": updated_count,
+            "removed_count": removed_count,
+            "summary": summary,
+            "details": details,
+            "error_message": error_message,
+            "exception": exception,
+            "traceback": traceback,
+            "id": id,
+        }
+        return self.fire(EventType.REPO_SYNC_FINISHED, body, call_report=call_report)
+
+    def repo_publish_started(
+        self, *, repo_id: str, distributor_id: str, call_report: Mapping[str, Any] | None = None
+    ) -> Report:
+        """Fire `repo-publish-started`; see `fire`, and the specification's fields in `RepoPublishStarted`."""
+        body = {"repo_id": repo_id, "distributor_id": distributor_id}
+        return self.fire(EventType.REPO_PUBLISH_STARTED, body, call_report=call_report)
+
+    def repo_publish_finished(  # noqa: PLR0913 - the fields of the specification
+        self,
+        *,
+        repo_id: str,
+        distributor_id: str,
+        distributor_type_id: str,
+        started: Moment,
+        completed: Moment,
+        result: PublishResult,
+        summary: object = None,
+        details: object = None,
+        error_message: str | None = None,
+        exception: str | None = None,
+        traceback: Sequence[str] | None = None,
+        id: str | None = None,  # noqa: A002 - the specification's name
+        call_report: Mapping[str, Any] | None = None,
+    ) -> Report:
+        """Fire `repo-publish-finished`; see `fire`, and the specification's fields in `RepoPublishFinished`."""
+        body = {
+            "repo_id": repo_id,
+            "distributor_id": distributor_id,
+            "distributor_type_id": distributor_type_id,
+            "started": started,
+            "completed": completed,
+            "result": result,
+            "summary": summary,
+            "details": details,
+            "error_message": error_message,
+            "exception": exception,
+            "traceback": traceback,
+            "id": id,
+        }
+        return self.fire(EventType.REPO_PUBLISH_FINISHED, body, call_report=call_report)

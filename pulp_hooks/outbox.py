@@ -1,0 +1,102 @@
+"""The outbox of a host: events go into the journal, and not to the listeners."""
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pulp_hooks.errors import JournalError
+from pulp_hooks.event import Event
+from pulp_hooks.guard import Guard
+from pulp_hooks.outcomes import Outcome, Report, Status
+from pulp_hooks.settings.model import JournalSettings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from pulp_hooks.journal.journal import Journal
+
+_log = logging.getLogger(__name__)
+
+
+class Outbox:
+    """Puts events into a journal, and says what becomes of those that it cannot take.
+
+    Args:
+        settings: Where the journal is, and what is done when it cannot take an event.
+        journal: The journal, when the host has one in hand.
+    """
+
+    def __init__(self, settings: JournalSettings, journal: "Journal | None" = None) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._is_own = journal is None
+
+    @property
+    def journal(self) -> "Journal":
+        """The journal.
+
+        Raises:
+            JournalError: There can be no such journal.
+        """
+        if self._journal is None:
+            self._journal = open_journal(self._settings)
+        return self._journal
+
+    def put(self, event: Event, guards: Sequence[Guard], connection: "Connection | None") -> Report | None:
+        """Store an event with a delivery for each listener.
+
+        Args:
+            event: The event.
+            guards: The guards of those who are to have it.
+            connection: The host's own connection, for the event to be committed with the host's work.
+
+        Returns:
+            The report, without outcomes when the journal knows the event's id already. Nothing when the journal
+            cannot take the event and it is to be dispatched directly.
+
+        Raises:
+            JournalError: The journal cannot take the event, and it is not to be dispatched directly.
+        """
+        hooks = {guard.listener: guard.hook for guard in guards}
+        try:
+            is_new = self.journal.append(event, list(hooks), connection)
+        except JournalError as error:
+            if self._settings.on_error == "raise" or connection is not None:
+                raise
+            _log.error("event %s is dispatched directly, nothing keeps it: %s", event.id, error)
+            return None
+        return Report(event, tuple([_queued(*item) for item in hooks.items()]) if is_new else ())
+
+    def close(self) -> None:
+        """Close the connections to the journal, unless it is the host's own."""
+        if self._is_own and self._journal is not None:
+            self._journal.close()
+
+
+def open_journal(settings: JournalSettings) -> "Journal":
+    """Give the journal of the settings; its database is opened at the first use.
+
+    Raises:
+        JournalError: The settings have a fault, the URL is wrong, or what the journal needs is not installed.
+    """
+    if settings.fault:
+        raise JournalError(
+            f"no event is accepted: the settings' [journal] is wrong ({settings.fault}); `pulp-hooks check` tells more"
+        )
+    try:
+        # SQLAlchemy is paid for by those who have a journal.
+        from pulp_hooks.journal.database import Synchronous  # noqa: PLC0415
+        from pulp_hooks.journal.journal import Journal  # noqa: PLC0415
+    except ImportError as error:
+        raise JournalError(
+            f"a journal is configured, and {error.name} is not installed: install pulp-hooks[journal]"
+        ) from error
+    options: dict[str, Any] = {
+        "synchronous": Synchronous(settings.synchronous),
+        "busy_seconds": settings.busy_seconds,
+    }
+    return Journal(settings.url, **options)
+
+
+def _queued(listener: str, hook: str) -> Outcome:
+    return Outcome(listener, hook, Status.QUEUED, 0.0)

@@ -1,0 +1,138 @@
+"""An attempt: from what was claimed to the listener and to what is recorded."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pulp_hooks import telemetry
+from pulp_hooks.event import Event
+from pulp_hooks.guard import Guard, Original
+from pulp_hooks.journal.claim import Claim, Limits
+from pulp_hooks.journal.results import Result
+from pulp_hooks.journal.tables import State
+from pulp_hooks.outcomes import Outcome, Status
+from pulp_hooks.settings.model import DeliverySettings
+from pulp_hooks.steering import Disable, PermanentFailure, RetryLater
+from pulp_hooks.text import one_line
+from pulp_hooks.worker.schedule import next_pause, wished_pause
+
+_MOST_ATTEMPTS = 100
+"""After so many attempts a delivery is dead, even if the listener asks for more."""
+
+
+SLACK_SECONDS = 30.0
+"""By how much a lease is longer than the time limit of an attempt."""
+
+
+class Ending(StrEnum):
+    """How an attempt ended.
+
+    Attributes:
+        SUCCEEDED: The listener returned.
+        FAILED: It raised.
+        TIMED_OUT: It outlived the time limit, and was abandoned.
+        INTERRUPTED: The worker was stopped meanwhile; the delivery is due again at once.
+        UNWANTED: The listener does not take this event any more.
+        UNREADABLE: The stored event cannot be read.
+    """
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed-out"
+    INTERRUPTED = "interrupted"
+    UNWANTED = "unwanted"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt that is over.
+
+    Attributes:
+        claim: What was attempted.
+        ending: How it ended.
+        started: When it began, in the journal's time.
+        seconds: How long it took.
+        error: What went wrong.
+        outcomes: The outcomes of the listener's implementations.
+    """
+
+    claim: Claim
+    ending: Ending
+    started: float
+    seconds: float
+    error: str | None = None
+    outcomes: tuple[Outcome, ...] = ()
+
+    @property
+    def disables(self) -> bool:
+        """Whether the listener has asked to be disabled."""
+        return any(isinstance(outcome.steering, Disable) for outcome in self.outcomes)
+
+
+def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], started: float) -> Attempt:
+    """Call the listener with the stored event; whatever it raises is in the attempt.
+
+    Args:
+        claim: What is to be delivered.
+        guards_of: Gives the guards of all listeners that an event is for.
+        started: The journal's time.
+    """
+    begun = time.perf_counter()
+    try:
+        event = Event.from_stored(claim.content)
+    except ValueError as error:
+        return Attempt(claim, Ending.UNREADABLE, started, 0.0, one_line(error))
+    guards = [guard for guard in guards_of(event) if guard.listener == claim.listener]
+    if not guards:
+        return Attempt(claim, Ending.UNWANTED, started, 0.0, "the listener does not take this event any more")
+    original = Original(event)
+    with telemetry.attempting(event.type.value, event.id, claim.listener, claim.attempts) as span:
+        try:
+            outcomes = tuple([guard.run(original) for guard in guards])
+            errors = "; ".join([outcome.error or "" for outcome in outcomes if outcome.status is Status.FAILED])
+        except KeyboardInterrupt as error:
+            # It is the listener's own: the one of the keyboard reaches the main thread only.
+            outcomes, errors = (), one_line(error)
+        if errors:
+            telemetry.failed(span, errors)
+    ending = Ending.FAILED if errors else Ending.SUCCEEDED
+    return Attempt(claim, ending, started, time.perf_counter() - begun, errors or None, outcomes)
+
+
+def limits_of(settings: DeliverySettings) -> Limits:
+    """Give what holds for the claims of a listener."""
+    return Limits(settings.ordered, settings.concurrency, settings.per_second)
+
+
+def result_of(ended: Attempt, settings: DeliverySettings, now: float) -> Result:
+    """Decide what follows an attempt.
+
+    Args:
+        ended: The attempt.
+        settings: How the deliveries of this listener are made.
+        now: The journal's time.
+    """
+    state, due, counted = _next(ended, settings, now)
+    return Result(
+        ended.claim, state, ended.started, ended.seconds, ended.ending.value, ended.error, due, counted=counted
+    )
+
+
+def _next(ended: Attempt, settings: DeliverySettings, now: float) -> tuple[State, float | None, bool]:
+    if ended.ending is Ending.SUCCEEDED:
+        return State.DELIVERED, None, True
+    if ended.ending in {Ending.UNWANTED, Ending.UNREADABLE}:
+        return State.DEAD, None, True
+    if ended.ending is Ending.INTERRUPTED or ended.disables:
+        # Of a listener that is disabled it is held until the listener is enabled.
+        return State.WAITING, now, False
+    steerings = [outcome.steering for outcome in ended.outcomes if outcome.status is Status.FAILED]
+    if steerings and all(isinstance(steering, PermanentFailure) for steering in steerings):
+        return State.DEAD, None, True
+    wishes = [steering.after for steering in steerings if isinstance(steering, RetryLater)]
+    if wishes and ended.claim.attempts < _MOST_ATTEMPTS:
+        return State.WAITING, now + wished_pause(max(wishes)), False
+    pause = next_pause(ended.claim.tries, settings.retry_seconds)
+    return (State.DEAD, None, True) if pause is None else (State.WAITING, now + pause, True)

@@ -1,0 +1,176 @@
+"""The lanes of one listener: threads that nobody else waits for, however long the listener takes."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from pulp_hooks.journal.claim import Claim
+from pulp_hooks.worker.attempts import Attempt
+
+_IDLE_SECONDS = 10.0
+"""How long a thread waits for work before it ends."""
+
+_MEMORY = 8
+"""Over about how many attempts the average goes."""
+
+_MOST_HUNG = 16
+"""How many abandoned calls of a listener may be left running: a thread cannot be ended from outside."""
+
+
+@dataclass(eq=False, slots=True)
+class Running:
+    """A call that is under way.
+
+    Attributes:
+        claim: What is delivered.
+        began: When it began; elapsed time.
+        started: When it began; the journal's time.
+    """
+
+    claim: Claim
+    began: float
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    claim: Claim
+    begin_before: float
+
+
+@dataclass(eq=False)
+class Lanes:
+    """Runs the attempts of one listener in threads of its own, a few at a time.
+
+    Attributes:
+        name: Name of the listener.
+        width: How many attempts run at the same time.
+        timeout_seconds: Time limit of an attempt.
+        call: Makes an attempt, given the claim and the journal's time at which it began.
+        now: Gives the journal's time.
+        ended: Called in the lane with each attempt that was not abandoned.
+    """
+
+    name: str
+    width: int
+    timeout_seconds: float
+    call: Callable[[Claim, float], Attempt]
+    now: Callable[[], float]
+    ended: Callable[["Lanes", Attempt], None]
+    seconds: float | None = field(default=None, init=False)
+    """How long an attempt has taken lately, on the average; nothing before the first has ended."""
+
+    def __post_init__(self) -> None:
+        self._state = threading.Condition()
+        self._waiting: deque[_Waiting] = deque()
+        self._running: dict[threading.Thread, Running] = {}
+        self._idle = 0
+        self._hung = 0
+        self._closing = False
+
+    @property
+    def in_hand(self) -> int:
+        """How many claims wait or run here."""
+        return len(self._waiting) + len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """How many claims wait here."""
+        return len(self._waiting)
+
+    @property
+    def hung(self) -> int:
+        """How many abandoned calls have not ended."""
+        return self._hung
+
+    @property
+    def free_width(self) -> int:
+        """How many attempts may run at the same time now: none when too many abandoned ones do."""
+        return max(0, min(self.width, _MOST_HUNG - self._hung))
+
+    def feed(self, claims: Iterable[Claim], lease_seconds: float) -> None:
+        """Take claims to be attempted; one that cannot begin while its lease covers that is left for `overdue`."""
+        begin_before = time.monotonic() + lease_seconds - self.timeout_seconds
+        with self._state:
+            for claim in claims:
+                self._waiting.append(_Waiting(claim, begin_before))
+            missing = min(len(self._waiting) - self._idle, self.free_width - len(self._running) - self._idle)
+            for _ in range(missing):
+                threading.Thread(target=self._work, name=f"pulp_hooks {self.name}", daemon=True).start()
+                self._idle += 1
+            self._state.notify(len(self._waiting))
+
+    def overdue(self) -> list[Claim]:
+        """Take back the claims whose leases do not cover an attempt any more."""
+        now = time.monotonic()
+        with self._state:
+            back = [waiting.claim for waiting in self._waiting if waiting.begin_before < now]
+            if back:
+                self._waiting = deque(waiting for waiting in self._waiting if waiting.begin_before >= now)
+        return back
+
+    def take_back(self) -> list[Claim]:
+        """Take back all claims that were not begun."""
+        with self._state:
+            back = [waiting.claim for waiting in self._waiting]
+            self._waiting.clear()
+        return back
+
+    def next_limit(self) -> float | None:
+        """Give when the first attempt reaches its time limit; elapsed time."""
+        with self._state:
+            begun = min((running.began for running in self._running.values()), default=None)
+        return None if begun is None else begun + self.timeout_seconds
+
+    def abandon(self, *, after_seconds: float) -> list[Running]:
+        """Give the calls that have taken longer than that; from now on nobody waits for them."""
+        before = time.monotonic() - after_seconds
+        with self._state:
+            abandoned = {thread: running for thread, running in self._running.items() if running.began <= before}
+            for thread in abandoned:
+                del self._running[thread]
+            self._hung += len(abandoned)
+            if abandoned:
+                self.seconds = after_seconds
+        # Others take their places.
+        self.feed((), 0.0)
+        return list(abandoned.values())
+
+    def close(self) -> None:
+        """Let the idle threads end."""
+        with self._state:
+            self._closing = True
+            self._state.notify_all()
+
+    def is_lane(self, thread: threading.Thread) -> bool:
+        """Tell whether a thread is one of the lanes."""
+        return thread in self._running
+
+    def _work(self) -> None:
+        me = threading.current_thread()
+        while running := self._next(me):
+            ended = self.call(running.claim, running.started)
+            with self._state:
+                if self._running.pop(me, None) is None:
+                    # It was abandoned, and its place is taken.
+                    self._hung -= 1
+                    return
+                known = ended.seconds if self.seconds is None else self.seconds
+                self.seconds = known + (ended.seconds - known) / _MEMORY
+                self._idle += 1
+            self.ended(self, ended)
+
+    def _next(self, me: threading.Thread) -> Running | None:
+        with self._state:
+            while True:
+                if self._waiting and len(self._running) < self.free_width:
+                    running = Running(self._waiting.popleft().claim, time.monotonic(), self.now())
+                    self._running[me] = running
+                    self._idle -= 1
+                    return running
+                # What was fed just when the pause was over is there all the same.
+                if self._closing or (not self._state.wait(_IDLE_SECONDS) and not self._waiting):
+                    self._idle -= 1
+                    return None

@@ -1,0 +1,54 @@
+"""The log lines of deliveries: a sentence for people, and fields on the record for programs."""
+
+import logging
+from typing import Any
+
+from pulp_hooks.journal.results import Result
+from pulp_hooks.journal.tables import State
+
+_log = logging.getLogger("pulp_hooks.worker")
+
+
+def log_result(result: Result) -> None:
+    """Log how an attempt ended: a success as information, what is tried again as a warning, the rest as an error.
+
+    The record has the attributes `event_id`, `delivery`, `listener`, `attempt`, `seconds`, `status`, `state`, and
+    `error` and `due` (seconds since 1970) where there are any.
+    """
+    level = {State.DELIVERED: logging.INFO, State.WAITING: logging.WARNING}.get(result.state, logging.ERROR)
+    if not _log.isEnabledFor(level):
+        return
+    claim = result.claim
+    said = {State.DELIVERED: "delivered", State.DEAD: "given up"}.get(result.state, "to be tried again")
+    error = f": {result.error}" if result.error else ""
+    _log.log(
+        level,
+        "event %s for listener %s, attempt %d, %.3f s: %s, %s%s",
+        *(claim.event_id, claim.listener, claim.attempts, result.seconds, result.status, said, error),
+        extra=_fields(result),
+    )
+
+
+def log_late(result: Result) -> None:
+    """Log that an attempt ended after its lease, so that another worker has the delivery, or it was finished."""
+    claim = result.claim
+    _log.warning(
+        "event %s for listener %s, attempt %d, %.3f s: %s, too late to be recorded",
+        *(claim.event_id, claim.listener, claim.attempts, result.seconds, result.status),
+        extra=_fields(result),
+    )
+
+
+def _fields(result: Result) -> dict[str, Any]:
+    claim = result.claim
+    return {
+        "event_id": claim.event_id,
+        "delivery": f"{claim.event_id}/{claim.listener}",
+        "listener": claim.listener,
+        "attempt": claim.attempts,
+        "seconds": result.seconds,
+        "status": result.status,
+        "state": result.state.value,
+        "error": result.error,
+        "due": result.due,
+    }

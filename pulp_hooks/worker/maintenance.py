@@ -1,0 +1,61 @@
+"""What a worker does beside delivering: it forgets what was finished long ago."""
+
+import logging
+import random
+import threading
+from types import TracebackType
+from typing import Self
+
+from pulp_hooks.errors import JournalError
+from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.pruning import prune
+from pulp_hooks.settings.model import JournalSettings
+
+_log = logging.getLogger("pulp_hooks.worker")
+
+_HOUR = 3600.0
+_DAY = 86_400.0
+
+
+class Maintenance:
+    """Prunes a journal, once an hour, in a thread of its own while its block lasts.
+
+    Args:
+        database: The journal's database.
+        settings: How long deliveries are kept.
+    """
+
+    def __init__(self, database: Database, settings: JournalSettings) -> None:
+        self._database = database
+        self._settings = settings
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="pulp_hooks pruning", daemon=True)
+
+    def prune(self) -> None:
+        """Forget what was finished long ago; a failure of the journal is logged."""
+        now = self._database.now()
+        try:
+            pruned = prune(
+                self._database,
+                delivered_before=now - self._settings.keep_delivered_days * _DAY,
+                dead_before=now - self._settings.keep_dead_days * _DAY,
+            )
+        except JournalError as error:
+            _log.warning("%s", error)
+            return
+        if pruned.deliveries or pruned.events:
+            _log.info("forgot %d deliveries and %d events", pruned.deliveries, pruned.events)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+
+    def _work(self) -> None:
+        # Workers that were started together do not prune together.
+        pause = random.uniform(0, 60)  # noqa: S311 - nobody gains by guessing it
+        while not self._over.wait(pause):
+            self.prune()
+            pause = _HOUR

@@ -1,0 +1,79 @@
+"""Recording: attempts become results in the journal and lines in the log, and listeners are disabled."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from pulp_hooks import telemetry
+from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.listeners import Listeners
+from pulp_hooks.settings.model import Settings
+from pulp_hooks.worker.attempts import Attempt, Ending, result_of
+from pulp_hooks.worker.logs import log_late, log_result
+
+_log = logging.getLogger("pulp_hooks.worker")
+
+_HOUR = 3600
+
+
+class Recorder:
+    """Records attempts that are over.
+
+    Args:
+        database: The journal's.
+        settings: How the deliveries are made.
+
+    Attributes:
+        tally: How many attempts have ended in which way.
+    """
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self.tally: Counter[Ending] = Counter()
+        self._claims, self._listeners = Claims(database), Listeners(database)
+        self._settings = settings
+
+    def record(self, ended: Sequence[Attempt], now: float) -> set[str]:
+        """Record attempts, all or none of them, and disable listeners that asked for it or have failed for too long.
+
+        Returns:
+            The names of the listeners that were disabled.
+
+        Raises:
+            JournalError: The journal failed.
+        """
+        disabled = {}
+        for one in ended:
+            if one.disables:
+                # Before the attempt is recorded: so its delivery is held.
+                disabled[one.claim.listener] = one.error or "it asked for that"
+        for name, reason in disabled.items():
+            self._disable(name, reason)
+        results = [result_of(one, self._settings.delivery_of(one.claim.listener), now) for one in ended]
+        late = self._claims.finish(results)
+        self.tally.update(one.ending for one in ended)
+        for one in ended:
+            telemetry.attempted(one.claim.listener, one.ending.value, one.seconds)
+        for result in results:
+            if result.claim in late:
+                log_late(result)
+            else:
+                log_result(result)
+        return {*disabled, *self._disable_failing({one.claim.listener for one in ended if one.error}, now)}
+
+    def _disable_failing(self, names: set[str], now: float) -> set[str]:
+        if not names:
+            return set()
+        failing = self._listeners.failing_since(names)
+        limits = {name: self._settings.delivery_of(name).disable_after_hours for name in failing}
+        too_long = {name for name, since in failing.items() if now - since >= limits[name] * _HOUR}
+        for name in too_long:
+            self._disable(name, f"it has failed for {limits[name]:g} hours without a success")
+        return too_long
+
+    def _disable(self, name: str, reason: str) -> None:
+        held = self._listeners.disable(name, reason)
+        _log.error(
+            "listener %s is disabled, %d deliveries are held: %s; `pulp-hooks listeners enable %s` resumes it",
+            *(name, held, reason, name),
+        )

@@ -1,0 +1,27 @@
+"""When a delivery that failed is tried again."""
+
+import random
+from collections.abc import Sequence
+
+_JITTER = 0.2
+"""By which part a pause is varied, so that deliveries that failed together do not come back together."""
+
+_LONGEST_WISH = 86_400.0
+"""How long a listener may ask to be left alone; seconds."""
+
+
+def next_pause(tries: int, retry_seconds: Sequence[float]) -> float | None:
+    """Give the pause until the next try, varied by a fifth; nothing when there is to be none.
+
+    Args:
+        tries: How many tries there were.
+        retry_seconds: The pauses between tries.
+    """
+    if tries > len(retry_seconds):
+        return None
+    return retry_seconds[tries - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nobody gains by guessing it
+
+
+def wished_pause(after: float) -> float:
+    """Give the pause that a listener asked for, cut to a day."""
+    return min(after, _LONGEST_WISH)

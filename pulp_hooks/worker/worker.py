@@ -1,0 +1,357 @@
+"""The worker: one thread speaks to the journal, the lanes call the listeners."""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from pulp_hooks.errors import JournalError
+from pulp_hooks.journal.claim import Claim
+from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.jumps import follow_clock
+from pulp_hooks.journal.waking import Waking
+from pulp_hooks.plugins.relay import Relay
+from pulp_hooks.settings.model import JournalSettings, Settings
+from pulp_hooks.worker.attempts import SLACK_SECONDS, Attempt, Ending, attempt, limits_of
+from pulp_hooks.worker.lanes import Lanes, Running
+from pulp_hooks.worker.maintenance import Maintenance
+from pulp_hooks.worker.recorder import Recorder
+
+_log = logging.getLogger("pulp_hooks.worker")
+
+GRACE_SECONDS = 30.0
+"""How long a worker that is stopped waits for the attempts that are under way."""
+
+_POLL_SECONDS = 1.0
+"""How often a worker looks whether others have stored something."""
+
+_CLOCK_SECONDS = 1.0
+"""How often a worker looks whether the clock has jumped."""
+
+_BATCH_SECONDS = 0.2
+"""How much work a worker claims at once, as far as it knows how long that takes."""
+
+_LARGEST_BATCH = 100
+_LINGER_SECONDS = 0.005
+"""How long results wait for more of them while the lanes have enough to do."""
+
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+"""How long a worker waits before it tries a journal again that has failed; it grows."""
+
+
+class Worker:
+    """Delivers what a journal keeps. Any number of workers, in any number of processes, share the work.
+
+    Every listener has lanes of its own, so that none waits for another.
+
+    Args:
+        journal: The journal.
+        relay: Knows the listeners.
+        settings: How the deliveries are made, and how long they are kept.
+        threads: How many attempts of one listener run at the same time.
+
+    Attributes:
+        journal: The journal.
+        limits: What holds for the claims of each listener.
+        tally: How many attempts have ended in which way.
+    """
+
+    def __init__(self, journal: Journal, relay: Relay, settings: Settings, *, threads: int) -> None:
+        if threads < 1:
+            raise ValueError(f"a worker needs at least 1 thread for each listener, not {threads}")
+        self.journal = journal
+        self._claims = Claims(journal.database)
+        self._recorder = Recorder(journal.database, settings)
+        self.tally = self._recorder.tally
+        self._settings = settings
+        self._kept = settings.journal or JournalSettings("")
+        self._lanes = {name: self._new_lanes(name, relay, threads) for name in relay.names}
+        self.limits = {name: limits_of(settings.delivery_of(name)) for name in relay.names}
+        self._wake, self._hungry = threading.Event(), threading.Event()
+        self._ended_lock = threading.Lock()
+        self._ended: list[Attempt] = []
+        self._give_back: list[Claim] = []
+        self._ahead = 0.0
+        self._clock_due = 0.0
+        self._stop_by: float | None = None
+        self._thread: threading.Thread | None = None
+
+    def _new_lanes(self, name: str, relay: Relay, threads: int) -> Lanes:
+        settings = self._settings.delivery_of(name)
+        return Lanes(
+            name=name,
+            width=min(threads, settings.concurrency or threads),
+            timeout_seconds=settings.timeout_seconds,
+            call=lambda claim, started: attempt(claim, relay.guards, started),
+            now=self._now,
+            ended=self._take,
+        )
+
+    def start(self) -> None:
+        """Begin to deliver, in threads of this process.
+
+        Raises:
+            JournalError: The journal cannot be opened.
+        """
+        self.journal.database.open()
+        self._thread = threading.Thread(target=self.run, name="pulp_hooks worker", daemon=True)
+        self._thread.start()
+
+    def stop(self, grace_seconds: float = GRACE_SECONDS) -> bool:
+        """Claim no more, and wait until what is under way is finished, or given back when the time is over.
+
+        To stop twice, or before the start, is harmless.
+
+        Args:
+            grace_seconds: How long attempts that are under way may go on.
+
+        Returns:
+            False when a listener asks for it that the worker is calling, and which does not wait for itself.
+        """
+        self.request_stop(grace_seconds)
+        me = threading.current_thread()
+        if any(lanes.is_lane(me) for lanes in self._lanes.values()):
+            return False
+        if self._thread is not None and me is not self._thread:
+            self._thread.join(grace_seconds + 1.0)
+        return True
+
+    def request_stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """Stop as `stop` does, without waiting for it; a handler of signals may call this."""
+        if self._stop_by is None:
+            self._stop_by = time.monotonic() + grace_seconds
+        self._wake.set()
+        self._hungry.set()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def run(self) -> None:
+        """Deliver until `stop` is called. What the journal fails with is logged, and tried again.
+
+        Raises:
+            JournalError: The journal cannot be opened.
+        """
+        self._thread = threading.current_thread()
+        self.journal.database.open()
+        with self._awake(), Maintenance(self.journal.database, self._kept):
+            self._loop(once=False)
+
+    def run_once(self) -> None:
+        """Deliver what is due, and return when nothing more is.
+
+        Raises:
+            JournalError: The journal failed; what was under way is delivered again later.
+        """
+        self._thread = threading.current_thread()
+        self._loop(once=True)
+        Maintenance(self.journal.database, self._kept).prune()
+
+    def run_one(self, event_id: str, listener: str) -> Ending | None:
+        """Make one delivery, if it is due and nobody else makes it.
+
+        Args:
+            event_id: The event's.
+            listener: Name of the listener.
+
+        Returns:
+            How the attempt ended; nothing when there was nothing to claim.
+
+        Raises:
+            JournalError: The journal failed; the delivery comes due again.
+        """
+        if listener not in self._lanes:
+            return None
+        limit, now = self._lanes[listener].timeout_seconds, self.journal.database.now()
+        self._ahead = now - time.monotonic()
+        claims = self._claims.claim(listener, 1, limit + SLACK_SECONDS, self.limits[listener], event_id=event_id)
+        if not claims:
+            return None
+        ended: list[Attempt] = []
+        call = threading.Thread(
+            target=lambda: ended.append(self._lanes[listener].call(claims[0], now)),
+            name=f"pulp_hooks {listener}",
+            daemon=True,
+        )
+        call.start()
+        call.join(limit)
+        one = ended[0] if ended else _abandoned(claims[0], now, limit, Ending.TIMED_OUT)
+        self._recorder.record([one], self._now())
+        return one.ending
+
+    @contextlib.contextmanager
+    def _awake(self) -> Iterator[None]:
+        """Give a block in which new work wakes the worker."""
+        unsubscribe = self.journal.subscribe(self._wake.set)
+        waking = Waking(self.journal.database, self._wake.set)
+        waking.start()
+        try:
+            yield
+        finally:
+            unsubscribe()
+            waking.stop()
+
+    def _loop(self, *, once: bool) -> None:
+        pause = 0.0
+        try:
+            while True:
+                self._wake.clear()
+                self._hungry.clear()
+                try:
+                    wait = self._turn(once=once)
+                    if pause:
+                        _log.info("the journal %s is back", self.journal.database.name)
+                    pause = 0.0
+                except JournalError as error:
+                    if once:
+                        raise
+                    pause = min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+                    _log.warning("%s; it is tried again in %.1f s", error, pause)
+                    if self._is_over():
+                        return
+                    wait = pause
+                if wait is None:
+                    return
+                self._wait(wait, failing=bool(pause))
+        finally:
+            for lanes in self._lanes.values():
+                lanes.close()
+
+    def _wait(self, seconds: float, *, failing: bool) -> None:
+        if failing:
+            # Whatever happens meanwhile, the journal gets its pause; a stop is not kept waiting.
+            deadline = time.monotonic() + seconds
+            while (left := deadline - time.monotonic()) > 0 and self._stop_by is None:
+                time.sleep(min(left, 0.1))
+            return
+        if self._wake.wait(seconds) and self._is_fed():
+            self._hungry.wait(_LINGER_SECONDS)
+
+    def _turn(self, *, once: bool) -> float | None:
+        """Do what there is to do in the journal; give how long to wait then, nothing when it is all over."""
+        self._follow_clock()
+        self._record()
+        if self._stop_by is not None:
+            return self._wind_up()
+        for lanes in self._lanes.values():
+            self._give_back += lanes.overdue()
+        self._release()
+        next_due = self._claim()
+        busy = any(lanes.in_hand for lanes in self._lanes.values()) or self._ended
+        if once and not busy and (next_due is None or next_due > self._now()):
+            return None
+        moments = [lanes.next_limit() for lanes in self._lanes.values()]
+        until_limit = min(
+            (moment - time.monotonic() for moment in moments if moment is not None), default=_POLL_SECONDS
+        )
+        until_due = _POLL_SECONDS if next_due is None else next_due - self._now()
+        return max(0.001, min(_POLL_SECONDS, until_limit, until_due))
+
+    def _follow_clock(self) -> None:
+        self._ahead = self.journal.database.now() - time.monotonic()
+        if time.monotonic() >= self._clock_due:
+            jumped = follow_clock(self.journal.database)
+            self._clock_due = time.monotonic() + _CLOCK_SECONDS
+            if jumped:
+                _log.warning("the clock has jumped by %.0f s; what waits is moved with it", jumped)
+
+    def _now(self) -> float:
+        """Give the journal's time without asking the journal."""
+        return time.monotonic() + self._ahead
+
+    def _claim(self) -> float | None:
+        """Claim for every listener that has free lanes; give when the next delivery is due that can be claimed."""
+        hungry = {
+            name: self.limits[name]
+            for name, lanes in self._lanes.items()
+            if lanes.free_width and 2 * lanes.waiting <= _batch(lanes)
+        }
+        now, later = self._now(), []
+        for name, due in self._claims.dues(hungry, now=now).items():
+            if due > now:
+                later.append(due)
+                continue
+            lanes = self._lanes[name]
+            lease_seconds = lanes.timeout_seconds + SLACK_SECONDS
+            wanted = _batch(lanes) - lanes.waiting
+            lanes.feed(self._claims.claim(name, wanted, lease_seconds, self.limits[name], now=now), lease_seconds)
+        return min(later, default=None)
+
+    def _record(self) -> None:
+        """Record the attempts that are over, and those that have reached their time limit."""
+        for lanes in self._lanes.values():
+            for running in lanes.abandon(after_seconds=lanes.timeout_seconds):
+                self._take_abandoned(running, lanes.timeout_seconds, Ending.TIMED_OUT)
+        with self._ended_lock:
+            ended, self._ended = self._ended, []
+        if not ended:
+            return
+        try:
+            disabled = self._recorder.record(ended, self._now())
+        except JournalError:
+            with self._ended_lock:
+                self._ended = ended + self._ended
+            raise
+        for name in disabled:
+            self._give_back += self._lanes[name].take_back()
+
+    def _release(self) -> None:
+        if self._give_back:
+            self._claims.release(self._give_back)
+            self._give_back = []
+
+    def _wind_up(self) -> float | None:
+        for lanes in self._lanes.values():
+            self._give_back += lanes.take_back()
+        self._release()
+        if self._is_over():
+            for lanes in self._lanes.values():
+                for running in lanes.abandon(after_seconds=0.0):
+                    self._take_abandoned(running, self._now() - running.started, Ending.INTERRUPTED)
+            self._record()
+        if not any(lanes.in_hand for lanes in self._lanes.values()) and not self._ended:
+            return None
+        return 0.05
+
+    def _is_over(self) -> bool:
+        return self._stop_by is not None and time.monotonic() >= self._stop_by
+
+    def _take_abandoned(self, running: Running, seconds: float, ending: Ending) -> None:
+        with self._ended_lock:
+            self._ended.append(_abandoned(running.claim, running.started, seconds, ending))
+
+    def _take(self, lanes: Lanes, ended: Attempt) -> None:
+        """Take an attempt from a lane, and see to it that it is recorded soon."""
+        with self._ended_lock:
+            self._ended.append(ended)
+        if 2 * lanes.waiting <= _batch(lanes):
+            self._hungry.set()
+        self._wake.set()
+
+    def _is_fed(self) -> bool:
+        """Tell whether every listener that has something to do has enough of it."""
+        return all(2 * lanes.waiting > _batch(lanes) for lanes in self._lanes.values() if lanes.in_hand)
+
+
+def _abandoned(claim: Claim, started: float, seconds: float, ending: Ending) -> Attempt:
+    text = {
+        Ending.TIMED_OUT: f"it took longer than {seconds:g} s, and was abandoned",
+        Ending.INTERRUPTED: "the worker was stopped",
+    }[ending]
+    return Attempt(claim, ending, started, seconds, text)
+
+
+def _batch(lanes: Lanes) -> int:
+    """Give how many claims a listener should have in hand besides those that run."""
+    if lanes.seconds is None:
+        return lanes.width
+    lasting = lanes.width * _BATCH_SECONDS / max(lanes.seconds, _BATCH_SECONDS / _LARGEST_BATCH)
+    return min(max(lanes.width, int(lasting)), _LARGEST_BATCH)

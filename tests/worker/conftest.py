@@ -1,0 +1,116 @@
+"""What the tests of the worker share: listeners that do as they are told, and a look into the journal."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, select
+
+from pulp_hooks import Hooks, hookimpl
+from pulp_hooks.journal import tables
+from pulp_hooks.settings.model import DeliverySettings, Settings
+
+PATIENCE = 20.0
+"""Seconds after which a test gives up on something that never comes."""
+
+
+class Listener:
+    """A listener that notes the events it gets and then does as it is told.
+
+    Attributes:
+        events: Repository, id and moment (elapsed time) of each call.
+    """
+
+    def __init__(self, does: Callable[[Any], object] = lambda _: None) -> None:
+        self.events: list[tuple[str, str, float]] = []
+        self._does = does
+
+    @hookimpl
+    def repo_sync_started(self, event: Any) -> None:  # noqa: ANN401 - as pluggy has it
+        """Note the event, and do as told."""
+        self.events.append((event.body["repo_id"], event.id, time.monotonic()))
+        self._does(event)
+
+    @property
+    def repo_ids(self) -> list[str]:
+        """The repositories whose events have come."""
+        return [repo_id for repo_id, _, _ in self.events]
+
+
+class Other(Listener):
+    """A listener of another name."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A line of the journal."""
+
+    event_id: str
+    listener: str
+    state: str
+    tries: int
+    attempts: int
+    due: float | None
+    lease: str | None
+    error: str | None
+
+
+class Host:
+    """Hooks with a journal, whose deliveries are made as a test says."""
+
+    def __init__(self, url: str, opened: ExitStack) -> None:
+        self.url = url
+        self._opened = opened
+
+    def hooks(self, *plugins: object, **delivery: Any) -> Hooks:  # noqa: ANN401 - the fields of DeliverySettings
+        """Give hooks whose listeners have these settings."""
+        hooks = self._opened.enter_context(Hooks(plugins, journal=self.url))
+        hooks._settings = Settings(delivery=DeliverySettings(**delivery))
+        return hooks
+
+    def deliveries(self) -> list[Delivery]:
+        """Give what is in the journal, in the order of the events."""
+        columns = [tables.delivery.c[name] for name in Delivery.__dataclass_fields__]
+        return [Delivery(*row) for row in self._rows(select(*columns).order_by(tables.delivery.c.event_id))]
+
+    def attempts(self) -> list[tuple[int, str, str | None]]:
+        """Give number, status and error of every attempt, in the order of their beginnings."""
+        attempt = tables.attempt.c
+        return [
+            tuple(row)
+            for row in self._rows(select(attempt.number, attempt.status, attempt.error).order_by(attempt.started))
+        ]
+
+    def states(self) -> list[str]:
+        """Give the states of all deliveries."""
+        return [delivery.state for delivery in self.deliveries()]
+
+    def _rows(self, query: Any) -> list[Any]:  # noqa: ANN401 - any SELECT
+        engine = create_engine(self.url)
+        with engine.connect() as connection:
+            rows = list(connection.execute(query).all())
+        engine.dispose()
+        return rows
+
+
+@pytest.fixture
+def host(url: str) -> Iterator[Host]:
+    """Give a host with an empty journal in each of the two databases."""
+    with ExitStack() as opened:
+        yield Host(url, opened)
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], None]:
+    """Give a function that waits until something holds, and fails when it never does."""
+
+    def wait(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, "it never came"
+            time.sleep(0.02)
+
+    return wait

@@ -1,0 +1,381 @@
+"""The worker: what it delivers, what follows a failure, and that no listener waits for another."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from pulp_hooks import Disable, PermanentFailure, RetryLater, hookimpl
+from pulp_hooks.journal.listeners import Listeners
+from pulp_hooks.journal.replay import Replay
+from pulp_hooks.worker.attempts import Ending
+from pulp_hooks.worker.worker import Worker
+from tests.worker.conftest import PATIENCE, Host, Listener, Other
+
+Until = Callable[[Callable[[], object]], None]
+STARTED = "repo-sync-started"
+
+
+def fire(hooks: Any, *repo_ids: str) -> list[str]:  # noqa: ANN401 - Hooks
+    """Fire an event for each repository, and give the ids."""
+    return [hooks.fire(STARTED, {"repo_id": repo_id}).event.id for repo_id in repo_ids]
+
+
+def raising(*errors: BaseException | None) -> Callable[[object], None]:
+    """Give what raises each of these in turn, and the last one from then on."""
+    left = list(errors)
+
+    def does(_event: object) -> None:
+        error = left.pop(0) if len(left) > 1 else left[0]
+        if error is not None:
+            raise error
+
+    return does
+
+
+def settle(host: Host, worker: Worker) -> None:
+    """Let a worker come again and again, until nothing waits any more."""
+    deadline = time.monotonic() + PATIENCE
+    while "waiting" in host.states():
+        assert time.monotonic() < deadline, "something still waits"
+        worker.run_once()
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def blocked() -> Iterator[threading.Event]:
+    """Give an event for which listeners of a test wait; in the end they go on."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_what_is_due_is_delivered_once(host: Host) -> None:
+    """Every listener gets every event that was fired, with its own id, exactly once."""
+    first, second = Listener(), Other()
+    hooks = host.hooks(first, second)
+    ids = fire(hooks, "a", "b", "c")
+    worker = hooks.worker()
+    worker.run_once()
+    hooks.worker().run_once()
+    assert sorted(first.repo_ids) == sorted(second.repo_ids) == ["a", "b", "c"]
+    assert sorted(event_id for _, event_id, _ in first.events) == sorted(ids)
+    assert host.states() == ["delivered"] * 6
+    assert worker.tally == {Ending.SUCCEEDED: 6}
+    assert host.attempts() == [(1, "succeeded", None)] * 6
+
+
+def test_threads_in_the_host_deliver_at_once(host: Host, until: Until) -> None:
+    """A worker in the same process is woken by the event, and need not look for it."""
+    listener = Listener()
+    hooks = host.hooks(listener)
+    with hooks.worker():
+        fire(hooks, "first")
+        until(lambda: listener.events)
+        time.sleep(0.3)
+        fired = time.monotonic()
+        fire(hooks, "second")
+        until(lambda: len(listener.events) == 2)
+        until(lambda: host.states() == ["delivered"] * 2)
+    assert listener.events[1][2] - fired < 0.5
+
+
+def test_failure_is_tried_again_by_the_schedule_and_then_dead(host: Host) -> None:
+    """Each pause comes from the schedule, varied by a fifth; after the last try the delivery is given up."""
+    listener = Listener(raising(RuntimeError("out of paper")))
+    hooks = host.hooks(listener, retry_seconds=(0.1, 0.3))
+    fire(hooks, "zoo")
+    settle(host, hooks.worker())
+    moments = [moment for _, _, moment in listener.events]
+    assert len(moments) == 3
+    assert 0.08 <= moments[1] - moments[0] < 0.3
+    assert moments[2] - moments[1] >= 0.24
+    assert host.states() == ["dead"]
+    assert [status for _, status, _ in host.attempts()] == ["failed"] * 3
+    assert host.deliveries()[0].error == "RuntimeError: out of paper"
+
+
+def test_success_after_a_failure_ends_it(host: Host) -> None:
+    """The second attempt has the same event id and its own number."""
+    listener = Listener(raising(RuntimeError("not yet"), None))
+    hooks = host.hooks(listener, retry_seconds=(0.0,))
+    (event_id,) = fire(hooks, "zoo")
+    hooks.worker().run_once()
+    hooks.worker().run_once()
+    assert [found for _, found, _ in listener.events] == [event_id] * 2
+    assert host.attempts() == [(1, "failed", "RuntimeError: not yet"), (2, "succeeded", None)]
+    assert host.states() == ["delivered"]
+
+
+def test_permanent_failure_is_dead_at_once(host: Host) -> None:
+    """Nobody tries again what can never work; a replay still can."""
+    listener = Listener(raising(PermanentFailure("400 Bad Request"), None))
+    hooks = host.hooks(listener)
+    (event_id,) = fire(hooks, "zoo")
+    hooks.worker().run_once()
+    assert host.states() == ["dead"]
+    assert hooks.journal is not None
+    assert Replay(hooks.journal.database).one(event_id, "Listener")
+    hooks.worker().run_once()
+    assert host.states() == ["delivered"]
+    assert [number for number, _, _ in host.attempts()] == [1, 2]
+
+
+def test_retry_later_waits_as_asked_and_uses_no_step_up(host: Host) -> None:
+    """The pause is the listener's, and the schedule begins where it was."""
+    listener = Listener(raising(*[RetryLater("busy", after=0.2)] * 3, None))
+    hooks = host.hooks(listener, retry_seconds=())
+    fire(hooks, "zoo")
+    settle(host, hooks.worker())
+    moments = [moment for _, _, moment in listener.events]
+    assert len(moments) == 4
+    assert all(0.2 <= later - earlier < 1 for earlier, later in pairwise(moments))
+    assert (host.states(), host.deliveries()[0].attempts, host.deliveries()[0].tries) == (["delivered"], 4, 1)
+
+
+def test_listener_that_asks_for_it_is_disabled_and_nothing_of_it_is_lost(host: Host) -> None:
+    """What it was to have is held with the reason, what the others have is delivered, and enabling resumes it."""
+    gone, other = Listener(raising(Disable("410 Gone"), None)), Other()
+    hooks = host.hooks(gone, other)
+    fire(hooks, "a", "b", "c")
+    hooks.worker(threads=1).run_once()
+    assert len(gone.events) == 1
+    assert sorted(host.states()) == ["delivered"] * 3 + ["held"] * 3
+    fire(hooks, "d")
+    hooks.worker().run_once()
+    assert len(gone.events) == 1
+    assert hooks.journal is not None
+    listeners = Listeners(hooks.journal.database)
+    (known,) = [state for state in _known(listeners) if state.name == "Listener"]
+    assert known.disabled_at is not None
+    assert "410 Gone" in str(known.reason)
+    assert listeners.enable("Listener", per_second=1000) == 4
+    time.sleep(0.05)
+    hooks.worker().run_once()
+    assert sorted(set(gone.repo_ids)) == ["a", "b", "c", "d"]
+    assert host.states() == ["delivered"] * 8
+
+
+def _known(listeners: Listeners) -> list[Any]:
+    known: Any = listeners.known()
+    return list(known.values()) if isinstance(known, dict) else known
+
+
+def test_listener_that_fails_for_too_long_is_disabled(host: Host) -> None:
+    """The time counts from the first failure after which there was no success."""
+    listener, other = Listener(raising(RuntimeError("down"))), Other()
+    hooks = host.hooks(listener, other, retry_seconds=[0.03] * 50, disable_after_hours=0.3 / 3600)
+    fire(hooks, "a")
+    settle(host, hooks.worker())
+    assert sorted(host.states()) == ["delivered", "held"]
+    calls = len(listener.events)
+    assert 2 <= calls < 50
+    hooks.worker().run_once()
+    assert len(listener.events) == calls
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseException("bare")])
+def test_whatever_a_listener_raises_is_a_failure(error: BaseException, host: Host) -> None:
+    """Neither the worker nor another listener feels it."""
+    listener, other = Listener(raising(error)), Other()
+    hooks = host.hooks(listener, other, retry_seconds=())
+    fire(hooks, "a")
+    hooks.worker().run_once()
+    assert sorted(host.states()) == ["dead", "delivered"]
+    assert type(error).__name__ in str(next(d.error for d in host.deliveries() if d.state == "dead"))
+
+
+def test_listener_that_takes_too_long_is_abandoned_and_its_lane_replaced(
+    host: Host, until: Until, blocked: threading.Event
+) -> None:
+    """At the time limit the attempt counts as failed; the next delivery of the same listener is made meanwhile."""
+    listener = Listener(lambda event: blocked.wait(60) if event.body["repo_id"] == "slow" else None)
+    hooks = host.hooks(listener, timeout_seconds=0.3, retry_seconds=())
+    fire(hooks, "slow", "quick")
+    with hooks.worker(threads=1):
+        until(lambda: host.states() == ["dead", "delivered"])
+        blocked.set()
+        time.sleep(0.2)
+    assert host.states() == ["dead", "delivered"]
+    assert host.attempts()[0] == (1, "timed-out", "it took longer than 0.3 s, and was abandoned")
+
+
+def test_blocked_listener_delays_no_other(host: Host, until: Until, blocked: threading.Event) -> None:
+    """However much waits for a listener that hangs, the others get theirs at once."""
+    hung, other = Listener(lambda _: blocked.wait(60)), Other()
+    hooks = host.hooks(hung, other, timeout_seconds=30)
+    fire(hooks, *map(str, range(50)))
+    with hooks.worker(threads=2) as worker:
+        until(lambda: len(other.events) == 50)
+        assert len(hung.events) == 2
+        worker.stop(grace_seconds=0)
+    assert host.states().count("delivered") == 50
+    assert host.states().count("waiting") == 50
+
+
+def test_hung_threads_are_bounded(host: Host, until: Until, blocked: threading.Event) -> None:
+    """A listener that always hangs gets no new threads once sixteen of them do, and goes on when they come back."""
+    listener = Listener(lambda _: blocked.wait(60))
+    hooks = host.hooks(listener, timeout_seconds=0.02, retry_seconds=())
+    before = threading.active_count()
+    fire(hooks, *map(str, range(60)))
+    with hooks.worker(threads=4):
+        until(lambda: len(listener.events) >= 16)
+        time.sleep(0.5)
+        assert len(listener.events) == 16
+        assert threading.active_count() <= before + 16 + 6
+        blocked.set()
+        until(lambda: "waiting" not in host.states())
+    assert len(listener.events) == 60
+
+
+def test_stopped_worker_finishes_what_is_under_way(host: Host, until: Until) -> None:
+    """Within the grace time an attempt goes on to its end and is recorded; nothing new is begun."""
+    listener = Listener(lambda _: time.sleep(0.4))
+    hooks = host.hooks(listener)
+    fire(hooks, "a", "b", "c")
+    worker = hooks.worker(threads=1)
+    worker.start()
+    until(lambda: listener.events)
+    worker.stop()
+    assert sorted(host.states()) == ["delivered", "waiting", "waiting"]
+    assert [delivery.lease for delivery in host.deliveries()] == [None] * 3
+    assert sorted(delivery.tries for delivery in host.deliveries()) == [0, 0, 1]
+
+
+def test_stopped_worker_gives_back_what_does_not_end(host: Host, until: Until, blocked: threading.Event) -> None:
+    """When the grace time is over the delivery is due again at once, for others, and the attempt is on record."""
+    listener = Listener(raising(None))
+    listener._does = lambda _: blocked.wait(60)
+    hooks = host.hooks(listener)
+    fire(hooks, "a")
+    worker = hooks.worker()
+    worker.start()
+    until(lambda: listener.events)
+    began = time.monotonic()
+    worker.stop(grace_seconds=0.2)
+    assert time.monotonic() - began < 3
+    (delivery,) = host.deliveries()
+    assert (delivery.state, delivery.lease, delivery.tries, delivery.attempts) == ("waiting", None, 0, 1)
+    assert host.attempts() == [(1, "interrupted", "the worker was stopped")]
+    blocked.set()
+    hooks.worker().run_once()
+    assert host.states() == ["delivered"]
+
+
+def test_listener_may_close_the_hooks_that_call_it(host: Host, until: Until) -> None:
+    """It does not wait for itself."""
+    closed = threading.Event()
+
+    def close(_event: object) -> None:
+        hooks.close()
+        closed.set()
+
+    hooks = host.hooks(Listener(close))
+    fire(hooks, "a")
+    hooks.worker().start()
+    assert closed.wait(10)
+    until(lambda: host.states() == ["delivered"])
+
+
+def test_order_per_repository_is_strict_when_asked_for(host: Host) -> None:
+    """A failure holds back the later events of its repository, and no other's."""
+
+    def does(event: Any) -> None:  # noqa: ANN401 - as pluggy has it
+        if event.id == "a-1" and [event_id for _, event_id, _ in listener.events].count("a-1") < 3:
+            raise RuntimeError("not yet")
+
+    listener = Listener(does)
+    hooks = host.hooks(listener, ordered=True, retry_seconds=(0.1, 0.1))
+    for event_id in ("a-1", "b-1", "a-2", "b-2"):
+        hooks.fire(STARTED, {"repo_id": event_id[0]}, event_id=event_id)
+    settle(host, hooks.worker())
+    order = [event_id for _, event_id, _ in listener.events]
+    assert [event_id for event_id in order if event_id[0] == "a"] == ["a-1", "a-1", "a-1", "a-2"]
+    assert [event_id for event_id in order if event_id[0] == "b"] == ["b-1", "b-2"]
+    assert order.index("b-2") < order.index("a-2")
+    assert host.states() == ["delivered"] * 4
+
+
+def test_concurrency_holds_over_all_workers(host: Host, until: Until) -> None:
+    """Two workers with many threads make no more attempts at a time than the setting says."""
+    running, most, lock = [0], [0], threading.Lock()
+
+    def does(_event: object) -> None:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.02)
+        with lock:
+            running[0] -= 1
+
+    hooks = host.hooks(Listener(does), concurrency=2)
+    fire(hooks, *map(str, range(20)))
+    with hooks.worker(threads=8), hooks.worker(threads=8):
+        until(lambda: host.states() == ["delivered"] * 20)
+    assert most[0] == 2
+
+
+def test_rate_limit_holds_over_all_workers(host: Host, until: Until) -> None:
+    """Two workers make no more attempts in a second than the setting says, after a burst of one second's worth."""
+    listener = Listener()
+    hooks = host.hooks(listener, per_second=10)
+    fire(hooks, *map(str, range(25)))
+    with hooks.worker(), hooks.worker():
+        until(lambda: host.states() == ["delivered"] * 25)
+    moments = sorted(moment for _, _, moment in listener.events)
+    assert moments[-1] - moments[0] >= 1.2
+    assert all(moments[n + 12] - moments[n] >= 0.1 for n in range(len(moments) - 12))
+
+
+def test_listener_that_is_not_loaded_keeps_what_waits_for_it(host: Host) -> None:
+    """What an uninstalled or broken listener was to have is neither lost nor given up."""
+    first = host.hooks(Listener(), Other())
+    fire(first, "a")
+    other = Other()
+    host.hooks(other).worker().run_once()
+    assert sorted(host.states()) == ["delivered", "waiting"]
+    host.hooks(Listener()).worker().run_once()
+    assert host.states() == ["delivered"] * 2
+
+
+def test_event_that_a_listener_no_longer_takes_is_dead(host: Host) -> None:
+    """It is listed with the reason, and not delivered against the listener's filters."""
+    fire(host.hooks(Listener()), "a")
+    changed = type("Listener", (), {"repo_sync_finished": hookimpl(lambda _: None)})()
+    host.hooks(changed).worker().run_once()
+    assert host.attempts() == [(1, "unwanted", "the listener does not take this event any more")]
+    assert host.states() == ["dead"]
+
+
+def test_each_attempt_is_a_log_line_with_fields(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """A program finds event, delivery, listener, attempt and seconds on the record."""
+    hooks = host.hooks(Listener(raising(RuntimeError("no"), None)), retry_seconds=(0.0,))
+    (event_id,) = fire(hooks, "zoo")
+    with caplog.at_level(logging.INFO, "pulp_hooks.worker"):
+        hooks.worker().run_once()
+        hooks.worker().run_once()
+    failed, delivered = [record for record in caplog.records if hasattr(record, "delivery")]
+    assert (failed.levelname, delivered.levelname) == ("WARNING", "INFO")
+    fields: Any = vars(delivered)
+    assert (fields["event_id"], fields["delivery"], fields["listener"], fields["attempt"], fields["state"]) == (
+        event_id,
+        f"{event_id}/Listener",
+        "Listener",
+        2,
+        "delivered",
+    )
+    assert fields["seconds"] >= 0
+    assert f"event {event_id} for listener Listener, attempt 2" in delivered.getMessage()
+    assert "RuntimeError: no" in failed.getMessage()
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_worker_without_threads_is_refused(threads: int, host: Host) -> None:
+    """It would deliver nothing."""
+    with pytest.raises(ValueError, match="at least 1 thread"):
+        host.hooks(Listener()).worker(threads=threads)
