@@ -13,12 +13,21 @@ from pulp_hooks.errors import PulpHooksError
 COMMANDS = {
     "event-types": "List the four event types with all their names.",
     "schema": "Print the JSON Schema of an event type's body.",
-    "listeners": "List the installed and configured listeners.",
+    "listeners": "List the installed and configured listeners; disable and enable them.",
     "check": "Tell what is wrong with plugins and settings, and how to mend it.",
     "fire": "Fire an event at the listeners, to try them out.",
     "mirror": "Sync a file repository and publish it, firing its events.",
+    "worker": "Deliver what the journal keeps to the listeners.",
+    "deliveries": "List the deliveries of the journal, or show one with its attempts.",
+    "events": "List the events of the journal.",
+    "stats": "Tell how each listener does.",
+    "replay": "Deliver again what was delivered or given up.",
+    "prune": "Forget what was finished long ago.",
 }
 """Every command with its short help; its file in this folder has its name with underscores."""
+
+_EXTRAS = {"sqlalchemy": "journal"}
+"""Which extra brings a package that some commands need."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
@@ -35,7 +44,15 @@ class _Commands(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"{__name__}.{cmd_name.replace('-', '_')}").command
+        try:
+            command: click.Command = import_module(f"{__name__}.{cmd_name.replace('-', '_')}").command
+        except ModuleNotFoundError as error:
+            extra = _EXTRAS.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise
+            raise click.ClickException(
+                f"{cmd_name} needs {error.name}, which is not installed: install pulp-hooks[{extra}]"
+            ) from error
         return command
 
     def resolve_command(

@@ -1,7 +1,6 @@
 """`pulp-hooks fire`."""
 
 import json
-from dataclasses import asdict
 from typing import Any, TextIO
 
 import click
@@ -19,7 +18,7 @@ from pulp_hooks.cli.parameters import EventTypeParameter
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
 
-_COLOURS = {"succeeded": "green", "failed": "red"}
+_COLOURS = {"succeeded": "green", "failed": "red", "queued": "cyan"}
 
 
 @click.command(
@@ -47,7 +46,9 @@ def command(
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
         report = hooks.fire(event_type, content)
     if as_json:
-        echo_json({"event": report.event.to_dict(), "outcomes": [asdict(outcome) for outcome in report.outcomes]})
+        keys = ("plugin", "hook", "status", "seconds", "error")
+        outcomes = [{key: getattr(outcome, key) for key in keys} for outcome in report.outcomes]
+        echo_json({"event": report.event.to_dict(), "outcomes": outcomes})
     elif report.outcomes:
         rows = [[x.plugin, x.hook, x.status, f"{x.seconds:.3f}", x.error or ""] for x in report.outcomes]
         echo_table(["LISTENER", "HOOK", "STATUS", "SECONDS", "ERROR"], rows, _COLOURS)

@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import click
@@ -12,6 +13,7 @@ import click
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
 _WIDEST_CELL = 100
+_TENS = 10
 
 
 def json_option(function: _Function) -> _Function:
@@ -69,6 +71,26 @@ class _OneLine(logging.Handler):
 def printable(text: str) -> str:
     """Give the text with everything escaped that a terminal would act on."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def moment(seconds: float | None) -> str:
+    """Give seconds since 1970 as local time to the second; nothing for none."""
+    return "" if seconds is None else f"{datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def moment_json(seconds: float | None) -> str | None:
+    """Give seconds since 1970 in ISO 8601 and UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def duration(seconds: float | None) -> str:
+    """Give a time span in its largest fitting unit: `0.004 s`, `12 s`, `4 min`, `3 h`, `5 d`; nothing for none."""
+    if seconds is None:
+        return ""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= _TENS else f"{seconds:.3f} s"
 
 
 def counted(number: int, what: str) -> str:

@@ -1,5 +1,9 @@
 """Parameters that several commands take."""
 
+import re
+import time
+from datetime import datetime
+
 import click
 from click.shell_completion import CompletionItem
 
@@ -23,3 +27,26 @@ class EventTypeParameter(click.ParamType["EventType"]):
         """Give the type IDs that begin so."""
         del ctx, param
         return [CompletionItem(event_type.value) for event_type in EventType if event_type.startswith(incomplete)]
+
+
+class MomentParameter(click.ParamType["float"]):
+    """A moment: ISO 8601, local time where it has no offset, or how long ago: `90s`, `15m`, `2h`, `3d`, `1w`."""
+
+    name = "time"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Give the seconds since 1970."""
+        if ago := _AGO.fullmatch(value.strip()):
+            return time.time() - float(ago[1]) * _SECONDS[ago[2]]
+        try:
+            return datetime.fromisoformat(value.strip()).timestamp()
+        except (ValueError, OverflowError, OSError):
+            self.fail(
+                f"{value!r} is no moment: write 2026-11-23, 2026-11-23T15:00Z, or 2h for two hours ago",
+                param,
+                ctx,
+            )
+
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}

@@ -56,6 +56,7 @@ def test_listeners_shows_where_each_comes_from(run: Run, install: Install) -> No
         "distribution": "shout-dist",
         "version": "1.0",
         "hooks": ["repo_sync_finished"],
+        "disabled": None,
     } in listed
 
 

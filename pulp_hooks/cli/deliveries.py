@@ -1,0 +1,170 @@
+"""`pulp-hooks deliveries`."""
+
+import json
+import time
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from pulp_hooks.cli.journal_access import ListenerParameter, journal_of
+from pulp_hooks.cli.output import (
+    counted,
+    duration,
+    echo_json,
+    echo_table,
+    json_option,
+    moment,
+    moment_json,
+    printable,
+    settings_option,
+)
+from pulp_hooks.cli.parameters import EventTypeParameter, MomentParameter
+from pulp_hooks.errors import JournalError
+from pulp_hooks.event_types import EventType
+from pulp_hooks.journal.browsing import FAILING, Browsing, DeliveryLine, Filter
+from pulp_hooks.journal.tables import State
+
+COLOURS = {"delivered": "green", "dead": "red", "failing": "yellow", "held": "yellow", "waiting": "cyan"}
+
+_ENDINGS = {"succeeded": "green", "failed": "red", "timed-out": "red"}
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="""\b
+Examples:
+  pulp-hooks deliveries --state dead --listener audit
+  pulp-hooks deliveries --repo-id 'fedora-*' --since 2h
+  pulp-hooks deliveries show 6b0599ec9e2c28dbdf0dfb13/audit""",
+)
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    metavar="STATE",
+    type=click.Choice([*(state.value for state in State), FAILING]),
+    help="waiting, held, delivered, dead, or failing: waiting after a failure. May be given several times.",
+)
+@click.option("--listener", type=ListenerParameter(), help="To this listener.")
+@click.option("--type", "event_type", type=EventTypeParameter(), help="Of this event type.")
+@click.option("--repo-id", metavar="PATTERN", help="Of repositories that match: * is any text, ? any character.")
+@click.option("--since", type=MomentParameter(), help="Fired then or later: ISO 8601, or 2h for two hours ago.")
+@click.option("--until", type=MomentParameter(), help="Fired earlier than that.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most.")
+@click.option("--before", metavar="ID", help="Go on behind this delivery: the next page.")
+@settings_option
+@json_option
+@click.pass_context
+def command(  # noqa: PLR0913 - one for each option
+    ctx: click.Context,
+    *,
+    states: tuple[str, ...],
+    listener: str | None,
+    event_type: EventType | None,
+    repo_id: str | None,
+    since: float | None,
+    until: float | None,
+    limit: int,
+    before: str | None,
+    settings: str | None,
+    as_json: bool,
+) -> None:
+    """List the deliveries of the journal, or show one with its attempts.
+
+    Those of the newest events come first. A delivery is one event for one listener; its ID is EVENT/LISTENER.
+    """
+    ctx.obj = settings
+    if ctx.invoked_subcommand:
+        return
+    wanted = Filter(states, listener, event_type.value if event_type else None, repo_id, since, until)
+    with journal_of(settings) as (journal, _):
+        lines = Browsing(journal.database).deliveries(wanted, limit + 1, before)
+        now = journal.database.now()
+    page, next_page = lines[:limit], lines[limit - 1].id if len(lines) > limit else None
+    if as_json:
+        echo_json({"deliveries": [_json(line) for line in page], "next": next_page})
+        return
+    if not page:
+        click.echo("no deliveries")
+        return
+    echo_table(
+        ["ID", "TIME", "TYPE", "REPOSITORY", "STATE", "ATTEMPTS", "DUE", "ERROR"],
+        [_row(line, now) for line in page],
+        COLOURS,
+    )
+    if next_page:
+        click.echo(f"there are more: add --before {next_page}", err=True)
+
+
+@command.command("show")
+@click.argument("delivery", metavar="ID")
+@click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
+@json_option
+@click.pass_obj
+def show(inherited: str | None, delivery: str, settings: str | None, *, as_json: bool) -> None:
+    """Show a delivery: the event, its body, and every attempt.
+
+    ID is EVENT/LISTENER as the list has it; EVENT alone shows all deliveries of the event.
+    """
+    with journal_of(settings or inherited) as (journal, _):
+        browsing = Browsing(journal.database)
+        lines = browsing.deliveries_of(delivery)
+        content = browsing.content_of(delivery)
+        if content is None:
+            event_id, _, listener = delivery.rpartition("/")
+            lines, content = browsing.deliveries_of(event_id, listener), browsing.content_of(event_id)
+        if content is None or ("/" in delivery and not lines):
+            raise JournalError(f"there is no delivery {delivery!r}; `pulp-hooks deliveries` lists them")
+        attempts = [browsing.attempts_of(line.event_id, line.listener) for line in lines]
+        now = journal.database.now()
+    event = json.loads(content)
+    if as_json:
+        shown = [
+            _json(line) | {"attempts": [asdict(one) | {"started": moment_json(one.started)} for one in made]}
+            for line, made in zip(lines, attempts, strict=True)
+        ]
+        echo_json({"event": event, "deliveries": shown})
+        return
+    for name in ("id", "type", "time", "source"):
+        click.echo(f"{name:<9} {printable(str(event[name]))}")
+    for name in ("body", "call_report"):
+        click.echo(f"{name}: {json.dumps(event[name], indent=2, ensure_ascii=True)}")
+    for line, made in zip(lines, attempts, strict=True):
+        click.secho(f"\n{printable(line.id)}", bold=True)
+        due = f", due {_due(line, now)}" if line.due is not None else ""
+        click.echo(f"{_state(line)}, {counted(line.attempts, 'attempt')}{due}")
+        rows = [[str(x.number), moment(x.started), f"{x.seconds:.3f}", x.status, x.error or ""] for x in made]
+        if rows:
+            echo_table(["ATTEMPT", "STARTED", "SECONDS", "STATUS", "ERROR"], rows, _ENDINGS)
+
+
+def _state(line: DeliveryLine) -> str:
+    return FAILING if line.state == State.WAITING.value and line.error else line.state
+
+
+def _due(line: DeliveryLine, now: float) -> str:
+    if line.due is None:
+        return ""
+    if line.claimed and line.due > now:
+        return "at work"
+    return "now" if line.due <= now else f"in {duration(line.due - now)}"
+
+
+def _row(line: DeliveryLine, now: float) -> list[str]:
+    return [
+        line.id,
+        moment(line.time),
+        line.type,
+        line.repo_id,
+        _state(line),
+        str(line.attempts),
+        _due(line, now),
+        line.error or "",
+    ]
+
+
+def _json(line: DeliveryLine) -> dict[str, Any]:
+    moments = {name: moment_json(getattr(line, name)) for name in ("time", "due", "finished")}
+    working = line.claimed and line.due is not None and line.due > time.time()
+    return {"id": line.id} | asdict(line) | moments | {"claimed": working}

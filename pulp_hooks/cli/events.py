@@ -1,0 +1,60 @@
+"""`pulp-hooks events`."""
+
+from dataclasses import asdict
+
+import click
+
+from pulp_hooks.cli.journal_access import journal_of
+from pulp_hooks.cli.output import echo_json, echo_table, json_option, moment, moment_json, settings_option
+from pulp_hooks.cli.parameters import EventTypeParameter, MomentParameter
+from pulp_hooks.event_types import EventType
+from pulp_hooks.journal.browsing import Browsing, Filter
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  pulp-hooks events --since 1d
+  pulp-hooks events --type repo-sync-finished --repo-id 'fedora-*' --json"""
+)
+@click.option("--type", "event_type", type=EventTypeParameter(), help="Of this event type.")
+@click.option("--repo-id", metavar="PATTERN", help="Of repositories that match: * is any text, ? any character.")
+@click.option("--since", type=MomentParameter(), help="Fired then or later: ISO 8601, or 2h for two hours ago.")
+@click.option("--until", type=MomentParameter(), help="Fired earlier than that.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most.")
+@click.option("--before", metavar="ID", help="Go on behind this event: the next page.")
+@settings_option
+@json_option
+def command(  # noqa: PLR0913 - one for each option
+    *,
+    event_type: EventType | None,
+    repo_id: str | None,
+    since: float | None,
+    until: float | None,
+    limit: int,
+    before: str | None,
+    settings: str | None,
+    as_json: bool,
+) -> None:
+    """List the events of the journal.
+
+    The newest come first, each with the states of its deliveries.
+    """
+    wanted = Filter((), None, event_type.value if event_type else None, repo_id, since, until)
+    with journal_of(settings) as (journal, _):
+        lines = Browsing(journal.database).events(wanted, limit + 1, before)
+    page, next_page = lines[:limit], lines[limit - 1].id if len(lines) > limit else None
+    if as_json:
+        echo_json({"events": [asdict(x) | {"time": moment_json(x.time)} for x in page], "next": next_page})
+        return
+    if not page:
+        click.echo("no events")
+        return
+    rows = [[x.id, moment(x.time), x.type, x.repo_id, _counts(x.deliveries)] for x in page]
+    echo_table(["ID", "TIME", "TYPE", "REPOSITORY", "DELIVERIES"], rows)
+    if next_page:
+        click.echo(f"there are more: add --before {next_page}", err=True)
+
+
+def _counts(deliveries: dict[str, int]) -> str:
+    return ", ".join(f"{number} {state}" for state, number in sorted(deliveries.items())) or "none"

@@ -1,0 +1,134 @@
+"""`pulp-hooks replay`."""
+
+import click
+
+from pulp_hooks.cli.journal_access import ListenerParameter, confirmed, journal_of, known_listener
+from pulp_hooks.cli.output import echo_json, json_option, settings_option, show_log, stdout_for_listeners
+from pulp_hooks.cli.parameters import MomentParameter
+from pulp_hooks.errors import JournalError
+from pulp_hooks.event import Event
+from pulp_hooks.event_types import EventType
+from pulp_hooks.hooks import Hooks
+from pulp_hooks.journal.browsing import Browsing
+from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.replay import Finished, Missed, Replay
+from pulp_hooks.journal.tables import State
+
+_DEAD = (State.DEAD,)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  pulp-hooks replay 6b0599ec9e2c28dbdf0dfb13/audit
+  pulp-hooks replay --listener audit
+  pulp-hooks replay --since 2026-11-20 --until 2026-11-21 --state dead --state delivered --yes
+  pulp-hooks replay --to archive --since 30d"""
+)
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--listener", type=ListenerParameter(), help="All of this listener.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    metavar="STATE",
+    type=click.Choice([State.DEAD.value, State.DELIVERED.value]),
+    help="dead or delivered; may be given twice.  [default: dead]",
+)
+@click.option("--since", type=MomentParameter(), help="Events fired then or later: ISO 8601, or 2h for two hours ago.")
+@click.option("--until", type=MomentParameter(), help="Events fired earlier than that.")
+@click.option("--to", metavar="NAME", help="Deliver to this listener, added later, the events that it missed.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@settings_option
+@json_option
+def command(  # noqa: PLR0913 - one for each option
+    *,
+    ids: tuple[str, ...],
+    listener: str | None,
+    states: tuple[str, ...],
+    since: float | None,
+    until: float | None,
+    to: str | None,
+    yes: bool,
+    settings: str | None,
+    as_json: bool,
+) -> None:
+    """Deliver again what was delivered or given up.
+
+    Give IDs of deliveries, as `pulp-hooks deliveries` lists them, or say which by the options; they hold together. The
+    ids of the events stay the same. A worker then makes the deliveries.
+    """
+    window = since is not None or until is not None
+    if bool(ids) + bool(to) > 1 or ((ids or to) and (listener or states)) or (ids and window):
+        raise click.UsageError(
+            "give either IDs, or --to with a time window, or --listener, --state, --since and --until"
+        )
+    if not (ids or to or listener or states or window):
+        raise click.UsageError("say what: IDs, --listener, --state, --since, --until, or --to")
+    with journal_of(settings) as (journal, _):
+        if ids:
+            count = _by_id(journal.database, ids)
+        elif to:
+            count = _to(journal.database, to, settings, (since, until), as_json=as_json, yes=yes)
+        else:
+            chosen = tuple(State(state) for state in states) or _DEAD
+            count = _many(journal.database, Finished(listener, since, until, chosen), yes=yes)
+    if as_json:
+        echo_json({"replayed": count})
+    else:
+        click.echo(f"{_counted(count)} to be made{' again' if not to else ''}")
+
+
+def _by_id(database: Database, ids: tuple[str, ...]) -> int:
+    browsing, replay = Browsing(database), Replay(database)
+    found = []
+    for name in ids:
+        event_id, _, listener = name.rpartition("/")
+        lines = browsing.deliveries_of(event_id, listener) if event_id else []
+        if not lines:
+            raise JournalError(
+                f"there is no delivery {name!r}, nothing is replayed; `pulp-hooks deliveries` lists them"
+            )
+        if lines[0].state not in {State.DEAD.value, State.DELIVERED.value}:
+            raise JournalError(f"the delivery {name} is {lines[0].state}, not finished: nothing is replayed")
+        found.append((event_id, listener))
+    return sum(replay.one(*key) for key in found)
+
+
+def _many(database: Database, wanted: Finished, *, yes: bool) -> int:
+    if wanted.listener is not None:
+        known_listener(wanted.listener, Browsing(database).listeners())
+    count = Replay(database).count(wanted)
+    states = " and ".join(state.value for state in wanted.states)
+    if count:
+        confirmed(f"Replay {_counted(count)} ({states})?", yes=yes)
+    return Replay(database).many(wanted)
+
+
+def _to(  # noqa: PLR0913 - what the command was given
+    database: Database,
+    name: str,
+    settings: str | None,
+    window: tuple[float | None, float | None],
+    *,
+    as_json: bool,
+    yes: bool,
+) -> int:
+    show_log("pulp_hooks.plugins")
+    with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
+        loaded = {listener.name: listener for listener in hooks.listeners if listener.implementations}
+        listener = loaded[known_listener(name, list(loaded))]
+        wants = listener.wants
+        missed = Missed(
+            *window,
+            event_types=[event_type.value for event_type in EventType if event_type.hook_name in listener.hooks],
+            wants=None if wants is None else lambda content: wants(Event.from_stored(content)),
+        )
+        count = Replay(database).count_missed(name, missed)
+        if count:
+            confirmed(f"Deliver {count} missed events to {name}?", yes=yes)
+        return Replay(database).to(name, missed)
+
+
+def _counted(number: int) -> str:
+    return "1 delivery" if number == 1 else f"{number or 'no'} deliveries"

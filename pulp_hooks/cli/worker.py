@@ -1,0 +1,106 @@
+"""`pulp-hooks worker`."""
+
+import json
+import logging
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from types import FrameType
+from typing import TextIO
+
+import click
+
+from pulp_hooks.cli.output import counted, json_option, settings_option, show_log, stdout_for_listeners
+from pulp_hooks.hooks import Hooks
+from pulp_hooks.worker.attempts import Ending
+from pulp_hooks.worker.worker import GRACE_SECONDS, Worker
+
+_FIELDS = ("event_id", "delivery", "listener", "attempt", "seconds", "status", "state", "error", "due")
+_KILLED = 128
+"""A process that a signal ends at once has this and the number of the signal as its exit code, as shells have it."""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  pulp-hooks worker
+  pulp-hooks worker --threads 16 --settings site.toml
+  pulp-hooks worker --once --json"""
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1000),
+    default=4,
+    show_default=True,
+    help="How many attempts of one listener run at the same time.",
+)
+@click.option("--once", is_flag=True, help="Deliver what is due, and exit.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=GRACE_SECONDS,
+    show_default=True,
+    help="Seconds that attempts may go on for after SIGTERM or Ctrl-C.",
+)
+@settings_option
+@json_option
+@click.pass_context
+def command(  # noqa: PLR0913 - one for each option
+    ctx: click.Context, *, threads: int, once: bool, grace: float, settings: str | None, as_json: bool
+) -> None:
+    """Deliver what the journal keeps to the listeners.
+
+    Any number of workers may run, of one machine with SQLite, of many with PostgreSQL. SIGTERM and Ctrl-C let the
+    attempts that are under way finish, or give them back when the grace time is over, and the exit code is 0; the
+    second such signal ends the worker at once, and nothing is lost either.
+
+    Every attempt is a line on standard error; with --json it is a line of JSON on standard output.
+    """
+    if as_json:
+        _log_json(sys.stdout)
+    else:
+        show_log("pulp_hooks")
+    logging.getLogger("pulp_hooks.worker").setLevel(logging.INFO)
+    with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
+        worker = hooks.worker(threads=threads)
+        _end_by_signal(worker, grace)
+        # Signals reach the main thread, which therefore does nothing but wait.
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="pulp_hooks worker") as main:
+            main.submit(worker.run_once if once else worker.run).result()
+    attempts, succeeded = worker.tally.total(), worker.tally[Ending.SUCCEEDED]
+    if not as_json:
+        click.echo(f"{counted(attempts, 'attempt')}, {succeeded} delivered")
+    if once and succeeded < attempts:
+        ctx.exit(1)
+
+
+def _end_by_signal(worker: Worker, grace_seconds: float) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
+        for later in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(later, lambda again, _: os._exit(_KILLED + again))
+        worker.request_stop(grace_seconds)
+        click.echo(f"{signal.Signals(number).name}: finishing what is under way; once more ends at once", err=True)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+
+
+def _log_json(stream: TextIO) -> None:
+    package = logging.getLogger("pulp_hooks")
+    package.propagate = False
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_JsonLines())
+    package.addHandler(handler)
+
+
+class _JsonLines(logging.Formatter):
+    """Gives each record as a line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the line."""
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage()}
+        line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
+        return json.dumps(line, ensure_ascii=False)
