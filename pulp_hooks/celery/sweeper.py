@@ -1,0 +1,104 @@
+"""The sweeper: it sends a message for every delivery that is due and that nobody has claimed."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+
+from pulp_hooks.errors import JournalError
+from pulp_hooks.journal.claim import Limits
+from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.jumps import follow_clock
+from pulp_hooks.journal.waking import Waking
+from pulp_hooks.text import one_line
+
+_log = logging.getLogger(__name__)
+
+_SWEEP_SECONDS = 1.0
+"""How often it looks; with PostgreSQL it is also woken by new deliveries."""
+
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+"""How long it waits when the journal or the broker fails; it grows."""
+
+_LOT = 500
+
+
+class Sweeper:
+    """Sends messages, in a thread of its own. Any number of sweepers share the work: each message is sent by one.
+
+    Args:
+        journal: The journal.
+        limits: The listeners that this cluster calls, and what holds for them.
+        send: Sends a message with the event's id and the listener's name; raises when the broker does not confirm it.
+        resend_seconds: After so long a message counts as lost.
+    """
+
+    def __init__(
+        self, journal: Journal, limits: Mapping[str, Limits], send: Callable[[str, str], None], resend_seconds: float
+    ) -> None:
+        self._journal = journal
+        self._claims = Claims(journal.database)
+        self._limits = limits
+        self._send = send
+        self._resend_seconds = resend_seconds
+        self._wake = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="pulp_hooks sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin to sweep."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Sweep no more; does not wait for a message that is on its way."""
+        self._over.set()
+        self._wake.set()
+
+    def sweep(self) -> int:
+        """Send a message for everything that is due; give how many were sent.
+
+        Raises:
+            JournalError: The journal failed.
+            Exception: Whatever `send` raises; what was not sent is sent later.
+        """
+        follow_clock(self._journal.database)
+        sent = 0
+        now = self._journal.database.now()
+        for name, due in self._claims.dues(self._limits).items():
+            while due <= now and not self._over.is_set():
+                lot = self._claims.unsent(name, _LOT, self._resend_seconds, self._limits[name])
+                for place, event_id in enumerate(lot):
+                    try:
+                        self._send(event_id, name)
+                    except Exception:
+                        self._claims.not_sent(name, lot[place:])
+                        raise
+                sent += len(lot)
+                if len(lot) < _LOT:
+                    break
+        return sent
+
+    def _work(self) -> None:
+        waking = Waking(self._journal.database, self._wake.set)
+        waking.start()
+        pause = 0.0
+        while not self._over.is_set():
+            self._wake.clear()
+            try:
+                self.sweep()
+                pause = 0.0
+            except JournalError as error:
+                pause = self._longer(pause)
+                _log.warning("%s; it is tried again in %.0f s", error, pause)
+            except Exception as error:  # noqa: BLE001 - a broker's client may raise anything
+                pause = self._longer(pause)
+                _log.warning("no message could be sent, it is tried again in %.0f s: %s", pause, one_line(error))
+            if pause:
+                self._over.wait(pause)
+            else:
+                self._wake.wait(_SWEEP_SECONDS)
+        waking.stop()
+
+    @staticmethod
+    def _longer(pause: float) -> float:
+        return min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)

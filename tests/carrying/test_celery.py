@@ -1,0 +1,179 @@
+"""Celery carries the deliveries: a message is a hint, the journal is what counts. RabbitMQ and the workers are real."""
+
+import os
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu import Connection  # type: ignore[attr-defined] # its lazy module tells no types
+
+from pulp_hooks.celery.carrying import TASK, carry_deliveries
+from pulp_hooks.celery.sweeper import Sweeper
+from pulp_hooks.event import Event
+from pulp_hooks.journal.browsing import Browsing, Filter
+from pulp_hooks.journal.claim import NO_LIMITS
+from pulp_hooks.journal.journal import Journal
+from tests.carrying.conftest import TASKS, Broker, Cluster
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0
+
+
+def until(holds: Callable[[], object], cluster: Cluster) -> None:
+    """Wait until something holds, and fail when it never does."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, cluster.log()
+        time.sleep(0.1)
+
+
+def states(url: str) -> Counter[str]:
+    """Count the deliveries of a journal by their states."""
+    journal = Journal(url)
+    lines = Browsing(journal.database).deliveries(Filter(), 10_000)
+    journal.close()
+    return Counter(line.state for line in lines)
+
+
+def test_celery_delivers_what_is_fired(cluster: Cluster, url: str) -> None:
+    """Every event reaches the listener exactly once when nothing dies, through the app that the documentation shows."""
+    page = (ROOT / "docs" / "durable.md").read_text()
+    (shown,) = re.findall(r"^:caption: tasks\.py\n\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    tasks = re.sub(r'"amqp://[^"]*"', '"{url}"', shown) + 'app.conf.task_default_queue = "{queue}"\n'
+    cluster.configure(url, tasks=tasks)
+    ids = cluster.fire(*map(str, range(20)))
+    with cluster.worker():
+        until(lambda: states(url) == {"delivered": 20}, cluster)
+        ids += cluster.fire("later")
+        until(lambda: states(url) == {"delivered": 21}, cluster)
+    assert sorted(cluster.calls()) == sorted(ids)
+
+
+def test_message_carries_only_the_name_of_the_delivery(cluster: Cluster, sqlite_url: str, broker: Broker) -> None:
+    """Neither the body nor anything else of the event is in the broker, which keeps the message on its disk."""
+    cluster.configure(sqlite_url)
+    (event_id,) = cluster.fire("a-repository-with-a-name")
+    cluster.run(
+        "from tasks import app\n"
+        f"app.tasks[{TASK!r}].apply_async(({event_id!r}, 'desk'))\n"
+        f"assert app.tasks[{TASK!r}].acks_late and app.tasks[{TASK!r}].reject_on_worker_lost\n"
+        "assert app.conf.broker_transport_options['confirm_publish']"
+    )
+    opened: Any = Connection
+    with opened(broker.url) as connection, connection.SimpleQueue(cluster.queue) as queue:
+        message = queue.get(timeout=10)
+        assert message.payload[0] == [event_id, "desk"]
+        assert "a-repository" not in str(message.body)
+        assert message.properties["delivery_mode"] == 2
+        message.ack()
+
+
+def test_failed_attempt_is_tried_again_by_the_schedule(cluster: Cluster, sqlite_url: str) -> None:
+    """The sweeper sends another message when the pause is over, and none before."""
+    failing = "    if len(open('calls').readlines()) < 3: raise RuntimeError('no')\n"
+    listener = cluster.folder / "desk.py"
+    listener.write_text(listener.read_text() + failing)
+    cluster.configure(sqlite_url, retry_seconds=[0.2, 0.2])
+    (event_id,) = cluster.fire("zoo")
+    with cluster.worker():
+        until(lambda: states(sqlite_url) == {"delivered": 1}, cluster)
+    assert cluster.calls() == [event_id] * 3
+
+
+def test_lost_message_is_delay_and_not_loss(cluster: Cluster, sqlite_url: str) -> None:
+    """A delivery whose message was sent and lost gets another one."""
+    cluster.configure(sqlite_url, resend_seconds=1)
+    ids = cluster.fire("a", "b")
+    journal = Journal(sqlite_url)
+    lost: list[str] = []
+    sweeper = Sweeper(journal, {"desk": NO_LIMITS}, lambda event_id, _: lost.append(event_id), 1)
+    assert (sweeper.sweep(), sweeper.sweep(), lost) == (2, 0, ids)
+    with cluster.worker():
+        until(lambda: states(sqlite_url) == {"delivered": 2}, cluster)
+    journal.close()
+
+
+def test_message_that_comes_twice_delivers_once(cluster: Cluster, sqlite_url: str) -> None:
+    """The second finds nothing to claim."""
+    cluster.configure(sqlite_url)
+    (event_id,) = cluster.fire("zoo")
+    cluster.run(f"from tasks import app\nfor _ in range(5): app.tasks[{TASK!r}].apply_async(({event_id!r}, 'desk'))")
+    with cluster.worker():
+        until(lambda: cluster.log().count("succeeded in") >= 5, cluster)
+    assert cluster.calls() == [event_id]
+
+
+def test_killed_process_of_a_worker_loses_nothing(cluster: Cluster, sqlite_url: str) -> None:
+    """The whole group is killed in mid-attempt: the delivery is made again when its lease has ended."""
+    cluster.configure(sqlite_url, timeout_seconds=5)
+    slack = "import pulp_hooks.worker.worker as w\nw.SLACK_SECONDS = -3\n"
+    (cluster.folder / "tasks.py").write_text(slack + (cluster.folder / "tasks.py").read_text())
+    ids = cluster.fire("zoo")
+    with cluster.worker(SECONDS="4") as worker:
+        until(lambda: cluster.calls() == ids, cluster)
+        os.killpg(worker.pid, signal.SIGKILL)
+    assert states(sqlite_url) == {"waiting": 1}
+    with cluster.worker():
+        until(lambda: states(sqlite_url) == {"delivered": 1}, cluster)
+    assert cluster.calls() == ids * 2
+
+
+def test_call_that_takes_too_long_is_abandoned(cluster: Cluster, sqlite_url: str) -> None:
+    """The time limit is the one of the settings, and the process of Celery goes on."""
+    cluster.configure(sqlite_url, timeout_seconds=0.5, retry_seconds=[])
+    cluster.fire("a", "b", "c")
+    with cluster.worker("-c", "1", SECONDS="30"):
+        until(lambda: states(sqlite_url) == {"dead": 3}, cluster)
+
+
+def test_broker_killed_under_load_loses_no_delivery(cluster: Cluster, sqlite_url: str, broker: Broker) -> None:
+    """Killed without a word while it carries the work, and started again: every delivery is made all the same."""
+    cluster.configure(sqlite_url, resend_seconds=2)
+    ids = cluster.fire(*map(str, range(150)))
+    with cluster.worker(SECONDS="0.02"):
+        until(lambda: len(cluster.calls()) > 20, cluster)
+        broker.kill()
+        ids += cluster.fire(*map(str, range(50)))
+        time.sleep(2)
+        broker.start()
+        until(lambda: states(sqlite_url) == {"delivered": 200}, cluster)
+    assert set(cluster.calls()) == set(ids)
+
+
+def test_sweeper_sends_again_what_could_not_be_sent(sqlite_url: str, new_event: Callable[..., Event]) -> None:
+    """When the broker does not confirm a message, it and all behind it count as not sent."""
+    journal = Journal(sqlite_url)
+    ids = [f"e-{number}" for number in range(3)]
+    for event_id in ids:
+        journal.append(new_event(event_id=event_id), ["desk"])
+    sent: list[str] = []
+
+    def send(event_id: str, _listener: str) -> None:
+        if event_id == "e-1" and "e-1" not in failed:
+            failed.append(event_id)
+            raise ConnectionError("no broker")
+        sent.append(event_id)
+
+    failed: list[str] = []
+    sweeper = Sweeper(journal, {"desk": NO_LIMITS}, send, 60)
+    with pytest.raises(ConnectionError):
+        sweeper.sweep()
+    assert sweeper.sweep() == 2
+    assert sorted(sent) == ids
+    assert sweeper.sweep() == 0
+    journal.close()
+
+
+def test_options_of_the_app_are_kept() -> None:
+    """What the operator has set stays; publisher confirms are added."""
+    app = Celery("x", broker="memory://")
+    app.conf.broker_transport_options = {"visibility_timeout": 5}
+    carry_deliveries(app)
+    assert app.conf.broker_transport_options == {"visibility_timeout": 5, "confirm_publish": True}
+    assert TASKS.count("carry_deliveries") == 2
