@@ -1,0 +1,145 @@
+"""What dies loses nothing: hosts and workers are killed without a word, at moments that nobody has chosen."""
+
+import random
+import sqlite3
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import create_engine, select
+
+from pulp_hooks.journal import tables
+from tests.proofs.conftest import Start, kill, until
+
+ROUNDS = 25
+
+FIRE = """
+import sys
+from pulp_hooks import Hooks, hookimpl
+
+class Desk:
+    @hookimpl
+    def repo_sync_started(self, body): pass
+
+class Board(Desk): pass
+
+with Hooks([Desk(), Board()], journal=sys.argv[1]) as hooks:
+    for number in range(int(sys.argv[2])):
+        event = hooks.repo_sync_started(repo_id=f"r-{number % 7}").event
+        print(event.id, flush=True)
+"""
+
+WORK = """
+import os, signal, sys, time
+import pulp_hooks.worker.worker as module
+from pulp_hooks import Hooks, hookimpl
+
+url, calls, seconds, dies, slack, threads = sys.argv[1:]
+module.SLACK_SECONDS = float(slack)
+
+class Desk:
+    @hookimpl
+    def repo_sync_started(self, event):
+        with open(calls, "a") as file:
+            file.write(f"{event.id} {time.time()}\\n")
+        time.sleep(float(seconds))
+        if dies == "behind":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+class Board(Desk): pass
+
+from pulp_hooks.settings.model import DeliverySettings, Settings
+with Hooks([Desk()] if dies != "both" else [Desk(), Board()], journal=url) as hooks:
+    hooks._settings = Settings(delivery=DeliverySettings(timeout_seconds=1.0))
+    print("ready", flush=True)
+    with hooks.worker(threads=int(threads)):
+        time.sleep(120)
+"""
+
+
+def calls(file: Path) -> list[tuple[str, float]]:
+    """Give id and time of each call of the listener."""
+    if not file.exists():
+        return []
+    return [(line.split()[0], float(line.split()[1])) for line in file.read_text().splitlines()]
+
+
+def states(url: str) -> Counter[str]:
+    """Count the deliveries by their states."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = Counter(connection.execute(select(tables.delivery.c.state)).scalars())
+    engine.dispose()
+    return found
+
+
+def test_killed_host_loses_no_event_that_fire_returned(sqlite_url: str, tmp_path: Path, start: Start) -> None:
+    """In 25 rounds a firing process is killed: each event that it reported is there with both deliveries."""
+    reported: set[str] = set()
+    for place in range(ROUNDS):
+        host = start(FIRE, sqlite_url, 1_000_000)
+        assert host.stdout is not None
+        reported.add(host.stdout.readline().strip())
+        time.sleep(random.Random(place).uniform(0, 0.15))  # noqa: S311 - any moment will do
+        kill(host)
+        reported |= {line.strip() for line in host.stdout if line.endswith("\n")}
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        stored = {event_id for (event_id,) in connection.execute("SELECT id FROM event")}
+        complete = {
+            event_id
+            for (event_id,) in connection.execute(
+                "SELECT event_id FROM delivery WHERE state = 'waiting' GROUP BY event_id HAVING count(*) = 2"
+            )
+        }
+    assert len(reported) > 10 * ROUNDS
+    assert reported - stored == set()
+    assert stored == complete
+
+
+def test_delivery_of_a_killed_worker_is_made_again_when_its_lease_ends(url: str, tmp_path: Path, start: Start) -> None:
+    """Killed in mid-attempt, with another worker there: the second attempt comes within the lease and 2 seconds."""
+    lease = 3.0
+    host = start(FIRE, url, 1)
+    host.wait()
+    file = tmp_path / "calls"
+    first = start(WORK, url, file, 60, "never", lease - 1.0, 1)
+    until(lambda: calls(file))
+    kill(first)
+    start(WORK, url, file, 0, "never", lease - 1.0, 1)
+    until(lambda: states(url)["delivered"] == 1)
+    (one, claimed), (again, repeated) = calls(file)
+    assert one == again
+    assert lease - 1.0 < repeated - claimed < lease + 2.0
+
+
+def test_worker_killed_behind_a_success_delivers_again_with_the_same_id(url: str, tmp_path: Path, start: Start) -> None:
+    """What was not recorded is made a second time: at least once, and a receiver can tell by the event's id."""
+    host = start(FIRE, url, 1)
+    host.wait()
+    file = tmp_path / "calls"
+    first = start(WORK, url, file, 0, "behind", 0.5, 1)
+    first.wait()
+    assert states(url)["delivered"] == 0
+    start(WORK, url, file, 0, "never", 0.5, 1)
+    until(lambda: states(url)["delivered"] == 1)
+    assert len({event_id for event_id, _ in calls(file)}) == 1
+    assert len(calls(file)) == 2
+
+
+def test_workers_killed_again_and_again_leave_nothing_behind(sqlite_url: str, tmp_path: Path, start: Start) -> None:
+    """Hosts fire and workers are killed at any moment; in the end every delivery is made, none is stuck."""
+    hosts = [start(FIRE, sqlite_url, 150) for _ in range(2)]
+    file = tmp_path / "calls"
+    for place in range(6):
+        worker = start(WORK, sqlite_url, file, 0.002, "both", 0.2, 3)
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+        time.sleep(random.Random(place).uniform(0.05, 0.4))  # noqa: S311 - any moment will do
+        kill(worker)
+    for host in hosts:
+        host.wait()
+    start(WORK, sqlite_url, file, 0, "both", 0.2, 3)
+    until(lambda: states(sqlite_url) == {"delivered": 600})
+    assert len({event_id for event_id, _ in calls(file)}) == 300
