@@ -58,6 +58,11 @@ def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
         yield name, command, click.Context(command)
 
 
+def subcommands(command: click.Command) -> list[click.Command]:
+    """Give the commands of a command that is a group."""
+    return list(command.commands.values()) if isinstance(command, click.Group) else []
+
+
 def options(command: click.Command, context: click.Context) -> list[str]:
     """Give the options of a command but `--help`, as its help shows them."""
     records = [option.get_help_record(context) for option in command.params if isinstance(option, click.Option)]
@@ -191,13 +196,20 @@ def test_every_option_is_documented() -> None:
         commands(), re.findall(r"^## (`.+`)$", PAGES["command-line.md"], re.MULTILINE), strict=True
     ):
         assert list(rows("command-line.md", heading)) == options(command, context), name
+        named = keys([section("command-line.md", heading)])
+        for part in subcommands(command):
+            assert any(text.startswith(f"pulp-hooks {name} {part.name}") for text in named)
+            assert {option.split()[0] for option in options(part, context)} <= {text.split()[0] for text in named}
     assert "--help" in PAGES["command-line.md"]
     assert "--version" in PAGES["command-line.md"]
 
 
 def test_no_page_names_a_command_or_option_that_does_not_exist() -> None:
     """Wherever `pulp-hooks` is followed by a command or by options, in text or in a console, they exist."""
-    known = {name: {option for p in command.params for option in p.opts} for name, command, _ in commands()}
+    known = {
+        name: {option for part in (command, *subcommands(command)) for p in part.params for option in p.opts}
+        for name, command, _ in commands()
+    }
     for page, text in PAGES.items():
         for words in re.findall(r"(?:^|[`$ ])pulp-hooks ((?:[\w.<>/-]+ ?)+)", text, flags=re.MULTILINE):
             name, *others = words.split()
@@ -209,15 +221,18 @@ def test_no_page_names_a_command_or_option_that_does_not_exist() -> None:
 def test_keys_of_json_output_are_documented() -> None:
     """The row of `--json` names every key of what the command prints."""
     problem = {field.name for field in dataclasses.fields(Problem)}
-    outcome = {field.name for field in dataclasses.fields(Outcome)}
+    outcome = {field.name for field in dataclasses.fields(Outcome) if field.repr}
     assert keys(rows("command-line.md", "`pulp-hooks check`")["--json"]) == {"ok", "loaded", "problems"} | problem
     assert keys(rows("command-line.md", "`pulp-hooks fire TYPE`")["--json"]) == {"event", "outcomes"} | outcome
 
 
 def test_every_logger_is_documented() -> None:
-    """The table of the loggers has each module that logs."""
+    """The table of the loggers has each module that logs, and each logger that several modules share."""
     modules = [file.with_suffix("").parts for file, text in SOURCES.items() if "getLogger(__name__)" in text]
-    assert set(rows("hosts.md", "Logging")) == {".".join(module) for module in modules}
+    shared = {
+        name for text in SOURCES.values() for name in re.findall(r'^_log = .*getLogger\("(.+)"\)', text, re.MULTILINE)
+    }
+    assert set(rows("hosts.md", "Logging")) == {".".join(module) for module in modules} | shared
 
 
 def test_rooms_of_the_architecture_are_those_that_are_checked() -> None:

@@ -10,6 +10,11 @@ NOT_RUN = [
     ("README.md", "make test", "it runs these tests"),
     ("README.md", "python3 -m venv .venv", "the tests run in another folder than this one"),
     ("README.md", ".venv/bin/sphinx-build docs build/docs", "a test of its own builds the documentation"),
+    (
+        "durable.md",
+        "celery -A tasks worker",
+        "it runs until it is stopped, and needs a broker; a test of its own runs this app",
+    ),
     ("first-listener.md", 'export PULP_HOOKS="$HOME/pulp_hooks"', "it is the reader who knows where the clone is"),
     ("index.md", 'export PULP_HOOKS="$HOME/pulp_hooks"', "it is the reader who knows where the clone is"),
 ]
