@@ -57,7 +57,7 @@ class Event:
 
     def to_json(self) -> str:
         """Give the event as one line of JSON (RFC 8259) without line breaks in it."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return _encode(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Event":
@@ -117,6 +117,8 @@ def check_source(source: str) -> str:
         raise EventError(f"source {shortened_repr(source)} must be a URI: not empty, no blanks, no control characters")
     return source
 
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 _ID = re.compile(r"[A-Za-z0-9_:-]{1,128}")
 

@@ -195,7 +195,9 @@ class Hooks(FiringMethods):
     def _keep(self, event: Event, guards: Sequence[Guard], connection: "Connection | None") -> Report | None:
         """Put an event into the journal; give nothing where it is to be dispatched directly."""
         if self._outbox is not None:
-            return self._outbox.put(event, guards, connection)
+            names = [guard.listener for guard in guards]
+            ordered = [name for name in names if self._settings.delivery_of(name).ordered]
+            return self._outbox.put(event, guards, connection, ordered)
         if connection is not None:
             raise JournalError("a connection is given, and there is no journal: add [journal] to the settings")
         return None

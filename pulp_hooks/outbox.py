@@ -1,7 +1,7 @@
 """The outbox of a host: events go into the journal, and not to the listeners."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pulp_hooks.errors import JournalError
@@ -42,13 +42,16 @@ class Outbox:
             self._journal = open_journal(self._settings)
         return self._journal
 
-    def put(self, event: Event, guards: Sequence[Guard], connection: "Connection | None") -> Report | None:
+    def put(
+        self, event: Event, guards: Sequence[Guard], connection: "Connection | None", ordered: Collection[str]
+    ) -> Report | None:
         """Store an event with a delivery for each listener.
 
         Args:
             event: The event.
             guards: The guards of those who are to have it.
             connection: The host's own connection, for the event to be committed with the host's work.
+            ordered: Names of the listeners that are to have the events of one repository in their order.
 
         Returns:
             The report, without outcomes when the journal knows the event's id already. Nothing when the journal
@@ -59,7 +62,7 @@ class Outbox:
         """
         hooks = {guard.listener: guard.hook for guard in guards}
         try:
-            is_new = self.journal.append(event, list(hooks), connection)
+            is_new = self.journal.append(event, list(hooks), connection, ordered=ordered)
         except JournalError as error:
             if self._settings.on_error == "raise" or connection is not None:
                 raise

@@ -80,7 +80,7 @@ class _Conversion:
         self._left -= 1
         if self._left < 0:
             raise _TooManyValuesError
-        if value is None or value is True or value is False:
+        if value is None or value is True or value is False or (type(value) is str and value.isascii()):
             return value
         try:
             rule = _RULES.get(type(value)) or _rule_for(value)
@@ -140,8 +140,12 @@ def _limited(values: Iterable[Any], limit: int) -> list[Any]:
 
 
 def _items_of(value: Mapping[object, object], limit: int) -> _Parts:
-    # Of a dictionary a copy made at once: another thread may still be adding to what it reports.
-    items = list(value.copy().items()) if type(value) is dict else _limited(value.items(), limit)
+    if type(value) is dict:
+        # A copy made at once: another thread may still be adding to what it reports.
+        value = value.copy()
+        if all(map(_is_plain_name, value)):
+            return _Parts(list(value.values()), list(value))
+    items = _limited(value.items(), limit)
     taken: set[str] = set()
     numbers: dict[str, count[int]] = {}
     names: list[str] = []
@@ -153,6 +157,10 @@ def _items_of(value: Mapping[object, object], limit: int) -> _Parts:
         taken.add(name)
         names.append(name)
     return _Parts([item for _, item in items], names)
+
+
+def _is_plain_name(key: object) -> bool:
+    return type(key) is str and key.isascii()
 
 
 def _key(key: object) -> str:

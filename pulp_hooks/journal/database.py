@@ -47,6 +47,12 @@ _WAITS = "pulp_hooks_waits"
 _LOOKS = 0.0002, 0.002
 """Between these numbers of seconds lies the pause before the next look whether somebody else still writes."""
 
+_LOG_PAGES = 4000
+"""How long the write-ahead log grows before SQLite carries it over into the file; pages of 4 KiB.
+
+By default a thousand, which a fire of a few pages reaches so often that it pays for pages that the next one changes.
+"""
+
 _MINUTE = 60.0
 
 _LOCK = 0x70756C70
@@ -106,7 +112,8 @@ class Database:
         self._engine: Engine | None = None
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError, sqlite3.Error)
-        self._inherited: list[Engine | None] = []
+        self._kept: list[PoolProxiedConnection] = []
+        self._inherited: list[object] = []
         self._process = os.getpid()
 
     @property
@@ -132,23 +139,35 @@ class Database:
             JournalError: The database failed; `doing` says in the message what was not done.
         """
         with self.errors(doing):
-            connection = self.open().raw_connection()
+            connection = self._take()
             try:
                 cursor = connection.cursor()
-                if not self.is_sqlite:
-                    # The driver begins the transaction; what is given back without a commit is rolled back.
-                    yield cursor
-                    connection.commit()
-                    return
-                self._begin_immediate(connection)
-                try:
-                    yield cursor
-                    cursor.execute("COMMIT")
-                except BaseException:
+                if self.is_sqlite:
+                    self._begin_immediate(connection)
+                # Of PostgreSQL the driver begins the transaction, and the pool rolls back what was not committed.
+                yield cursor
+                connection.commit()
+            except BaseException:
+                if self.is_sqlite:
                     _roll_back(connection)
-                    raise
-            finally:
                 connection.close()
+                raise
+            self._give_back(connection)
+
+    def _take(self) -> PoolProxiedConnection:
+        """Give a connection, one that is kept if there is one: to have one of the pool costs as much as an insert."""
+        engine = self.open()
+        try:
+            return self._kept.pop()
+        except IndexError:
+            return engine.raw_connection()
+
+    def _give_back(self, connection: PoolProxiedConnection) -> None:
+        """Keep a connection to SQLite, which cannot have gone away when it is next used; one of them is enough."""
+        if self.is_sqlite and not self._kept:
+            self._kept.append(connection)
+        else:
+            connection.close()
 
     @contextmanager
     def reading(self, doing: str) -> Iterator[Connection]:
@@ -186,8 +205,8 @@ class Database:
         with self._opening, self.errors("be opened"):
             if self._process != os.getpid():
                 # The connections are the parent's, which goes on with them: they are neither used nor closed here.
-                self._inherited.append(self._engine)
-                self._engine, self._process = None, os.getpid()
+                self._inherited += [self._engine, self._kept]
+                self._engine, self._kept, self._process = None, [], os.getpid()
             if self._engine is None:
                 engine = self._sqlite() if self.is_sqlite else self._postgresql()
                 try:
@@ -246,6 +265,8 @@ class Database:
         """Close every connection; the next use opens the database again."""
         with self._opening:
             if self._engine is not None and self._process == os.getpid():
+                while self._kept:
+                    self._kept.pop().close()
                 self._engine.dispose()
                 self._engine = None
 
@@ -278,6 +299,7 @@ class Database:
         connection.isolation_level = None
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA synchronous = {self._synchronous.value}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
 
     def _begin(self, connection: Connection) -> None:
         # Whoever means to write says so at once, and then waits for its turn.

@@ -1,6 +1,6 @@
 """The journal as a host sees it: events go in."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 
@@ -43,6 +43,8 @@ class Journal:
         listeners: Sequence[str],
         connection: Connection | None = None,
         now: float | None = None,
+        *,
+        ordered: Collection[str] = (),
     ) -> bool:
         """Store an event and its deliveries, all or nothing; deliveries to disabled listeners are held.
 
@@ -52,6 +54,7 @@ class Journal:
             connection: The host's own connection to the same database: the event is committed with the host's work.
                 A new journal must have been opened before (`database.open()`), as its tables are created apart.
             now: The time, if not that of the clock.
+            ordered: Those of the listeners that are to have the events of one repository in their order.
 
         Returns:
             False when there is an event of this id already; then nothing is stored.
@@ -72,7 +75,7 @@ class Journal:
             {
                 "event_id": appended.id,
                 "listener": name,
-                "lane": lane(repo_id),
+                "lane": lane(repo_id) if name in ordered else None,
                 "created": created,
                 "waiting": State.WAITING.value,
                 "held": State.HELD.value,
@@ -142,6 +145,7 @@ _EVENTS = {"sqlite": insert_new("sqlite", event), "postgresql": insert_new("post
 
 _NAME = bindparam("listener", type_=Text)
 _MOMENT = bindparam("created", type_=Double)
+_DISABLED = is_disabled(_NAME)
 
 # A listener may be disabled meanwhile, so that the database decides at the moment of storing.
 _DELIVERIES = insert(delivery).from_select(
@@ -150,8 +154,8 @@ _DELIVERIES = insert(delivery).from_select(
         bindparam("event_id", type_=Text),
         _NAME,
         bindparam("lane", type_=LargeBinary),
-        case((is_disabled(_NAME), bindparam("held", type_=Text)), else_=bindparam("waiting", type_=Text)),
-        case((is_disabled(_NAME), null()), else_=_MOMENT),
+        case((_DISABLED, bindparam("held", type_=Text)), else_=bindparam("waiting", type_=Text)),
+        case((_DISABLED, null()), else_=_MOMENT),
         literal_column("0"),
         literal_column("0"),
         _MOMENT,

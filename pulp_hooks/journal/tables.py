@@ -56,15 +56,15 @@ event = Table(
     sqlite_with_rowid=False,
 )
 
-# `lane` is a digest of the repository's id: PostgreSQL's indexes hold no value of more than 2.7 kB. `sent` is when a
-# message that asks for the delivery was last sent. An event is not deleted while a delivery names it, not even by a
-# cascade.
+# `lane` is a digest of the repository's id: PostgreSQL's indexes hold no value of more than 2.7 kB. It is null, and
+# indexed nowhere, where the order of a repository's events need not be kept. `sent` is when a message that asks for the
+# delivery was last sent. An event is not deleted while a delivery names it, not even by a cascade.
 delivery = Table(
     "delivery",
     metadata,
     Column("event_id", ForeignKey("event.id"), nullable=False),
     Column("listener", Text, nullable=False),
-    Column("lane", LargeBinary, nullable=False),
+    Column("lane", LargeBinary),
     Column("state", Text, nullable=False),
     Column("due", Double),
     Column("lease", Text),
@@ -77,9 +77,10 @@ delivery = Table(
     PrimaryKeyConstraint("event_id", "listener"),
     sqlite_with_rowid=False,
 )
+_in_order = delivery.c.finished.is_(None) & delivery.c.lane.is_not(None)
 for _name, _columns, _condition in (
     ("delivery_due", ("listener", "due", "event_id"), delivery.c.due.is_not(None)),
-    ("delivery_lane", ("listener", "lane", "created", "event_id"), delivery.c.finished.is_(None)),
+    ("delivery_lane", ("listener", "lane", "created", "event_id"), _in_order),
     ("delivery_finished", ("finished",), delivery.c.finished.is_not(None)),
 ):
     Index(_name, *(delivery.c[_column] for _column in _columns), sqlite_where=_condition, postgresql_where=_condition)

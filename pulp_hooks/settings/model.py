@@ -75,7 +75,7 @@ class DeliverySettings:
             By default those that Standard Webhooks advises: 10 attempts in about 3 days.
         disable_after_hours: A listener that has failed for so long, without a success between, is disabled.
         resume_per_second: How many held deliveries come due in each second when the listener is enabled.
-        ordered: Whether the events of one repository are delivered strictly in their order.
+        ordered: Whether the events of one repository, fired from now on, are delivered strictly in their order.
         concurrency: How many attempts at the same time at most, over all workers; null: as many as there are threads.
         per_second: How many attempts in each second at most, over all workers; null: as many as there can be.
     """

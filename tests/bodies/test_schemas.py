@@ -321,3 +321,36 @@ def test_moment_of_a_faulty_time_zone_is_refused(answer: object, body_of: MakeBo
     zone = FaultyZone(answer)  # type: ignore[abstract]  # it is only asked for its offset
     (error,) = errors_of(SYNC, body_of(SYNC, started=datetime(2012, 7, 6, tzinfo=zone)))
     assert error.field == "started"
+
+
+class Text(str):
+    """A text that is not of the type of a text."""
+
+    __slots__ = ()
+
+
+class Whole(int):
+    """A whole number that is not of the type of one."""
+
+    __slots__ = ()
+
+
+_SUBCLASSES: dict[type, Callable[[Any], object]] = {str: Text, int: Whole}
+
+VALUES = st.one_of(
+    st.text(), st.sampled_from(["success", "skipped", "repo_sync_results"]), st.integers(), st.integers(-2, 2**63)
+)
+
+
+@given(value=VALUES)
+@pytest.mark.parametrize("field", sorted(FIELDS[SYNC]))
+def test_plain_value_is_treated_as_one_that_is_checked_in_full(field: str, value: object, body_of: MakeBody) -> None:
+    """A text or number takes a short way, one of a subclass the long one: both are sent, or both refused, alike."""
+    ways: list[tuple[object, object]] = []
+    for given_value in (value, _SUBCLASSES[type(value)](value)):
+        try:
+            ways.append((SERIALIZER.serialize(SYNC, body_of(SYNC, **{field: given_value}))[field], None))
+        except BodyError as error:
+            ways.append((None, [wrong.rule for wrong in error.errors]))
+    assert ways[0] == ways[1]
+    assert type(ways[0][0]) is type(ways[1][0])

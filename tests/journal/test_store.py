@@ -134,7 +134,7 @@ def test_claim_takes_what_is_due_longest_and_no_more_than_asked(journal: Journal
 def test_ordered_claim_takes_the_first_unfinished_of_each_repository(journal: Journal, new_event: Make) -> None:
     """A failure holds its own repository's lane and no other; the end of a delivery frees the lane."""
     for moment, repo_id in [(10, "x"), (11, "x"), (12, "y"), (13, "x")]:
-        journal.append(new_event(repo_id), ["a"], now=moment)
+        journal.append(new_event(repo_id), ["a"], now=moment, ordered={"a"})
     claims = Claims(journal.database)
     x, y = claims.claim("a", 9, 30, Limits(ordered=True), now=20)
     assert (x.created, y.created) == (10, 12)
@@ -145,6 +145,14 @@ def test_ordered_claim_takes_the_first_unfinished_of_each_repository(journal: Jo
     claims.finish([dead(x)], now=101)
     (x,) = claims.claim("a", 9, 30, Limits(ordered=True), now=102)
     assert x.created == 11
+
+
+def test_ordered_claim_holds_nothing_that_was_stored_without_order(journal: Journal, new_event: Make) -> None:
+    """Order is kept from when it is asked for: what was fired before goes side by side, and holds up nothing."""
+    for moment, ordered in [(10, ()), (11, ()), (12, {"a"}), (13, {"a"})]:
+        journal.append(new_event("x"), ["a"], now=moment, ordered=ordered)
+    claimed = Claims(journal.database).claim("a", 9, 30, Limits(ordered=True), now=20)
+    assert [claim.created for claim in claimed] == [10, 11, 12]
 
 
 def test_disabled_listener_has_everything_held_until_it_is_enabled(journal: Journal, new_event: Make) -> None:
