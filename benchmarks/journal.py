@@ -251,7 +251,7 @@ def _workers() -> Iterator[Figure]:
         for number in (1, 4):
             with _schema() as url:
                 hooks = Hooks([_Waiting()], journal=url)
-                for _ in range(800):
+                for _ in range(1600):
                     hooks.fire(EventType.REPO_SYNC_STARTED, {"repo_id": "zoo"})
                 hooks.close()
                 seconds[number] = _worked(url, number)

@@ -36,8 +36,8 @@ _BATCH_SECONDS = 0.2
 """How much work a worker claims at once, as far as it knows how long that takes."""
 
 _LARGEST_BATCH = 100
-_LINGER_SECONDS = 0.005
-"""How long results wait for more of them while the lanes have enough to do."""
+_LINGER_SECONDS = 0.05
+"""How long results wait for more of them while the lanes have enough to do, and nothing new is stored."""
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 """How long a worker waits before it tries a journal again that has failed; it grows."""
@@ -124,8 +124,7 @@ class Worker:
         """Stop as `stop` does, without waiting for it; a handler of signals may call this."""
         if self._stop_by is None:
             self._stop_by = time.monotonic() + grace_seconds
-        self._wake.set()
-        self._hungry.set()
+        self._look()
 
     def __enter__(self) -> Self:
         self.start()
@@ -190,14 +189,19 @@ class Worker:
     @contextlib.contextmanager
     def _awake(self) -> Iterator[None]:
         """Give a block in which new work wakes the worker."""
-        unsubscribe = self.journal.subscribe(self._wake.set)
-        waking = Waking(self.journal.database, self._wake.set)
+        unsubscribe = self.journal.subscribe(self._look)
+        waking = Waking(self.journal.database, self._look)
         waking.start()
         try:
             yield
         finally:
             unsubscribe()
             waking.stop()
+
+    def _look(self) -> None:
+        """Have the journal looked at right away."""
+        self._wake.set()
+        self._hungry.set()
 
     def _loop(self, *, once: bool) -> None:
         pause = 0.0
