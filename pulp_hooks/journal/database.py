@@ -138,21 +138,24 @@ class Database:
         Raises:
             JournalError: The database failed; `doing` says in the message what was not done.
         """
-        with self.errors(doing):
+        connection = None
+        try:
             connection = self._take()
-            try:
-                cursor = connection.cursor()
-                if self.is_sqlite:
-                    self._begin_immediate(connection)
-                # Of PostgreSQL the driver begins the transaction, and the pool rolls back what was not committed.
-                yield cursor
-                connection.commit()
-            except BaseException:
+            cursor = connection.cursor()
+            if self.is_sqlite:
+                self._begin_immediate(connection)
+            # Of PostgreSQL the driver begins the transaction, and the pool rolls back what was not committed.
+            yield cursor
+            connection.commit()
+        except BaseException as error:
+            if connection is not None:
                 if self.is_sqlite:
                     _roll_back(connection)
                 connection.close()
-                raise
-            self._give_back(connection)
+            if isinstance(error, self._failures):
+                raise self._failed(doing, error) from error
+            raise
+        self._give_back(connection)
 
     def _take(self) -> PoolProxiedConnection:
         """Give a connection, one that is kept if there is one: to have one of the pool costs as much as an insert."""
@@ -189,9 +192,12 @@ class Database:
         try:
             yield
         except self._failures as error:
-            origin = error.orig if isinstance(error, DBAPIError) and error.orig else error
-            said = one_line(origin, self._secrets)
-            raise JournalError(f"the journal {self.name} could not {doing}: {reason(origin)} ({said})") from error
+            raise self._failed(doing, error) from error
+
+    def _failed(self, doing: str, error: BaseException) -> JournalError:
+        origin = error.orig if isinstance(error, DBAPIError) and error.orig else error
+        said = one_line(origin, self._secrets)
+        return JournalError(f"the journal {self.name} could not {doing}: {reason(origin)} ({said})")
 
     def open(self) -> Engine:
         """Give the engine; the first call opens the database, and creates the tables where there are none.

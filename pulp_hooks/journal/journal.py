@@ -77,8 +77,6 @@ class Journal:
                 "listener": name,
                 "lane": lane(repo_id) if name in ordered else None,
                 "created": created,
-                "waiting": State.WAITING.value,
-                "held": State.HELD.value,
             }
             for name in dict.fromkeys(listeners)
         ]
@@ -154,7 +152,7 @@ _DELIVERIES = insert(delivery).from_select(
         bindparam("event_id", type_=Text),
         _NAME,
         bindparam("lane", type_=LargeBinary),
-        case((_DISABLED, bindparam("held", type_=Text)), else_=bindparam("waiting", type_=Text)),
+        case((_DISABLED, literal_column(f"'{State.HELD.value}'")), else_=literal_column(f"'{State.WAITING.value}'")),
         case((_DISABLED, null()), else_=_MOMENT),
         literal_column("0"),
         literal_column("0"),
