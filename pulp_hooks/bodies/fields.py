@@ -1,9 +1,11 @@
 """Fields of the bodies: marshmallow's own, each with a check of the value as it was given, before it is coerced.
 
 On load marshmallow takes bytes for text, `True` for 1 and a set for a list, and on dump it checks nothing.
+
+Most values need none of that: `PLAIN` names the entry in a field's metadata that tells which they are.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +15,9 @@ from marshmallow.validate import Length, OneOf, Range
 from pulp_hooks.bodies.reported import reported_value
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.text import clean_text
+
+PLAIN = "plain"
+"""In the metadata of a field: the function that tells whether loading a value would give just this value."""
 
 _OWN: dict[str, Any] = {"error_messages": {"required": "is missing", "null": "must not be null"}}
 _MAX_COUNT = 2**63 - 1
@@ -25,14 +30,14 @@ class Instant(fields.DateTime):
     """
 
     def __init__(self) -> None:
-        super().__init__(required=True, **_OWN)
+        super().__init__(required=True, metadata={PLAIN: _is_whole_utc}, **_OWN)
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> datetime:
         del attr, data, kwargs
         try:
             moment = datetime.fromisoformat(value) if isinstance(value, str) else value
             if isinstance(moment, datetime) and moment.utcoffset() is not None:
-                return moment.astimezone(UTC).replace(microsecond=0)
+                return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).replace(microsecond=0)
         except Exception as error:  # a foreign time zone may raise anything
             raise ValidationError("must be a moment of the years 1 to 9999, in ISO 8601") from error
         if isinstance(moment, datetime):
@@ -41,107 +46,85 @@ class Instant(fields.DateTime):
 
     def _serialize(self, value: datetime | None, attr: str | None, obj: object, **kwargs: object) -> str | None:
         del attr, obj, kwargs
-        return None if value is None else value.replace(tzinfo=None).isoformat() + "Z"
-
-
-class _Direct(fields.Field[Any]):
-    """A field that lets through what marshmallow would give back as it is, at a fraction of the cost.
-
-    Args:
-        plain: Tells whether a value is such a one; all others take marshmallow's way.
-        *arguments: Those of the field, as are the options.
-    """
-
-    def __init__(self, plain: Callable[[object], bool], *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - marshmallow checks them
-        super().__init__(*arguments, **options)
-        self._plain = plain
-
-    def deserialize(
-        self, value: object, attr: str | None = None, data: Mapping[str, Any] | None = None, **kwargs: object
-    ) -> Any:  # noqa: ANN401 - as inherited
-        """Give the value as the loaded body has it."""
-        return value if self._plain(value) else super().deserialize(value, attr, data, **kwargs)
-
-    def serialize(self, attr: str, obj: Any, accessor: object = None, **kwargs: object) -> Any:  # noqa: ANN401 - as inherited
-        """Give the value of a loaded body as it is."""
-        del accessor, kwargs
-        return obj[attr]
-
-
-class _Integer(_Direct, fields.Integer):
-    """A whole number."""
-
-
-class _List(_Direct, fields.List[Any]):
-    """A list."""
-
-
-class _Raw(_Direct, fields.Raw):
-    """Any value."""
-
-
-class _String(_Direct, fields.String):
-    """Text."""
+        return None if value is None else value.isoformat()[:-6] + "Z"
 
 
 def identifier() -> fields.String:
     """Give a field for a name: text, not empty, valid Unicode."""
-    return _String(
-        _is_name, required=True, pre_load=_unicode, validate=Length(min=1, error="must not be empty"), **_OWN
+    return fields.String(
+        required=True,
+        pre_load=_unicode,
+        validate=Length(min=1, error="must not be empty"),
+        metadata={PLAIN: _is_name},
+        **_OWN,
     )
 
 
 def result_id() -> fields.String:
     """Give a field for the identifier of a result, which is generated where the host gives none."""
-    return _String(
-        _is_name,
+    return fields.String(
         load_default=new_id,
         allow_none=True,
         pre_load=lambda value: new_id() if value is None else _unicode(value),
         validate=Length(min=1, error="must not be empty"),
+        metadata={PLAIN: _is_name},
     )
 
 
 def constant(value: str) -> fields.String:
     """Give a field that has the same value in every body; it may be left out by the host."""
     rule = f"must be {value!r}"
-    return _String(_is_one_of(value), load_default=value, pre_load=_text, validate=OneOf([value], error=rule), **_OWN)
+    return fields.String(
+        load_default=value,
+        pre_load=_text,
+        validate=OneOf([value], error=rule),
+        metadata={PLAIN: _is_one_of(value)},
+        **_OWN,
+    )
 
 
 def choice(*words: str) -> fields.String:
     """Give a field for one of a few words."""
     rule = f"must be one of {', '.join(words)}"
-    return _String(_is_one_of(*words), required=True, pre_load=_text, validate=OneOf(words, error=rule), **_OWN)
+    return fields.String(
+        required=True,
+        pre_load=_text,
+        validate=OneOf(words, error=rule),
+        metadata={PLAIN: _is_one_of(*words)},
+        **_OWN,
+    )
 
 
 def text() -> fields.String:
     """Give a field for free text or null; lone surrogates, as undecodable file names bring them, become U+FFFD."""
-    return _String(_is_text, required=True, allow_none=True, pre_load=_nullable(_clean), **_OWN)
+    return fields.String(required=True, allow_none=True, pre_load=_nullable(_clean), metadata={PLAIN: _is_text}, **_OWN)
 
 
 def text_list() -> fields.List[str]:
     """Give a field for a list of free texts, or null."""
-    line = _String(_is_line, pre_load=_clean, **_OWN)
-    return _List(_is_null, line, required=True, allow_none=True, pre_load=_nullable(_list), **_OWN)
+    line = fields.String(pre_load=_clean, **_OWN)
+    return fields.List(
+        line, required=True, allow_none=True, pre_load=_nullable(_list), metadata={PLAIN: _is_null}, **_OWN
+    )
 
 
 def count() -> fields.Integer:
     """Give a field for a whole number from zero up, or null."""
     limits = Range(min=0, max=_MAX_COUNT, error="must be from 0 to 2 ** 63 - 1")
-    return _Integer(
-        _is_count,
+    return fields.Integer(
         strict=True,
         required=True,
         allow_none=True,
         pre_load=_nullable(_whole),
         validate=limits,
+        metadata={PLAIN: _is_count},
         **_OWN,
     )
 
 
 def reported() -> fields.Raw:
     """Give a field for whatever an importer or distributor reports: nothing is refused, see `reported_value`."""
-    return _Raw(_is_null, required=True, allow_none=True, pre_load=reported_value, **_OWN)
+    return fields.Raw(required=True, allow_none=True, pre_load=reported_value, metadata={PLAIN: _is_null}, **_OWN)
 
 
 def _is_null(value: object) -> bool:
@@ -149,19 +132,19 @@ def _is_null(value: object) -> bool:
 
 
 def _is_name(value: object) -> bool:
-    return _is_line(value) and value != ""
+    return type(value) is str and value != "" and value.isascii()
 
 
 def _is_text(value: object) -> bool:
-    return value is None or _is_line(value)
-
-
-def _is_line(value: object) -> bool:
-    return type(value) is str and value.isascii()
+    return value is None or (type(value) is str and value.isascii())
 
 
 def _is_count(value: object) -> bool:
     return value is None or (type(value) is int and 0 <= value <= _MAX_COUNT)
+
+
+def _is_whole_utc(value: object) -> bool:
+    return type(value) is datetime and value.tzinfo is UTC and not value.microsecond
 
 
 def _is_one_of(*words: str) -> Callable[[object], bool]:

@@ -143,17 +143,19 @@ _EVENTS = {"sqlite": insert_new("sqlite", event), "postgresql": insert_new("post
 
 _NAME = bindparam("listener", type_=Text)
 _MOMENT = bindparam("created", type_=Double)
-_DISABLED = is_disabled(_NAME)
 
 # A listener may be disabled meanwhile, so that the database decides at the moment of storing.
+_now = select(is_disabled(_NAME).label("disabled")).subquery("now")
 _DELIVERIES = insert(delivery).from_select(
     ["event_id", "listener", "lane", "state", "due", "tries", "attempts", "created"],
     select(
         bindparam("event_id", type_=Text),
         _NAME,
         bindparam("lane", type_=LargeBinary),
-        case((_DISABLED, literal_column(f"'{State.HELD.value}'")), else_=literal_column(f"'{State.WAITING.value}'")),
-        case((_DISABLED, null()), else_=_MOMENT),
+        case(
+            (_now.c.disabled, literal_column(f"'{State.HELD.value}'")), else_=literal_column(f"'{State.WAITING.value}'")
+        ),
+        case((_now.c.disabled, null()), else_=_MOMENT),
         literal_column("0"),
         literal_column("0"),
         _MOMENT,

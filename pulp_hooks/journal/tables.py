@@ -44,7 +44,8 @@ metadata = MetaData()
 
 journal = Table("journal", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
 
-# Moments are seconds since 1970. A repository's id is stored as bytes because PostgreSQL refuses NUL in text.
+# Moments are seconds since 1970. A repository's id is stored as bytes because PostgreSQL refuses NUL in text. Unlike
+# the others this table has SQLite's row ids: without them an event of a kilobyte takes a page beside that of its row.
 event = Table(
     "event",
     metadata,
@@ -53,7 +54,6 @@ event = Table(
     Column("time", Double, nullable=False, index=True),
     Column("repo_id", LargeBinary, nullable=False),
     Column("content", LargeBinary, nullable=False),
-    sqlite_with_rowid=False,
 )
 
 # `lane` is a digest of the repository's id: PostgreSQL's indexes hold no value of more than 2.7 kB. It is null, and

@@ -22,6 +22,8 @@ from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pulp_hooks.bodies import reported
 from pulp_hooks.bodies.reported import MAX_DEPTH, MAX_VALUES, reported_value
@@ -198,6 +200,19 @@ def test_value_is_converted_by_its_rule(value: object, converted: object, as_jso
     assert as_json(reported_value([value])) == f"[{text}]"
     assert as_json(reported_value({"a": value})) == f'{{"a": {text}}}'
     assert as_json(reported_value(reported_value(value))) == text
+
+
+PLAIN = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+    lambda inside: st.one_of(st.lists(inside, max_size=40), st.dictionaries(st.text(), inside, max_size=40)),
+)
+
+
+@given(PLAIN)
+def test_plain_report_is_copied_as_it_would_be_converted(value: object) -> None:
+    """A small report of plain values takes a short way; what comes out is what the long one gives."""
+    converted = reported._Conversion(MAX_VALUES).convert(value, MAX_DEPTH)
+    assert json.dumps(reported_value(value)) == json.dumps(converted)
 
 
 @pytest.mark.parametrize("value", OTHERS, ids=lambda value: type(value).__name__)
