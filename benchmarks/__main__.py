@@ -15,7 +15,7 @@ def main(names: list[str]) -> int:
     for name in names or _NAMES:
         for figure in import_module(f"benchmarks.{name}").measure():
             verdict = "" if not figure.bar else "met" if figure.met else "MISSED"
-            print(f"{figure.what:<100} {figure.ratio:>12}  {figure.bar:>9}  {verdict}", flush=True)
+            print(f"{figure.what:<100} {figure.ratio:>16}  {figure.bar:>9}  {verdict}", flush=True)
             missed += not figure.met
     return 1 if missed else 0
 

@@ -9,23 +9,25 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
 from benchmarks.measuring import Figure, at_least, at_most
+from benchmarks.plain import insert, plain
+from benchmarks.postgresql import schema
 from pulp_hooks import EventType, Hooks, hookimpl
 from pulp_hooks.bodies.examples import EXAMPLES
-from pulp_hooks.identifiers import new_id
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.database import Synchronous
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.results import Result
 from pulp_hooks.journal.tables import State
 
-POSTGRESQL = "postgresql+psycopg://root@/test?host=/var/run/postgresql"
+_BODIES = {
+    EventType.REPO_SYNC_STARTED: EXAMPLES[EventType.REPO_SYNC_STARTED],
+    EventType.REPO_SYNC_FINISHED: EXAMPLES[EventType.REPO_SYNC_FINISHED] | {"details": {"log": "x" * 512}},
+}
 _ROUNDS = 5
 _EVENTS = 4000
 _P99_MS = 25
@@ -91,7 +93,7 @@ class Listener:
 def measure() -> Iterator[Figure]:
     """Measure the journal."""
     for synchronous in Synchronous:
-        for event_type in (EventType.REPO_SYNC_STARTED, EventType.REPO_SYNC_FINISHED):
+        for event_type in _BODIES:
             yield from _fire_and_deliver(event_type, synchronous)
     yield from _processes()
     yield from _a_million()
@@ -99,53 +101,27 @@ def measure() -> Iterator[Figure]:
 
 
 def _fire_and_deliver(event_type: EventType, synchronous: Synchronous) -> Iterator[Figure]:
-    """Fire and deliver one event at a time, beside plain INSERT and COMMIT of the same bytes in the same rounds.
-
-    Where plain SQLite does not wait for the disk, marshmallow takes longer for a finished event, with its sixteen
-    fields, than all of SQLite does: there the bar is on storing it, and beside it stands what the body alone costs.
-    """
-    fired, stored, checked, delivered = [], [], [], []
-    body = EXAMPLES[event_type]
+    """Fire and deliver one event at a time, beside plain INSERT and COMMIT of the same bytes in the same rounds."""
+    fired, delivered = [], []
+    body = _BODIES[event_type]
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(f"sqlite:///{folder}/journal.db", synchronous=synchronous)
         hooks = Hooks([Listener()], journal=journal)
-        event = hooks.fire(event_type, body).event
-        content = event.to_json().encode()
-        plain = _plain(Path(folder) / "plain.db", synchronous)
-
-        def insert() -> None:
-            plain.execute("INSERT INTO event VALUES (?)", (content,))
-            plain.commit()
-
+        content = hooks.fire(event_type, body).event.to_json().encode()
+        floors = plain(Path(folder) / "plain.db", synchronous)
         for _ in range(_ROUNDS):
-            floor = _seconds(insert)
+            floor = _seconds(lambda: insert(floors, content))
             fired.append(floor / _seconds(lambda: hooks.fire(event_type, body)))
-            stored.append(floor / _seconds(lambda: journal.append(replace(event, id=new_id()), ["Listener"])))
-            checked.append(floor / _seconds(lambda: hooks.validate(event_type, body)))
             worker = hooks.worker(threads=1)
             began = time.perf_counter()
             worker.run_once()
             delivered.append(floor * worker.tally.total() / (time.perf_counter() - began))
-        plain.close()
+        floors.close()
         hooks.close()
         journal.close()
-    what, floor_name = f"{event_type}, {synchronous}", "INSERT and COMMIT"
-    if event_type is EventType.REPO_SYNC_FINISHED and synchronous is Synchronous.NORMAL:
-        yield Figure(f"fire {what} / {floor_name}", f"{statistics.median(fired):.2f} x")
-        yield Figure(f"check the body of {what} / {floor_name}", f"{statistics.median(checked):.2f} x")
-        yield at_least(f"store {what} / {floor_name}", statistics.median(stored), 0.15)
-    else:
-        yield at_least(f"fire {what} / {floor_name}", statistics.median(fired), 0.15)
-    yield at_least(f"deliver {what} / {floor_name}", statistics.median(delivered), 0.2)
-
-
-def _plain(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute(f"PRAGMA synchronous = {synchronous}")
-    connection.execute("CREATE TABLE event (content BLOB)")
-    connection.commit()
-    return connection
+    what = f"{event_type} of {len(content)} bytes, {synchronous}"
+    for done, ratios, bar in (("fire", fired, 0.15), ("deliver", delivered, 0.2)):
+        yield at_least(f"{done} {what} / INSERT and COMMIT", statistics.median(ratios), bar)
 
 
 def _seconds(action: Callable[[], object]) -> float:
@@ -162,7 +138,7 @@ def _processes() -> Iterator[Figure]:
         journal = Journal(f"sqlite:///{folder}/journal.db")
         journal.database.open()
         journal.close()
-        plain = _plain(Path(folder) / "plain.db", Synchronous.NORMAL)
+        floors = plain(Path(folder) / "plain.db", Synchronous.NORMAL)
         for what, code, target in (
             ("fire", _FIRING, f"sqlite:///{folder}/journal.db"),
             ("INSERT and COMMIT", _PLAIN_FIRING, f"{folder}/plain.db"),
@@ -177,7 +153,7 @@ def _processes() -> Iterator[Figure]:
                 f"<= {_P99_MS} ms" if bar else "",
                 not bar or (p99 <= _P99_MS and most <= _LONGEST_MS and not failed),
             )
-        plain.close()
+        floors.close()
 
 
 def _together(code: str, target: str, number: int, events: int) -> tuple[list[float], int]:
@@ -263,7 +239,7 @@ def _workers() -> Iterator[Figure]:
     seconds = {}
     try:
         for number in (1, 4):
-            with _schema() as url:
+            with schema(f"benchmark_{uuid.uuid4().hex}") as url:
                 hooks = Hooks([_Waiting()], journal=url)
                 for _ in range(1600):
                     hooks.fire(EventType.REPO_SYNC_STARTED, {"repo_id": "zoo"})
@@ -304,18 +280,3 @@ def _worked(url: str, number: int) -> float:
         for process in processes:
             process.wait()
         return time.perf_counter() - began
-
-
-@contextlib.contextmanager
-def _schema() -> Iterator[str]:
-    """Give the URL of a schema of its own."""
-    name = f"benchmark_{uuid.uuid4().hex}"
-    engine = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE SCHEMA {name}")
-    try:
-        yield f"{POSTGRESQL}&options=-csearch_path%3D{name}"
-    finally:
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
-        engine.dispose()

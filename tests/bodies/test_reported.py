@@ -202,13 +202,13 @@ def test_value_is_converted_by_its_rule(value: object, converted: object, as_jso
     assert as_json(reported_value(reported_value(value))) == text
 
 
-PLAIN = st.recursive(
+REPORTS = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
     lambda inside: st.one_of(st.lists(inside, max_size=40), st.dictionaries(st.text(), inside, max_size=40)),
 )
 
 
-@given(PLAIN)
+@given(REPORTS)
 def test_plain_report_is_copied_as_it_would_be_converted(value: object) -> None:
     """A small report of plain values takes a short way; what comes out is what the long one gives."""
     converted = reported._Conversion(MAX_VALUES).convert(value, MAX_DEPTH)
