@@ -19,9 +19,9 @@ from benchmarks.postgresql import schema
 from pulp_hooks import EventType, Hooks, hookimpl
 from pulp_hooks.bodies.examples import EXAMPLES
 from pulp_hooks.journal.claims import Claims
-from pulp_hooks.journal.database import Synchronous
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.results import Result
+from pulp_hooks.journal.sqlite_file import Synchronous
 from pulp_hooks.journal.tables import State
 
 _BODIES = {

@@ -5,7 +5,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pulp_hooks.journal.database import Synchronous
+from pulp_hooks.journal.sqlite_file import Synchronous
 
 
 def plain(path: Path, synchronous: Synchronous) -> sqlite3.Connection:

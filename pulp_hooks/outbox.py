@@ -88,8 +88,8 @@ def open_journal(settings: JournalSettings) -> "Journal":
         )
     try:
         # SQLAlchemy is paid for by those who have a journal.
-        from pulp_hooks.journal.database import Synchronous  # noqa: PLC0415
         from pulp_hooks.journal.journal import Journal  # noqa: PLC0415
+        from pulp_hooks.journal.sqlite_file import Synchronous  # noqa: PLC0415
     except ImportError as error:
         raise JournalError(
             f"a journal is configured, and {error.name} is not installed: install pulp-hooks[journal]"

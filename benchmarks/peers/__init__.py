@@ -20,7 +20,7 @@ from benchmarks.measuring import Figure
 from benchmarks.peers import job
 from benchmarks.plain import plain_seconds
 from benchmarks.postgresql import schema
-from pulp_hooks.journal.database import Synchronous
+from pulp_hooks.journal.sqlite_file import Synchronous
 
 _FIRED = 1000
 _PATIENCE_SECONDS = 45.0

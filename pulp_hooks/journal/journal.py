@@ -19,7 +19,9 @@ from sqlalchemy import (
 )
 
 from pulp_hooks.event import Event
-from pulp_hooks.journal.database import Database, Synchronous, driver_text, insert_new
+from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.sqlite_file import Synchronous
+from pulp_hooks.journal.statements import driver_text, insert_new
 from pulp_hooks.journal.tables import State, delivery, event, listener
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, delete, select, true, update
 
-from pulp_hooks.journal.database import Database, insert_new, lock_deliveries
+from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.statements import insert_new, lock_deliveries
 from pulp_hooks.journal.tables import clock, delivery, listener
 
 _TOLERANCE = 60.0

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, or_, select, update
 
-from pulp_hooks.journal.database import Database, insert_new, lock_deliveries
+from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.statements import insert_new, lock_deliveries
 from pulp_hooks.journal.tables import State, delivery, listener
 from pulp_hooks.journal.waking import notify
 

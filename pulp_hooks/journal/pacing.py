@@ -9,7 +9,7 @@ import math
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from pulp_hooks.journal.claim import Limits
-from pulp_hooks.journal.database import insert_new
+from pulp_hooks.journal.statements import insert_new
 from pulp_hooks.journal.tables import delivery, listener
 
 _ROUNDING = 1e-6

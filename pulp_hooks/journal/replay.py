@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, and_, case, func, select, update
 
 from pulp_hooks.event_types import EventType
-from pulp_hooks.journal.database import Database, insert_new, lock_deliveries
+from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.journal import disabled_listeners, is_disabled, lane
+from pulp_hooks.journal.statements import insert_new, lock_deliveries
 from pulp_hooks.journal.tables import State, delivery, event
 from pulp_hooks.journal.waking import notify
 

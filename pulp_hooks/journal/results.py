@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, insert, null, update
 
 from pulp_hooks.journal.claim import Claim
-from pulp_hooks.journal.database import driver_text, insert_new
 from pulp_hooks.journal.journal import disabled_listeners
+from pulp_hooks.journal.statements import driver_text, insert_new
 from pulp_hooks.journal.tables import State, attempt, delivery, listener
 from pulp_hooks.text import clean_text
 

@@ -13,9 +13,10 @@ from sqlalchemy import create_engine
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
-from pulp_hooks.journal import database as module
-from pulp_hooks.journal.database import Database, Synchronous
+from pulp_hooks.journal import sqlite_file
+from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.sqlite_file import Synchronous
 
 Make = Callable[..., Event]
 MOUNTS = (
@@ -124,7 +125,7 @@ def test_network_file_system_is_refused(kind: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Path, "is_dir", lambda _path: True)
     with pytest.raises(JournalError, match=f"network file system \\({kind}\\)"):
         Database("sqlite:////mnt/the share/folder/journal.db").open()
-    found = [module._file_system(Path(folder)) for folder in ("/mnt/the share/local/x", "/mnt/the", "/")]
+    found = [sqlite_file._file_system(Path(folder)) for folder in ("/mnt/the share/local/x", "/mnt/the", "/")]
     assert found == ["xfs", "ext4", "ext4"]
 
 

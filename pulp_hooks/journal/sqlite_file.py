@@ -1,0 +1,177 @@
+"""The SQLite file of a journal: how it is made and set up, and how those who write wait for each other."""
+
+import os
+import random
+import re
+import sqlite3
+import time
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, create_engine, event
+
+from pulp_hooks.errors import JournalError
+
+READS = "pulp_hooks_reads"
+"""Execution option of a connection that only reads, and so need not wait for those that write."""
+
+_WAITS = "pulp_hooks_waits"
+"""Key of what is known of a connection: how long SQLite itself waits for others; seconds."""
+
+_LOOKS = 0.0002, 0.002
+"""Between these numbers of seconds lies the pause before the next look whether somebody else still writes."""
+
+_LOG_PAGES = 4000
+"""How long the write-ahead log grows before SQLite carries it over into the file; pages of 4 KiB.
+
+By default a thousand, which a fire of a few pages reaches so often that it pays for pages that the next one changes.
+"""
+
+_NETWORK_FILE_SYSTEMS = re.compile(
+    r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ceph|coda|davfs|glusterfs|lustre|gpfs|ocfs2|beegfs|"
+    r"fuse\.(sshfs|glusterfs\w*|rclone|s3fs|davfs2?|ceph|ceph-fuse|juicefs|gcsfuse|smbnetfs)"
+)
+
+
+class Synchronous(StrEnum):
+    """How far SQLite waits for the disk.
+
+    Attributes:
+        NORMAL: What was committed survives the death of every process, but the last moments not that of the machine.
+        FULL: What was committed also survives a power cut; each commit waits for the disk.
+    """
+
+    NORMAL = "NORMAL"
+    FULL = "FULL"
+
+
+class SqliteFile:
+    """A journal in one file.
+
+    Args:
+        url: URL of the file.
+        name: What it is called in messages.
+        synchronous: How far SQLite waits for the disk.
+        busy_seconds: How long somebody waits who wants to write while others do.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, url: URL, name: str, synchronous: Synchronous, busy_seconds: float) -> None:
+        self.path = Path(str(url.database)).absolute()
+        self._url = url
+        self._name = name
+        self._synchronous = synchronous
+        self._busy_seconds = busy_seconds
+
+    def engine(self) -> Engine:
+        """Give what connects to the file, which is made where there is none.
+
+        Raises:
+            JournalError: There is no such folder, or it is on a network file system.
+            OSError: The file cannot be made.
+            sqlite3.Error: It cannot be set up.
+        """
+        folder = self.path.parent
+        if not folder.is_dir():
+            raise JournalError(f"the journal {self._name} could not be opened: there is no folder {folder}")
+        kind = _file_system(folder.resolve())
+        if _NETWORK_FILE_SYSTEMS.fullmatch(kind):
+            raise JournalError(
+                f"the journal {self._name} could not be opened: {folder} is on a network file system ({kind}), where "
+                "SQLite loses data; put it on a local disk, or use PostgreSQL"
+            )
+        # SQLite would create the file for everybody to read; its companions take the mode of the file.
+        os.close(os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        engine = create_engine(
+            self._url.set(database=str(self.path)),
+            connect_args={"timeout": self._busy_seconds, "check_same_thread": False},
+            hide_parameters=True,
+            paramstyle="named",
+            pool_reset_on_return=None,  # every connection comes back with its transaction ended
+        )
+        event.listen(engine, "connect", self._set_up)
+        event.listen(engine, "begin", self._begin)
+        self._turn_on_write_ahead_log(engine)
+        return engine
+
+    def begin_immediate(self, connection: PoolProxiedConnection) -> None:
+        """Begin to write as soon as nobody else does.
+
+        SQLite's own waiting would sleep for up to 100 ms between two looks, and let late comers overtake.
+
+        Raises:
+            sqlite3.OperationalError: Others write for longer than `busy_seconds`.
+        """
+        _wait_in_sqlite(connection, 0)
+        cursor, deadline = connection.cursor(), time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(*_LOOKS))  # noqa: S311 - nobody gains by guessing it
+            else:
+                return
+
+    def _set_up(self, connection: sqlite3.Connection, _record: object) -> None:
+        # The driver must not begin transactions on its own: one that begins by reading fails at once when it writes.
+        connection.isolation_level = None
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous.value}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+
+    def _begin(self, connection: Connection) -> None:
+        # Whoever means to write says so at once, and then waits for its turn.
+        if connection.get_execution_options().get(READS, False):
+            _wait_in_sqlite(connection.connection, self._busy_seconds)
+            connection.connection.cursor().execute("BEGIN")
+        else:
+            self.begin_immediate(connection.connection)
+
+    def _turn_on_write_ahead_log(self, engine: Engine) -> None:
+        # Here SQLite does not always wait for the others that open the new file at the same time.
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            connection = engine.raw_connection()
+            try:
+                connection.cursor().execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+            finally:
+                connection.close()
+
+
+def roll_back(connection: PoolProxiedConnection) -> None:
+    """End the transaction of a connection, if it has one."""
+    # An error of the disk may have ended the transaction already.
+    with suppress(sqlite3.Error):
+        connection.cursor().execute("ROLLBACK")
+
+
+def _wait_in_sqlite(connection: PoolProxiedConnection, seconds: float) -> None:
+    """Say how long SQLite itself waits for others, where that is not what was said before."""
+    if connection.info.get(_WAITS) != seconds:
+        connection.cursor().execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+        connection.info[_WAITS] = seconds
+
+
+def _file_system(folder: Path) -> str:
+    """Give the type of the file system that holds the folder; empty where the system does not tell."""
+    try:
+        lines = Path("/proc/mounts").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return ""
+    kinds = {}
+    for line in lines:
+        _device, point, kind, *_ = line.split(" ")
+        # Blanks and the like are written as octal numbers; a later mount hides an earlier one.
+        kinds[Path(re.sub(r"\\([0-7]{3})", lambda number: chr(int(number[1], 8)), point))] = kind
+    return next((kinds[parent] for parent in (folder, *folder.parents) if parent in kinds), "")
