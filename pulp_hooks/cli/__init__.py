@@ -14,7 +14,7 @@ COMMANDS = {
     "event-types": "List the four event types with all their names.",
     "schema": "Print the JSON Schema of an event type's body.",
     "listeners": "List the installed and configured listeners; disable and enable them.",
-    "check": "Tell what is wrong with plugins and settings, and how to mend it.",
+    "check": "Tell what is wrong with plugins, settings and journal, and how to mend it.",
     "fire": "Fire an event at the listeners, to try them out.",
     "mirror": "Sync a file repository and publish it, firing its events.",
     "worker": "Deliver what the journal keeps to the listeners.",

@@ -1,5 +1,7 @@
 """`pulp-hooks check`."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 
 import click
@@ -13,7 +15,9 @@ from pulp_hooks.cli.output import (
     show_log,
     stdout_for_listeners,
 )
+from pulp_hooks.errors import JournalError
 from pulp_hooks.hooks import Hooks
+from pulp_hooks.problems import Problem
 
 
 @click.command(epilog="\b\nExamples:\n  pulp-hooks check\n  pulp-hooks check --settings site.toml --json")
@@ -23,11 +27,12 @@ from pulp_hooks.hooks import Hooks
 def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
     """Tell what is wrong with plugins and settings, and how to mend it.
 
-    Loads every installed plugin and every configured listener, as a host does. Exit code 1 when something is wrong.
+    Loads every installed plugin and every configured listener, as a host does, and looks whether the journal, if there
+    is one, can take events. Exit code 1 when something is wrong.
     """
     show_log("pulp_hooks.plugins")
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
-        problems = hooks.problems
+        problems = [*hooks.problems, *_problems_of_journal(hooks)]
         loaded = sum(bool(listener.hooks) for listener in hooks.listeners)
     if as_json:
         echo_json({"ok": not problems, "loaded": loaded, "problems": [asdict(problem) for problem in problems]})
@@ -41,3 +46,15 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
         click.echo(f"{counted(loaded, 'listener')} loaded, {counted(len(problems), 'problem')}")
     if problems:
         ctx.exit(1)
+
+
+def _problems_of_journal(hooks: Hooks) -> Iterator[Problem]:
+    journal = None
+    with suppress(JournalError):  # it is among the problems already
+        journal = hooks.journal
+    if journal is None:
+        return
+    try:
+        journal.database.check()
+    except JournalError as error:
+        yield Problem("[journal]", str(error), "until then no event is accepted")

@@ -169,6 +169,18 @@ class Database:
                 self._engine = engine
             return self._engine
 
+    def check(self) -> None:
+        """Find out whether events can be stored, without making a database that is not there.
+
+        Raises:
+            JournalError: None can be stored.
+        """
+        if self._file and not self._file.path.exists():
+            self._file.check_folder()
+            return
+        with self.writing("take events"):
+            pass
+
     @contextmanager
     def listening(self, channel: str) -> Iterator[Callable[[float], bool]]:
         """Listen to a channel of PostgreSQL for the name of the journal's schema, on a connection of its own.

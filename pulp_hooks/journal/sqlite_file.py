@@ -74,15 +74,7 @@ class SqliteFile:
             OSError: The file cannot be made.
             sqlite3.Error: It cannot be set up.
         """
-        folder = self.path.parent
-        if not folder.is_dir():
-            raise JournalError(f"the journal {self._name} could not be opened: there is no folder {folder}")
-        kind = _file_system(folder.resolve())
-        if _NETWORK_FILE_SYSTEMS.fullmatch(kind):
-            raise JournalError(
-                f"the journal {self._name} could not be opened: {folder} is on a network file system ({kind}), where "
-                "SQLite loses data; put it on a local disk, or use PostgreSQL"
-            )
+        self.check_folder()
         # SQLite would create the file for everybody to read; its companions take the mode of the file.
         os.close(os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         engine = create_engine(
@@ -96,6 +88,22 @@ class SqliteFile:
         event.listen(engine, "begin", self._begin)
         self._turn_on_write_ahead_log(engine)
         return engine
+
+    def check_folder(self) -> None:
+        """Find out whether the file may be in its folder.
+
+        Raises:
+            JournalError: There is no such folder, or it is on a network file system.
+        """
+        folder = self.path.parent
+        if not folder.is_dir():
+            raise JournalError(f"the journal {self._name} could not be opened: there is no folder {folder}")
+        kind = _file_system(folder.resolve())
+        if _NETWORK_FILE_SYSTEMS.fullmatch(kind):
+            raise JournalError(
+                f"the journal {self._name} could not be opened: {folder} is on a network file system ({kind}), where "
+                "SQLite loses data; put it on a local disk, or use PostgreSQL"
+            )
 
     def begin_immediate(self, connection: PoolProxiedConnection) -> None:
         """Begin to write as soon as nobody else does.

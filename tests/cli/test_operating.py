@@ -419,6 +419,29 @@ def test_looking_into_a_journal_that_is_not_there_makes_none(folder: Path, run: 
     assert not (folder / "journal.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("sqlite:///no/folder/journal.db", "there is no folder"),
+        ("postgresql://me@127.0.0.1:9/journal", "the server cannot be reached or is gone"),
+        ("sqlite:///pulp-hooks.toml", "the file is corrupt or no SQLite database"),
+    ],
+)
+def test_check_finds_a_journal_that_takes_no_events(url: str, cause: str, folder: Path, run: Run) -> None:
+    """What every host would stumble over is found before."""
+    (folder / "pulp-hooks.toml").write_text(f'[journal]\nurl = "{url}"\n')
+    done = run("check")
+    assert (done.returncode, cause in done.stdout) == (1, True), done.stdout
+
+
+def test_check_makes_no_journal(folder: Path, run: Run, fire: Callable[..., str]) -> None:
+    """One that is not there yet is all right, and so is one that is."""
+    assert run("check").returncode == 0
+    assert not (folder / "journal.db").exists()
+    fire()
+    assert run("check").returncode == 0
+
+
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("moment", ["yesterday", "2h ago", "9999999d", "-1h", "2026-13-01"])
 def test_moment_that_is_none_is_refused(moment: str, run: Run, fire: Callable[..., str]) -> None:
