@@ -1,6 +1,6 @@
 """The tables of a journal: they are created in a new database, and looked at in one that is there."""
 
-from sqlalchemy import Engine, inspect, select
+from sqlalchemy import Connection, Engine, inspect, select
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal import tables
@@ -22,11 +22,46 @@ def prepare(engine: Engine, name: str) -> None:
     """
     # A journal that is there is only read, so that it can be opened while others write.
     with engine.connect().execution_options(**{READS: True}) as connection:
-        is_new = not inspect(connection).has_table(tables.journal.name)
+        is_new = not _is_there(connection)
     if is_new:
-        _create(engine, name)
+        with engine.begin() as connection:
+            prepare_within(connection, name)
+        return
     with engine.connect().execution_options(**{READS: True}) as connection:
-        versions = list(connection.execute(select(tables.journal.c.version)).scalars())
+        _check_version(connection, name)
+
+
+def prepare_within(connection: Connection, name: str) -> None:
+    """Create the tables in a new database, in the transaction of a connection.
+
+    Raises:
+        JournalError: The database is no journal, or one of another version.
+    """
+    if connection.dialect.name == "postgresql":
+        # Another process may be about to do the same.
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    if not _is_there(connection):
+        _create(connection, name)
+    _check_version(connection, name)
+
+
+def _is_there(connection: Connection) -> bool:
+    return inspect(connection).has_table(tables.journal.name)
+
+
+def _create(connection: Connection, name: str) -> None:
+    foreign = sorted(set(inspect(connection).get_table_names()) & set(tables.metadata.tables))
+    if foreign:
+        raise JournalError(
+            f"the journal {name} could not be opened: it has tables of these names that are no "
+            f"journal's: {', '.join(foreign)}; take another database"
+        )
+    tables.metadata.create_all(connection, checkfirst=False)
+    connection.execute(tables.journal.insert().values(version=tables.VERSION))
+
+
+def _check_version(connection: Connection, name: str) -> None:
+    versions = list(connection.execute(select(tables.journal.c.version)).scalars())
     if versions != [tables.VERSION]:
         found = ", ".join(map(str, versions)) or "unknown"
         remedy = "upgrade pulp-hooks" if versions and max(versions) > tables.VERSION else "take another database"
@@ -34,21 +69,3 @@ def prepare(engine: Engine, name: str) -> None:
             f"the journal {name} could not be opened: its version is {found}, and this release of "
             f"pulp-hooks knows version {tables.VERSION}; {remedy}"
         )
-
-
-def _create(engine: Engine, name: str) -> None:
-    """Create the tables, under a lock, unless another process did so meanwhile."""
-    with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-        present = set(inspect(connection).get_table_names())
-        if tables.journal.name in present:
-            return
-        foreign = sorted(present & set(tables.metadata.tables))
-        if foreign:
-            raise JournalError(
-                f"the journal {name} could not be opened: it has tables of these names that are no "
-                f"journal's: {', '.join(foreign)}; take another database"
-            )
-        tables.metadata.create_all(connection, checkfirst=False)
-        connection.execute(tables.journal.insert().values(version=tables.VERSION))

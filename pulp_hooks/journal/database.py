@@ -1,10 +1,11 @@
 """The database of a journal: transactions in it, its time, and what is said when it fails."""
 
+import logging
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
-from pulp_hooks.journal.creation import prepare
+from pulp_hooks.journal.creation import prepare, prepare_within
 from pulp_hooks.journal.postgresql_server import driver_failures, listening, postgresql_engine, server_time
 from pulp_hooks.journal.reasons import reason
 from pulp_hooks.journal.sqlite_file import READS, SqliteFile, Synchronous, roll_back
 from pulp_hooks.text import REDACTED, one_line
+
+_log = logging.getLogger(__name__)
 
 _MINUTE = 60.0
 
@@ -58,7 +61,7 @@ class Database:
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self._file = SqliteFile(self._url, self.name, synchronous, busy_seconds) if self.is_sqlite else None
         self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError, sqlite3.Error)
-        self._kept: list[PoolProxiedConnection] = []
+        self._kept: list[tuple[Engine, PoolProxiedConnection]] = []
         self._inherited: list[object] = []
         self._process = os.getpid()
 
@@ -86,7 +89,7 @@ class Database:
         """
         connection = None
         try:
-            connection = self._take()
+            engine, connection = self._take()
             cursor = connection.cursor()
             if self._file:
                 self._file.begin_immediate(connection)
@@ -101,20 +104,23 @@ class Database:
             if isinstance(error, self._failures):
                 raise self._failed(doing, error) from error
             raise
-        self._give_back(connection)
+        self._give_back(engine, connection)
 
-    def _take(self) -> PoolProxiedConnection:
+    def _take(self) -> tuple[Engine, PoolProxiedConnection]:
         """Give a connection, one that is kept if there is one: to have one of the pool costs as much as an insert."""
         engine = self.open()
-        try:
-            return self._kept.pop()
-        except IndexError:
-            return engine.raw_connection()
+        while self._kept:
+            with suppress(IndexError):  # another thread was quicker
+                kept = self._kept.pop()
+                if kept[0] is engine:
+                    return kept
+                kept[1].close()
+        return engine, engine.raw_connection()
 
-    def _give_back(self, connection: PoolProxiedConnection) -> None:
+    def _give_back(self, engine: Engine, connection: PoolProxiedConnection) -> None:
         """Keep a connection to SQLite, which cannot have gone away when it is next used; one of them is enough."""
         if self.is_sqlite and not self._kept:
-            self._kept.append(connection)
+            self._kept.append((engine, connection))
         else:
             connection.close()
 
@@ -152,13 +158,16 @@ class Database:
             JournalError: The database cannot be opened, or is none of this version's journals.
         """
         engine = self._engine
-        if engine is not None and self._process == os.getpid():
+        if engine is not None and self._process == os.getpid() and self._is_in_place():
             return engine
         with self._opening, self.errors("be opened"):
             if self._process != os.getpid():
                 # The connections are the parent's, which goes on with them: they are neither used nor closed here.
                 self._inherited += [self._engine, self._kept]
                 self._engine, self._kept, self._process = None, [], os.getpid()
+            if self._engine is not None and not self._is_in_place():
+                _log.warning("the file of the journal %s was removed or replaced; it is opened anew", self.name)
+                self._close()
             if self._engine is None:
                 engine = self._connected()
                 try:
@@ -168,6 +177,35 @@ class Database:
                     raise
                 self._engine = engine
             return self._engine
+
+    def check_connection(self, connection: object) -> None:
+        """Find out whether something can be a host's connection to this database.
+
+        Raises:
+            JournalError: It is no connection, or one to another kind of database.
+        """
+        if not isinstance(connection, Connection):
+            raise JournalError(
+                f"connection must be an SQLAlchemy Connection, not {type(connection).__name__}: "
+                "an engine gives one by begin(), a session by connection()"
+            )
+        if (connection.dialect.name == "sqlite") != self.is_sqlite:
+            raise JournalError(f"the connection is to {connection.dialect.name}, and the journal is {self.name}")
+
+    def join(self, connection: Connection) -> None:
+        """See to it that events can be stored in the transaction of a host's connection.
+
+        The tables of a new SQLite journal are created in there: meanwhile nobody else may write.
+
+        Raises:
+            JournalError: It is a connection to another file, or the database is no journal of this version.
+        """
+        if self._file is None:
+            self.open()
+            return
+        self._file.check_connection(connection)
+        if self._engine is None:
+            prepare_within(connection, self.name)
 
     def check(self) -> None:
         """Find out whether events can be stored, without making a database that is not there.
@@ -218,10 +256,17 @@ class Database:
         """Close every connection; the next use opens the database again."""
         with self._opening:
             if self._engine is not None and self._process == os.getpid():
-                while self._kept:
-                    self._kept.pop().close()
-                self._engine.dispose()
-                self._engine = None
+                self._close()
+
+    def _close(self) -> None:
+        while self._kept:
+            self._kept.pop()[1].close()
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    def _is_in_place(self) -> bool:
+        return self._file is None or self._file.is_in_place()
 
     def _connected(self) -> Engine:
         if self._file:

@@ -54,7 +54,6 @@ class Journal:
             appended: The event.
             listeners: Names of the listeners that are to have it.
             connection: The host's own connection to the same database: the event is committed with the host's work.
-                A new journal must have been opened before (`database.open()`), as its tables are created apart.
             now: The time, if not that of the clock.
             ordered: Those of the listeners that are to have the events of one repository in their order.
 
@@ -64,6 +63,9 @@ class Journal:
         Raises:
             JournalError: The event could not be stored; nothing of it is.
         """
+        doing = "take the event"
+        if connection is not None:
+            self.database.check_connection(connection)
         created = self.database.now() if now is None else now
         repo_id = str(appended.body["repo_id"]).encode()
         row = {
@@ -82,9 +84,7 @@ class Journal:
             }
             for name in dict.fromkeys(listeners)
         ]
-        doing = "take the event"
         if connection is not None:
-            self.database.open()
             with self._within(connection, doing) as transaction:
                 stored = _EVENTS[transaction.dialect.name].returning(event.c.id)
                 if transaction.execute(stored, row).first() is None:
@@ -123,6 +123,7 @@ class Journal:
                 if driver is not None and not driver.in_transaction:
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
             with connection.begin_nested():
+                self.database.join(connection)
                 yield connection
 
 

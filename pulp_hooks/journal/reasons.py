@@ -19,6 +19,10 @@ _POSTGRESQL_REASONS = {
     "55P03": "another process has locked it for too long",
     "40P01": "another process has locked it",
     "42501": "the user may not do that",
+    "42P01": "it is no journal, or not the one of the settings",
+    "3D000": "there is no such database",
+    "28P01": "the password is wrong",
+    "28000": "the user may not connect",
 }
 
 

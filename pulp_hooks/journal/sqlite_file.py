@@ -65,6 +65,7 @@ class SqliteFile:
         self._name = name
         self._synchronous = synchronous
         self._busy_seconds = busy_seconds
+        self._identity: tuple[int, int] | None = None
 
     def engine(self) -> Engine:
         """Give what connects to the file, which is made where there is none.
@@ -87,7 +88,24 @@ class SqliteFile:
         event.listen(engine, "connect", self._set_up)
         event.listen(engine, "begin", self._begin)
         self._turn_on_write_ahead_log(engine)
+        self._identity = _identity(self.path)
         return engine
+
+    def is_in_place(self) -> bool:
+        """Tell whether the file is still the one that `engine` connects to, and nobody has removed or replaced it."""
+        return _identity(self.path) == self._identity
+
+    def check_connection(self, connection: Connection) -> None:
+        """Find out whether a host's connection is one to this file.
+
+        Raises:
+            JournalError: It is one to another file.
+        """
+        files = [Path(row.file) for row in connection.exec_driver_sql("PRAGMA database_list") if row.name == "main"]
+        if not files or _identity(files[0]) != _identity(self.path):
+            raise JournalError(
+                f"the connection is to another database ({', '.join(map(str, files))}), not to the journal {self._name}"
+            )
 
     def check_folder(self) -> None:
         """Find out whether the file may be in its folder.
@@ -169,6 +187,14 @@ def _wait_in_sqlite(connection: PoolProxiedConnection, seconds: float) -> None:
     if connection.info.get(_WAITS) != seconds:
         connection.cursor().execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
         connection.info[_WAITS] = seconds
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _file_system(folder: Path) -> str:

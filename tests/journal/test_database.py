@@ -6,6 +6,7 @@ import stat
 import subprocess
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -223,4 +224,27 @@ def test_read_only_file_is_said(small_disk: Path, new_event: Make) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(JournalError, match=r"journal\.db could not .*(read-only|cannot be opened)"):
         journal.append(new_event(), ["a"])
+    journal.close()
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_removed_or_replaced_file_is_opened_anew(
+    sqlite_url: str, tmp_path: Path, new_event: Make, caplog: pytest.LogCaptureFixture, *, replaced: bool
+) -> None:
+    """What is stored from then on is where everybody looks for it, and not in a file that has no name any more."""
+    journal = Journal(sqlite_url)
+    journal.append(new_event(), ["a"])
+    if replaced:
+        other = Journal(f"sqlite:///{tmp_path}/other.db")
+        other.append(new_event(), ["a"])
+        other.close()
+    for file in tmp_path.glob("journal.db*"):
+        file.unlink()
+    if replaced:
+        (tmp_path / "other.db").rename(tmp_path / "journal.db")
+    journal.append(new_event(), ["a"])
+    assert "was removed or replaced" in caplog.text
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM event").fetchone() == (2 if replaced else 1,)
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     journal.close()

@@ -1,6 +1,7 @@
 """Tests of appending, claiming, finishing, holding, replaying and pruning, in both databases."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, func, select
@@ -303,6 +304,38 @@ def test_journal_opens_while_the_host_writes(journal: Journal, url: str, new_eve
     engine.dispose()
     other.close()
     assert count(journal, "event") == 2
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_host_that_has_written_may_be_the_first_to_use_a_new_journal(
+    url: str, new_event: Make, *, commits: bool
+) -> None:
+    """The host's transaction keeps everybody else out, and the first event makes the journal all the same."""
+    engine, journal = create_engine(url), Journal(url, busy_seconds=0.5)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE repository (name TEXT)")
+        connection.exec_driver_sql("INSERT INTO repository VALUES ('zoo')")
+        assert journal.append(new_event(), ["a"], connection)
+        assert journal.append(new_event(), ["a"], connection)
+        (connection.commit if commits else connection.rollback)()
+    assert journal.append(new_event(), ["a"])
+    assert count(journal, "event") == (3 if commits else 1)
+    engine.dispose()
+    journal.close()
+
+
+def test_connection_to_another_database_is_refused(sqlite_url: str, tmp_path: Path, new_event: Make) -> None:
+    """An event in a database that no worker looks at would be lost."""
+    journal = Journal(sqlite_url)
+    other = create_engine(f"sqlite:///{tmp_path}/other.db")
+    with other.begin() as connection, pytest.raises(JournalError, match="to another database"):
+        journal.append(new_event(), ["a"], connection)
+    with other.connect() as connection:
+        assert connection.exec_driver_sql("SELECT name FROM sqlite_master").all() == []
+    with pytest.raises(JournalError, match=r"must be an SQLAlchemy Connection, not Engine: .* begin"):
+        journal.append(new_event(), ["a"], other)  # type: ignore[arg-type] # a mistake of a host
+    other.dispose()
+    journal.close()
 
 
 def test_failure_in_the_middle_stores_no_half_event(journal: Journal, new_event: Make) -> None:
