@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 import click
 from click import progressbar
 
 from pulp_hooks.cli.output import counted, echo_json, json_option, settings_option, show_log, stdout_for_listeners
-from pulp_hooks.event import Event
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.hosts.file_mirror import MirrorResult, mirror
-from pulp_hooks.notifier import Notifier
+from pulp_hooks.outcomes import Report
 
 TERMINATED = 143
 """Exit code after SIGTERM: 128 and the number of the signal, as shells have it."""
@@ -54,11 +53,11 @@ def command(  # noqa: PLR0913 - one for each argument and option
     failed; what was published before then stays.
     """
     show_log("pulp_hooks")
-    own_listeners = [_EventLines(sys.stdout)] if as_json else []
+    kind = _PrintingHooks if as_json else Hooks
     with (
         _terminable(),
         stdout_for_listeners(as_json=as_json),
-        Hooks.discover(settings, plugins=own_listeners) as hooks,
+        kind.discover(settings) as hooks,
         _ProgressBar() as progress,
     ):
         try:
@@ -79,15 +78,14 @@ def command(  # noqa: PLR0913 - one for each argument and option
         click.echo(_summary(result))
 
 
-class _EventLines(Notifier):
-    """Prints each event as a line of JSON."""
+class _PrintingHooks(Hooks):
+    """Prints each event that was fired as a line of JSON."""
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__({})
-        self._stream = stream
-
-    def notify(self, event: Event) -> None:
-        click.echo(event.to_json(), file=self._stream)
+    def fire(self, *arguments: Any, **options: Any) -> Report:  # noqa: ANN401 - as inherited
+        report = super().fire(*arguments, **options)
+        # Where listeners print, see `stdout_for_listeners`, is not the standard output.
+        click.echo(report.event.to_json(), file=sys.__stdout__)
+        return report
 
 
 class _ProgressBar(ExitStack):

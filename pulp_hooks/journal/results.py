@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, insert, null, update
+from sqlalchemy import ColumnElement, Connection, Text, bindparam, case, func, insert, literal_column, null, update
 
 from pulp_hooks.journal.claim import Claim
 from pulp_hooks.journal.journal import disabled_listeners
@@ -96,7 +96,7 @@ def _note_failing(connection: Connection, results: Iterable[Result]) -> None:
         if result.state is State.DELIVERED:
             succeeded.add(name)
             since.pop(name, None)
-        else:
+        elif result.error is not None:
             since.setdefault(name, result.started + result.seconds)
     for name in sorted(succeeded):
         connection.execute(_NO_LONGER_FAILING, {"of_listener": name})
@@ -105,16 +105,19 @@ def _note_failing(connection: Connection, results: Iterable[Result]) -> None:
         connection.execute(_FAILING, {"of_listener": name, "since": moment})
 
 
+_WAITING: ColumnElement[str] = literal_column(f"'{State.WAITING}'")
+_NEW_STATE, _ERROR = bindparam("new_state", type_=Text), bindparam("new_error", type_=Text)
 _FINISH = (
     update(delivery)
     .where(delivery.c.event_id == bindparam("of_event"), delivery.c.listener == bindparam("of_listener"))
     .values(
-        state=bindparam("new_state"),
+        state=_NEW_STATE,
         due=bindparam("new_due"),
         lease=null(),
         tries=delivery.c.tries - bindparam("uncounted"),
         finished=bindparam("new_finished"),
-        error=bindparam("new_error"),
+        # What is tried again shows what went wrong last, also when the worker was stopped since.
+        error=case((_NEW_STATE == _WAITING, func.coalesce(_ERROR, delivery.c.error)), else_=_ERROR),
     )
 )
 

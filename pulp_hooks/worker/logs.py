@@ -9,23 +9,32 @@ from pulp_hooks.journal.tables import State
 _log = logging.getLogger("pulp_hooks.worker")
 
 
-def log_result(result: Result) -> None:
+_LEVELS = {State.DELIVERED: logging.INFO, State.DEAD: logging.ERROR}
+_WORDS = {State.DELIVERED: "delivered", State.DEAD: "given up", State.HELD: "held until the listener is enabled"}
+
+
+def log_result(result: Result, *, is_held: bool = False) -> None:
     """Log how an attempt ended: a success as information, what is tried again as a warning, the rest as an error.
 
     The record has the attributes `event_id`, `delivery`, `listener`, `attempt`, `seconds`, `status`, `state`, and
     `error` and `due` (seconds since 1970) where there are any.
+
+    Args:
+        result: The attempt.
+        is_held: Whether it waits for its listener, which was disabled.
     """
-    level = {State.DELIVERED: logging.INFO, State.WAITING: logging.WARNING}.get(result.state, logging.ERROR)
+    state = State.HELD if is_held else result.state
+    level = _LEVELS.get(state, logging.WARNING)
     if not _log.isEnabledFor(level):
         return
     claim = result.claim
-    said = {State.DELIVERED: "delivered", State.DEAD: "given up"}.get(result.state, "to be tried again")
+    said = _WORDS.get(state, "to be tried again")
     error = f": {result.error}" if result.error else ""
     _log.log(
         level,
         "event %s for listener %s, attempt %d, %.3f s: %s, %s%s",
         *(claim.event_id, claim.listener, claim.attempts, result.seconds, result.status, said, error),
-        extra=_fields(result),
+        extra=_fields(result) | ({"state": state.value, "due": None} if is_held else {}),
     )
 
 

@@ -8,6 +8,7 @@ from pulp_hooks import telemetry
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.listeners import Listeners
+from pulp_hooks.journal.tables import State
 from pulp_hooks.settings.model import Settings
 from pulp_hooks.worker.attempts import Attempt, Ending, result_of
 from pulp_hooks.worker.logs import log_late, log_result
@@ -42,12 +43,9 @@ class Recorder:
         Raises:
             JournalError: The journal failed.
         """
-        disabled = {}
-        for one in ended:
-            if one.disables:
-                # Before the attempt is recorded: so its delivery is held.
-                disabled[one.claim.listener] = one.error or "it asked for that"
-        for name, reason in disabled.items():
+        asked = {one.claim.listener: one.error or "it asked for that" for one in ended if one.disables}
+        # Before the attempts are recorded: so their deliveries are held.
+        for name, reason in asked.items():
             self._disable(name, reason)
         results = [result_of(one, self._settings.delivery_of(one.claim.listener), now) for one in ended]
         late = self._claims.finish(results)
@@ -58,8 +56,8 @@ class Recorder:
             if result.claim in late:
                 log_late(result)
             else:
-                log_result(result)
-        return {*disabled, *self._disable_failing({one.claim.listener for one in ended if one.error}, now)}
+                log_result(result, is_held=result.state is State.WAITING and result.claim.listener in asked)
+        return {*asked, *self._disable_failing({one.claim.listener for one in ended if one.error}, now)}
 
     def _disable_failing(self, names: set[str], now: float) -> set[str]:
         if not names:
@@ -72,8 +70,8 @@ class Recorder:
         return too_long
 
     def _disable(self, name: str, reason: str) -> None:
-        held = self._listeners.disable(name, reason)
+        self._listeners.disable(name, reason)
         _log.error(
-            "listener %s is disabled, %d deliveries are held: %s; `pulp-hooks listeners enable %s` resumes it",
-            *(name, held, reason, name),
+            "listener %s is disabled, what it is to have is held: %s; `pulp-hooks listeners enable %s` resumes it",
+            *(name, reason, name),
         )

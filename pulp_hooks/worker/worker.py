@@ -346,10 +346,8 @@ class Worker:
 
 
 def _abandoned(claim: Claim, started: float, seconds: float, ending: Ending) -> Attempt:
-    text = {
-        Ending.TIMED_OUT: f"it took longer than {seconds:g} s, and was abandoned",
-        Ending.INTERRUPTED: "the worker was stopped",
-    }[ending]
+    # That the worker was stopped is nobody's failure.
+    text = f"it took longer than {seconds:g} s, and was abandoned" if ending is Ending.TIMED_OUT else None
     return Attempt(claim, ending, started, seconds, text)
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from pulp_hooks.event_types import EventType
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Install = Callable[[str, str], None]
 
@@ -63,6 +65,17 @@ def test_json_lines_are_the_events_and_the_result(run: Run, install: Install, so
         "repo-publish-finished",
     ]
     assert lines[-1]["result"]["added_count"] == 2
+
+
+def test_lines_of_events_are_no_deliveries(run: Run, install: Install, source: Path) -> None:
+    """With a journal the same lines are printed, and only installed listeners have deliveries."""
+    install("shout", EVERY_HOOK)
+    (source.parent / "journal.toml").write_text('[journal]\nurl = "sqlite:///journal.db"\n')
+    settings = {"PULP_HOOKS_SETTINGS": str(source.parent / "journal.toml")}
+    shown = run("mirror", str(source), "dest", "--json", **settings).stdout.splitlines()
+    assert [json.loads(line).get("type") for line in shown] == [*(event_type.value for event_type in EventType), None]
+    figures = json.loads(run("stats", "--json", **settings).stdout)
+    assert [(line["listener"], line["waiting"]) for line in figures] == [("shout", 4)]
 
 
 def test_no_publish_fires_two_events(run: Run, source: Path) -> None:

@@ -203,7 +203,8 @@ def test_failing_since_is_the_first_failure_after_the_last_success(journal: Jour
     seen = []
     for state, started in [(State.DEAD, 20.0), (State.DEAD, 30.0), (State.DELIVERED, 40.0), (State.DEAD, 50.0)]:
         (claim,) = claims.claim("a", 1, 30, now=started)
-        claims.finish([Result(claim, state, started, 1.0, "x")], now=started + 1)
+        error = None if state is State.DELIVERED else "no"
+        claims.finish([Result(claim, state, started, 1.0, "x", error)], now=started + 1)
         seen.append([known.failing_since for known in listeners.known()])
     assert seen == [[21], [21], [None], [51]]
 

@@ -137,7 +137,9 @@ def test_retry_later_waits_as_asked_and_uses_no_step_up(host: Host) -> None:
     assert (host.states(), host.deliveries()[0].attempts, host.deliveries()[0].tries) == (["delivered"], 4, 1)
 
 
-def test_listener_that_asks_for_it_is_disabled_and_nothing_of_it_is_lost(host: Host) -> None:
+def test_listener_that_asks_for_it_is_disabled_and_nothing_of_it_is_lost(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
     """What it was to have is held with the reason, what the others have is delivered, and enabling resumes it."""
     gone, other = Listener(raising(Disable("410 Gone"), None)), Other()
     hooks = host.hooks(gone, other)
@@ -145,6 +147,7 @@ def test_listener_that_asks_for_it_is_disabled_and_nothing_of_it_is_lost(host: H
     hooks.worker(threads=1).run_once()
     assert len(gone.events) == 1
     assert sorted(host.states()) == ["delivered"] * 3 + ["held"] * 3
+    assert "failed, held until the listener is enabled: Disable: 410 Gone" in caplog.text
     fire(hooks, "d")
     hooks.worker().run_once()
     assert len(gone.events) == 1
@@ -261,7 +264,7 @@ def test_stopped_worker_gives_back_what_does_not_end(host: Host, until: Until, b
     assert time.monotonic() - began < 3
     (delivery,) = host.deliveries()
     assert (delivery.state, delivery.lease, delivery.tries, delivery.attempts) == ("waiting", None, 0, 1)
-    assert host.attempts() == [(1, "interrupted", "the worker was stopped")]
+    assert (host.attempts(), delivery.error) == ([(1, "interrupted", None)], None)
     blocked.set()
     hooks.worker().run_once()
     assert host.states() == ["delivered"]
