@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from pulp_hooks.errors import JournalError
-from pulp_hooks.journal.claim import Limits
+from pulp_hooks.journal.claim import NO_LIMITS, Limits
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.jumps import follow_clock
@@ -62,21 +62,48 @@ class Sweeper:
             Exception: Whatever `send` raises; what was not sent is sent later.
         """
         follow_clock(self._journal.database)
-        sent = 0
         now = self._journal.database.now()
-        for name, due in self._claims.dues(self._limits).items():
-            while due <= now and not self._over.is_set():
-                lot = self._claims.unsent(name, _LOT, self._resend_seconds, self._limits[name])
-                for place, event_id in enumerate(lot):
-                    try:
-                        self._send(event_id, name)
-                    except Exception:
-                        self._claims.not_sent(name, lot[place:])
-                        raise
-                sent += len(lot)
-                if len(lot) < _LOT:
-                    break
+        return sum(self.send_due(name) for name, due in self._claims.dues(self._limits).items() if due <= now)
+
+    def send_due(self, name: str) -> int:
+        """Send a message for everything of a listener that is due, and that its limits let be claimed now.
+
+        Raises:
+            JournalError: The journal failed.
+            Exception: Whatever `send` raises; what was not sent is sent later.
+        """
+        sent = 0
+        while not self._over.is_set():
+            lot = self._claims.unsent(name, _LOT, self._resend_seconds, self._limits[name])
+            for place, event_id in enumerate(lot):
+                try:
+                    self._send(event_id, name)
+                except Exception:
+                    self._claims.not_sent(name, lot[place:])
+                    raise
+            sent += len(lot)
+            if len(lot) < _LOT:
+                break
         return sent
+
+    def go_on(self, event_id: str, name: str, *, was_claimed: bool) -> None:
+        """Send what the limits of a listener let follow when one of its messages is done with; failures are logged.
+
+        Args:
+            event_id: The event of the message.
+            name: The listener.
+            was_claimed: Whether the delivery was made. If not, the limits may have stood in its way, and it gets
+                another message when they let it be claimed.
+        """
+        if self._limits.get(name, NO_LIMITS) == NO_LIMITS:
+            return
+        try:
+            if not was_claimed:
+                self._claims.not_sent(name, [event_id])
+            else:
+                self.send_due(name)
+        except Exception as error:  # noqa: BLE001 - a broker's client may raise anything
+            _log.warning("the next message for listener %s is sent by the sweeper: %s", name, one_line(error))
 
     def _work(self) -> None:
         waking = Waking(self._journal.database, self._wake.set)

@@ -1,5 +1,6 @@
 """The life of a delivery: it is claimed under a lease, and finished by whoever holds the lease."""
 
+import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -158,7 +159,7 @@ class Claims:
             name: The listener.
             limit: How many at most.
             resend_seconds: After so long a message counts as lost.
-            limits: What holds for the listener; its rate and concurrency are looked at when the delivery is claimed.
+            limits: What holds for the listener; no more messages are asked for than they let be claimed now.
             now: The time, if not that of the clock.
 
         Returns:
@@ -168,8 +169,11 @@ class Claims:
             JournalError: The database failed; nothing is noted.
         """
         now = self._database.now() if now is None else now
-        values = {"name": name, "now": now, "lost": now - resend_seconds, "most": limit}
+        values: dict[str, Any] = {"name": name, "now": now, "lost": now - resend_seconds}
         with self._database.writing("say what is to be sent") as connection:
+            values["most"] = allowed(connection, name, limit, limits, now, math.inf)
+            if values["most"] < 1:
+                return []
             rows = connection.execute(_sending(ordered=limits.ordered), values).all()
         return [row.event_id for row in sorted(rows, key=lambda row: (row.due, row.event_id))]
 

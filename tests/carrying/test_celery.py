@@ -99,6 +99,33 @@ def test_lost_message_is_delay_and_not_loss(cluster: Cluster, sqlite_url: str) -
     journal.close()
 
 
+@pytest.mark.parametrize(
+    ("limit", "seconds"), [({"ordered": "true"}, 0.0), ({"concurrency": 1}, 0.0), ({"per_second": 20}, 0.4)]
+)
+def test_limits_hold_and_keep_nothing_waiting_longer(
+    cluster: Cluster, url: str, limit: dict[str, Any], seconds: float
+) -> None:
+    """What a limit holds back follows as soon as the limit lets it, not when its message counts as lost."""
+    cluster.configure(url, **limit)
+    ids = cluster.fire(*["zoo"] * 30)
+    with cluster.worker():
+        until(cluster.calls, cluster)
+        began = time.monotonic()
+        until(lambda: states(url) == {"delivered": 30}, cluster)
+        passed = time.monotonic() - began
+    assert seconds < passed < 15
+    assert (cluster.calls() if "ordered" in limit else sorted(cluster.calls())) == ids
+
+
+def test_worker_without_a_journal_does_not_start(cluster: Cluster) -> None:
+    """It says what is missing, and does not stay up to deliver nothing."""
+    cluster.configure("sqlite:///journal.db")
+    (cluster.folder / "pulp-hooks.toml").write_text("")
+    with cluster.worker() as worker:
+        worker.wait(PATIENCE)
+    assert "cannot carry deliveries: no journal is configured: add a table [journal]" in cluster.log()
+
+
 def test_message_that_comes_twice_delivers_once(cluster: Cluster, sqlite_url: str) -> None:
     """The second finds nothing to claim."""
     cluster.configure(sqlite_url)
