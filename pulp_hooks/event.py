@@ -97,7 +97,7 @@ def check_id(event_id: str) -> str:
     Raises:
         EventError: It is not 1 to 128 letters, digits, `_`, `-` or `:`, which fit into every header, key and path.
     """
-    if not _ID.fullmatch(event_id):
+    if not isinstance(event_id, str) or not _ID.fullmatch(event_id):
         raise EventError(
             f"the event's id {shortened_repr(event_id)} must be 1 to 128 letters, digits, '_', '-' or ':' (ASCII)"
         )

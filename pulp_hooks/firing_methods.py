@@ -3,14 +3,31 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from pulp_hooks.bodies.types import PublishResult, SyncResult
 from pulp_hooks.event_types import EventType
 from pulp_hooks.outcomes import Report
 
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
 Moment = datetime | str
 """An aware `datetime`, or ISO 8601 text with an offset."""
+
+
+class FireOptions(TypedDict, total=False):
+    """What `fire` takes beside the event type and the body.
+
+    Attributes:
+        call_report: The task in which the event happens.
+        event_id: Identifier of the event, where the host has one.
+        connection: The host's own connection to the database of the journal.
+    """
+
+    call_report: Mapping[str, Any] | None
+    event_id: str | None
+    connection: "Connection | None"
 
 
 class FiringMethods(ABC):
@@ -18,13 +35,19 @@ class FiringMethods(ABC):
 
     @abstractmethod
     def fire(
-        self, event_type: EventType | str, body: Mapping[str, Any], *, call_report: Mapping[str, Any] | None = None
+        self,
+        event_type: EventType | str,
+        body: Mapping[str, Any],
+        *,
+        call_report: Mapping[str, Any] | None = None,
+        event_id: str | None = None,
+        connection: "Connection | None" = None,
     ) -> Report:
         """Fire an event of any type."""
 
-    def repo_sync_started(self, *, repo_id: str, call_report: Mapping[str, Any] | None = None) -> Report:
+    def repo_sync_started(self, *, repo_id: str, **options: Unpack[FireOptions]) -> Report:
         """Fire `repo-sync-started`; see `fire`, and the specification's fields in `RepoSyncStarted`."""
-        return self.fire(EventType.REPO_SYNC_STARTED, {"repo_id": repo_id}, call_report=call_report)
+        return self.fire(EventType.REPO_SYNC_STARTED, {"repo_id": repo_id}, **options)
 
     def repo_sync_finished(  # noqa: PLR0913 - the fields of the specification
         self,
@@ -44,7 +67,7 @@ class FiringMethods(ABC):
         exception: str | None = None,
         traceback: Sequence[str] | None = None,
         id: str | None = None,  # noqa: A002 - the specification's name
-        call_report: Mapping[str, Any] | None = None,
+        **options: Unpack[FireOptions],
     ) -> Report:
         """Fire `repo-sync-finished`; see `fire`, and the specification's fields in `RepoSyncFinished`."""
         body = {
@@ -64,14 +87,12 @@ class FiringMethods(ABC):
             "traceback": traceback,
             "id": id,
         }
-        return self.fire(EventType.REPO_SYNC_FINISHED, body, call_report=call_report)
+        return self.fire(EventType.REPO_SYNC_FINISHED, body, **options)
 
-    def repo_publish_started(
-        self, *, repo_id: str, distributor_id: str, call_report: Mapping[str, Any] | None = None
-    ) -> Report:
+    def repo_publish_started(self, *, repo_id: str, distributor_id: str, **options: Unpack[FireOptions]) -> Report:
         """Fire `repo-publish-started`; see `fire`, and the specification's fields in `RepoPublishStarted`."""
         body = {"repo_id": repo_id, "distributor_id": distributor_id}
-        return self.fire(EventType.REPO_PUBLISH_STARTED, body, call_report=call_report)
+        return self.fire(EventType.REPO_PUBLISH_STARTED, body, **options)
 
     def repo_publish_finished(  # noqa: PLR0913 - the fields of the specification
         self,
@@ -88,7 +109,7 @@ class FiringMethods(ABC):
         exception: str | None = None,
         traceback: Sequence[str] | None = None,
         id: str | None = None,  # noqa: A002 - the specification's name
-        call_report: Mapping[str, Any] | None = None,
+        **options: Unpack[FireOptions],
     ) -> Report:
         """Fire `repo-publish-finished`; see `fire`, and the specification's fields in `RepoPublishFinished`."""
         body = {
@@ -105,4 +126,4 @@ class FiringMethods(ABC):
             "traceback": traceback,
             "id": id,
         }
-        return self.fire(EventType.REPO_PUBLISH_FINISHED, body, call_report=call_report)
+        return self.fire(EventType.REPO_PUBLISH_FINISHED, body, **options)

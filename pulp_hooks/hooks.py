@@ -226,7 +226,9 @@ class Hooks(FiringMethods):
 
         Raises:
             JournalError: There is no journal.
+            ClosedError: `close` was called before.
         """
+        self._firings.refuse_when_closed()
         journal = self.journal
         if journal is None:
             raise JournalError("there is no journal to work on: add [journal] with a url to the settings")

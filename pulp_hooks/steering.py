@@ -24,9 +24,10 @@ class RetryLater(Steering):
 
     def __init__(self, message: str = "", *, after: float | timedelta) -> None:
         super().__init__(message or f"asked to be called again after {after}")
-        self.after = after.total_seconds() if isinstance(after, timedelta) else float(after)
-        if not self.after >= 0:
+        seconds = after.total_seconds() if isinstance(after, timedelta) else after
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
             raise ValueError(f"after must be a number of seconds from 0 up, not {after!r}")
+        self.after = float(seconds)
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return partial(RetryLater, after=self.after), self.args

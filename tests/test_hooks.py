@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, Unpack, get_type_hints
 
 import pytest
 
@@ -30,6 +30,7 @@ from pulp_hooks import (
 )
 from pulp_hooks.bodies import types
 from pulp_hooks.bodies.examples import EXAMPLES
+from pulp_hooks.firing_methods import FireOptions
 
 STARTED = "repo-sync-started"
 BODY = {"repo_id": "pulp-f17"}
@@ -240,8 +241,12 @@ def test_typed_method_takes_exactly_the_fields_of_the_body(event_type: EventType
     method = getattr(Hooks, event_type.hook_name)
     parameters = dict(inspect.signature(method).parameters)
     del parameters["self"]
+    assert get_type_hints(method)["options"] == Unpack[FireOptions]
+    assert parameters.pop("options").kind is inspect.Parameter.VAR_KEYWORD
+    fire = inspect.signature(Hooks.fire).parameters
+    assert FireOptions.__annotations__.keys() == fire.keys() - {"self", "event_type", "body"}
     body = get_type_hints(getattr(types, event_type.body_name))
-    assert parameters.keys() == body.keys() - {"_ns"} | {"call_report"}
+    assert parameters.keys() == body.keys() - {"_ns"}
     assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
     required = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
     known = {"repo_id", "importer_id", "importer_type_id", "distributor_id", "distributor_type_id"}

@@ -63,7 +63,7 @@ class Sweeper:
         """
         follow_clock(self._journal.database)
         now = self._journal.database.now()
-        return sum(self.send_due(name) for name, due in self._claims.dues(self._limits).items() if due <= now)
+        return sum(self.send_due(name) for name, due in self._claims.dues(self._limits).items() if due.claimable <= now)
 
     def send_due(self, name: str) -> int:
         """Send a message for everything of a listener that is due, and that its limits let be claimed now.

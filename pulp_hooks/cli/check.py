@@ -25,7 +25,7 @@ from pulp_hooks.problems import Problem
 @json_option
 @click.pass_context
 def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
-    """Tell what is wrong with plugins and settings, and how to mend it.
+    """Tell what is wrong with plugins, settings and journal, and how to mend it.
 
     Loads every installed plugin and every configured listener, as a host does, and looks whether the journal, if there
     is one, can take events. Exit code 1 when something is wrong.

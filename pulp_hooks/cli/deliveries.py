@@ -2,12 +2,13 @@
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import click
 
-from pulp_hooks.cli.journal_access import ListenerParameter, journal_of
+from pulp_hooks.cli.journal_access import ListenerParameter, journal_of, known_listener
 from pulp_hooks.cli.output import (
     counted,
     duration,
@@ -19,10 +20,10 @@ from pulp_hooks.cli.output import (
     printable,
     settings_option,
 )
-from pulp_hooks.cli.parameters import EventTypeParameter, MomentParameter
+from pulp_hooks.cli.parameters import EventTypeParameter, MomentParameter, check_window
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event_types import EventType
-from pulp_hooks.journal.browsing import FAILING, Browsing, DeliveryLine, Filter
+from pulp_hooks.journal.browsing import FAILING, AttemptLine, Browsing, DeliveryLine, Filter
 from pulp_hooks.journal.tables import State
 
 COLOURS = {"delivered": "green", "dead": "red", "failing": "yellow", "held": "yellow", "waiting": "cyan"}
@@ -77,9 +78,13 @@ def command(  # noqa: PLR0913 - one for each option
     ctx.obj = settings
     if ctx.invoked_subcommand:
         return
+    check_window(since, until)
     wanted = Filter(states, listener, event_type.value if event_type else None, repo_id, since, until)
     with journal_of(settings) as (journal, _):
-        lines = Browsing(journal.database).deliveries(wanted, limit + 1, before)
+        browsing = Browsing(journal.database)
+        lines = browsing.deliveries(wanted, limit + 1, before)
+        if listener is not None and not lines:
+            known_listener(listener, browsing.listeners())
         now = journal.database.now()
     page, next_page = lines[:limit], lines[limit - 1].id if len(lines) > limit else None
     if as_json:
@@ -116,7 +121,7 @@ def show(inherited: str | None, delivery: str, settings: str | None, *, as_json:
             lines, content = browsing.deliveries_of(event_id, listener), browsing.content_of(event_id)
         if content is None or ("/" in delivery and not lines):
             raise JournalError(f"there is no delivery {delivery!r}; `pulp-hooks deliveries` lists them")
-        attempts = [browsing.attempts_of(line.event_id, line.listener) for line in lines]
+        attempts = [list(_complete(line, browsing.attempts_of(line.event_id, line.listener))) for line in lines]
         now = journal.database.now()
     event = json.loads(content)
     if as_json:
@@ -132,11 +137,15 @@ def show(inherited: str | None, delivery: str, settings: str | None, *, as_json:
         click.echo(f"{name}: {json.dumps(event[name], indent=2, ensure_ascii=True)}")
     for line, made in zip(lines, attempts, strict=True):
         click.secho(f"\n{printable(line.id)}", bold=True)
-        due = f", due {_due(line, now)}" if line.due is not None else ""
+        due = f", {_due(line, now)}" if line.due is not None else ""
         click.echo(f"{_state(line)}, {counted(line.attempts, 'attempt')}{due}")
-        rows = [[str(x.number), moment(x.started), f"{x.seconds:.3f}", x.status, x.error or ""] for x in made]
+        rows = [[str(x.number), moment(x.started), _seconds(x.seconds), x.status, x.error or ""] for x in made]
         if rows:
             echo_table(["ATTEMPT", "STARTED", "SECONDS", "STATUS", "ERROR"], rows, _ENDINGS)
+
+
+def _seconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.3f}"
 
 
 def _state(line: DeliveryLine) -> str:
@@ -149,6 +158,14 @@ def _due(line: DeliveryLine, now: float) -> str:
     if line.claimed and line.due > now:
         return "at work"
     return "now" if line.due <= now else f"in {duration(line.due - now)}"
+
+
+def _complete(line: DeliveryLine, recorded: list[AttemptLine]) -> Iterator[AttemptLine]:
+    """Give the attempts, those included of which nothing was recorded: the worker died, or was too late."""
+    by_number = {one.number: one for one in recorded}
+    begun = line.attempts - line.claimed
+    for number in range(1, begun + 1):
+        yield by_number.get(number, AttemptLine(number, None, None, "unrecorded", None))
 
 
 def _row(line: DeliveryLine, now: float) -> list[str]:

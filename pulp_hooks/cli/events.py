@@ -6,7 +6,7 @@ import click
 
 from pulp_hooks.cli.journal_access import journal_of
 from pulp_hooks.cli.output import echo_json, echo_table, json_option, moment, moment_json, settings_option
-from pulp_hooks.cli.parameters import EventTypeParameter, MomentParameter
+from pulp_hooks.cli.parameters import EventTypeParameter, MomentParameter, check_window
 from pulp_hooks.event_types import EventType
 from pulp_hooks.journal.browsing import Browsing, Filter
 
@@ -40,6 +40,7 @@ def command(  # noqa: PLR0913 - one for each option
 
     The newest come first, each with the states of its deliveries.
     """
+    check_window(since, until)
     wanted = Filter((), None, event_type.value if event_type else None, repo_id, since, until)
     with journal_of(settings) as (journal, _):
         lines = Browsing(journal.database).events(wanted, limit + 1, before)

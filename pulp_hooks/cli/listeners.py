@@ -7,6 +7,7 @@ import click
 from pulp_hooks.cli.journal_access import ListenerParameter, confirmed, journal_of, known_listener
 from pulp_hooks.cli.output import (
     counted,
+    deliveries,
     echo_json,
     echo_table,
     json_option,
@@ -49,8 +50,8 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
         listeners, problems = hooks.listeners, hooks.problems
     reasons = _disabled(settings)
     if as_json:
-        keys = ("name", "kind", "state", "distribution", "version", "hooks")
-        lines = [{key: getattr(listener, key) for key in keys} for listener in listeners]
+        keys = ("name", "kind", "distribution", "version", "hooks")
+        lines = [{key: getattr(x, key) for key in keys} | {"state": _state(x, reasons)} for x in listeners]
         echo_json([line | {"disabled": reasons.get(line["name"])} for line in lines])
         return
     if listeners:
@@ -82,17 +83,21 @@ def disable(  # noqa: PLR0913 - one for each argument and option
     from pulp_hooks.journal.browsing import Browsing  # noqa: PLC0415
     from pulp_hooks.journal.listeners import Listeners  # noqa: PLC0415
 
+    if not reason.strip():
+        raise click.UsageError("--reason must not be empty: it is shown where the listener is listed")
     show_log("pulp_hooks.plugins")
     with journal_of(settings or inherited) as (journal, _):
         with stdout_for_listeners(as_json=as_json), Hooks.discover(settings or inherited) as hooks:
-            loaded = [listener.name for listener in hooks.listeners if listener.kind is not Kind.NOTIFIER]
-        known_listener(name, [*loaded, *Browsing(journal.database).listeners()])
+            kinds = {listener.name: listener.kind for listener in hooks.listeners}
+        if kinds.get(name) is Kind.NOTIFIER:
+            raise click.UsageError(f"{name!r} is a notifier, which has no deliveries; name a listener made of it")
+        known_listener(name, [*kinds, *Browsing(journal.database).listeners()])
         confirmed(f"Hold all deliveries to {name}?", yes=yes)
         held = Listeners(journal.database).disable(name, reason)
     if as_json:
         echo_json({"listener": name, "disabled": True, "held": held})
     else:
-        click.echo(f"{name} is disabled, {held} of its deliveries are held")
+        click.echo(f"{name} is disabled, {deliveries(held)} held")
 
 
 @command.command("enable", epilog="\b\nExample:\n  pulp-hooks listeners enable audit")
@@ -102,20 +107,21 @@ def disable(  # noqa: PLR0913 - one for each argument and option
 @click.pass_obj
 def enable(inherited: str | None, name: str, settings: str | None, *, as_json: bool) -> None:
     """Enable a listener: what was held is delivered, oldest first, as many in each second as the settings say."""
+    from pulp_hooks.journal.browsing import Browsing  # noqa: PLC0415 - as above
     from pulp_hooks.journal.listeners import Listeners  # noqa: PLC0415 - as above
 
     with journal_of(settings or inherited) as (journal, read):
         listeners = Listeners(journal.database)
         disabled = [state.name for state in listeners.known() if state.disabled_at is not None]
         if name not in disabled:
-            shown = f"disabled are: {', '.join(disabled)}" if disabled else "none is"
-            raise click.UsageError(f"the listener {name!r} is not disabled; {shown}")
+            known_listener(name, [*disabled, *Browsing(journal.database).listeners()])
+            raise click.UsageError(f"the listener {name!r} is not disabled")
         rate = read.delivery_of(name).resume_per_second
         resumed = listeners.enable(name, rate)
     if as_json:
         echo_json({"listener": name, "disabled": False, "resumed": resumed})
     else:
-        click.echo(f"{name} is enabled, {resumed} of its deliveries come due, {rate:g} in each second")
+        click.echo(f"{name} is enabled, {deliveries(resumed)} to be made, {rate:g} in each second")
 
 
 def _disabled(settings: str | None) -> dict[str, str]:

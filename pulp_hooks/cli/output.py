@@ -98,6 +98,11 @@ def counted(number: int, what: str) -> str:
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
+def deliveries(number: int) -> str:
+    """Give a number of deliveries: `no deliveries`, `1 delivery`, `2 deliveries`."""
+    return "1 delivery" if number == 1 else f"{number or 'no'} deliveries"
+
+
 def stdout_for_listeners(*, as_json: bool) -> contextlib.AbstractContextManager[object]:
     """Give a block in which listeners that print do so on standard error, where standard output carries JSON."""
     return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()

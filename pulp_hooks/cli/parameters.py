@@ -48,5 +48,15 @@ class MomentParameter(click.ParamType["float"]):
             )
 
 
+def check_window(since: float | None, until: float | None) -> None:
+    """Refuse a time window that ends before it begins.
+
+    Raises:
+        click.UsageError: It does.
+    """
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--until must be later than --since")
+
+
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}

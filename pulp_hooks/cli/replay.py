@@ -3,14 +3,15 @@
 import click
 
 from pulp_hooks.cli.journal_access import ListenerParameter, confirmed, journal_of, known_listener
-from pulp_hooks.cli.output import echo_json, json_option, settings_option, show_log, stdout_for_listeners
-from pulp_hooks.cli.parameters import MomentParameter
+from pulp_hooks.cli.output import deliveries, echo_json, json_option, settings_option, show_log, stdout_for_listeners
+from pulp_hooks.cli.parameters import MomentParameter, check_window
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.journal.browsing import Browsing
 from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.replay import Finished, Missed, Replay
 from pulp_hooks.journal.tables import State
 
@@ -63,6 +64,7 @@ def command(  # noqa: PLR0913 - one for each option
         raise click.UsageError(
             "give either IDs, or --to with a time window, or --listener, --state, --since and --until"
         )
+    check_window(since, until)
     if not (ids or to or listener or states or window):
         raise click.UsageError("say what: IDs, --listener, --state, --since, --until, or --to")
     with journal_of(settings) as (journal, _):
@@ -73,10 +75,15 @@ def command(  # noqa: PLR0913 - one for each option
         else:
             chosen = tuple(State(state) for state in states) or _DEAD
             count = _many(journal.database, Finished(listener, since, until, chosen), yes=yes)
+        disabled = [state.name for state in Listeners(journal.database).known() if state.disabled_at is not None]
     if as_json:
         echo_json({"replayed": count})
     else:
-        click.echo(f"{_counted(count)} to be made{' again' if not to else ''}")
+        click.echo(f"{deliveries(count)} to be made{' again' if not to else ''}")
+    named = {to, listener, *(name.rpartition("/")[2] for name in ids)} - {None}
+    for name in disabled:
+        if count and (name in named or not named):
+            click.echo(f"{name} is disabled: what it is to have is held until it is enabled", err=True)
 
 
 def _by_id(database: Database, ids: tuple[str, ...]) -> int:
@@ -87,7 +94,8 @@ def _by_id(database: Database, ids: tuple[str, ...]) -> int:
         lines = browsing.deliveries_of(event_id, listener) if event_id else []
         if not lines:
             raise JournalError(
-                f"there is no delivery {name!r}, nothing is replayed; `pulp-hooks deliveries` lists them"
+                f"there is no delivery {name!r}, nothing is replayed; an ID is EVENT/LISTENER, as "
+                "`pulp-hooks deliveries` lists them"
             )
         if lines[0].state not in {State.DEAD.value, State.DELIVERED.value}:
             raise JournalError(f"the delivery {name} is {lines[0].state}, not finished: nothing is replayed")
@@ -101,7 +109,7 @@ def _many(database: Database, wanted: Finished, *, yes: bool) -> int:
     count = Replay(database).count(wanted)
     states = " and ".join(state.value for state in wanted.states)
     if count:
-        confirmed(f"Replay {_counted(count)} ({states})?", yes=yes)
+        confirmed(f"Replay {deliveries(count)} ({states})?", yes=yes)
     return Replay(database).many(wanted)
 
 
@@ -126,9 +134,5 @@ def _to(  # noqa: PLR0913 - what the command was given
         )
         count = Replay(database).count_missed(name, missed)
         if count:
-            confirmed(f"Deliver {count} missed events to {name}?", yes=yes)
+            confirmed(f"Make {deliveries(count)} of missed events to {name}?", yes=yes)
         return Replay(database).to(name, missed)
-
-
-def _counted(number: int) -> str:
-    return "1 delivery" if number == 1 else f"{number or 'no'} deliveries"

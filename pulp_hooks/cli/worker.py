@@ -12,7 +12,14 @@ from typing import TextIO
 
 import click
 
-from pulp_hooks.cli.output import counted, json_option, settings_option, show_log, stdout_for_listeners
+from pulp_hooks.cli.output import (
+    counted,
+    json_option,
+    moment_json,
+    settings_option,
+    show_log,
+    stdout_for_listeners,
+)
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.worker.attempts import Ending
 from pulp_hooks.worker.worker import GRACE_SECONDS, Worker
@@ -101,6 +108,8 @@ class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage()}
+        line: dict[str, object] = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage()}
         line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
+        if "due" in line:
+            line["due"] = moment_json(getattr(record, "due", None))
         return json.dumps(line, ensure_ascii=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, tuple_
 
+from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.tables import State, attempt, delivery, event
 
@@ -79,15 +80,15 @@ class AttemptLine:
 
     Attributes:
         number: From 1 on.
-        started: When it began; seconds since 1970.
+        started: When it began; seconds since 1970. Null, as is the next, when nothing was recorded of it.
         seconds: How long it took.
         status: How it ended, in a word.
         error: What went wrong.
     """
 
     number: int
-    started: float
-    seconds: float
+    started: float | None
+    seconds: float | None
     status: str
     error: str | None
 
@@ -126,7 +127,7 @@ class Browsing:
             before: Identifier of a delivery: those behind it in this order are given.
 
         Raises:
-            JournalError: The database failed.
+            JournalError: The database failed, or does not know the event of `before`.
         """
         query = _DELIVERIES.where(*_conditions(wanted))
         with self._database.reading("list deliveries") as connection:
@@ -180,7 +181,7 @@ class Browsing:
             before: Identifier of an event: those behind it in this order are given.
 
         Raises:
-            JournalError: The database failed.
+            JournalError: The database failed, or does not know the event of `before`.
         """
         query: Any = select(event.c.id, event.c.type, event.c.repo_id, event.c.time).where(*_conditions(wanted))
         with self._database.reading("list events") as connection:
@@ -266,6 +267,7 @@ def _matching(
 
 
 def _time_of(connection: Connection, event_id: str) -> float:
-    moment = connection.execute(select(event.c.time).where(event.c.id == event_id)).scalar()
-    # What was forgotten meanwhile leaves nothing to go on from.
-    return -1.0 if moment is None else moment
+    moment: float | None = connection.execute(select(event.c.time).where(event.c.id == event_id)).scalar()
+    if moment is None:
+        raise JournalError(f"there is no event {event_id!r} to go on behind; it may have been forgotten: begin anew")
+    return moment

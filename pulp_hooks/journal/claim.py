@@ -1,4 +1,4 @@
-"""A delivery in the hands of a worker."""
+"""A delivery in the hands of a worker, and what stands before that."""
 
 from dataclasses import dataclass
 
@@ -24,6 +24,19 @@ class Claim:
     tries: int
     attempts: int
     created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """When the next delivery of a listener is to be made.
+
+    Attributes:
+        due: When it is due.
+        claimable: When the listener's rate lets it be claimed; not before it is due.
+    """
+
+    due: float
+    claimable: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from sqlalchemy import (
     update,
 )
 
-from pulp_hooks.journal.claim import NO_LIMITS, Claim, Limits
+from pulp_hooks.journal.claim import NO_LIMITS, Claim, Due, Limits
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.journal import disabled_listeners, is_disabled
 from pulp_hooks.journal.pacing import allowed, next_pace, paced
@@ -122,8 +122,8 @@ class Claims:
                 connection.execute(_RELEASE, rows)
         return [claim for claim in ordered if _key(claim) not in ours]
 
-    def dues(self, listeners: Mapping[str, Limits], *, now: float | None = None) -> dict[str, float]:
-        """Give when the next delivery of each listener can be claimed, without those for which nothing waits.
+    def dues(self, listeners: Mapping[str, Limits], *, now: float | None = None) -> dict[str, Due]:
+        """Give when the next delivery of each listener is due, without those for which nothing waits.
 
         Whether others have as many claimed as may be at the same time is not looked at.
 
@@ -141,11 +141,8 @@ class Claims:
             for name, limits in listeners.items():
                 due = connection.execute(_next(ordered=limits.ordered), {"name": name}).scalar()
                 if due is not None:
-                    found[name] = (
-                        due
-                        if limits.per_second is None
-                        else max(due, next_pace(connection, name, limits.per_second, now))
-                    )
+                    pace = due if limits.per_second is None else next_pace(connection, name, limits.per_second, now)
+                    found[name] = Due(due, max(due, pace))
         return found
 
     def unsent(

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from pulp_hooks.errors import JournalError
-from pulp_hooks.journal.claim import Claim
+from pulp_hooks.errors import ClosedError, JournalError
+from pulp_hooks.journal.claim import Claim, Due
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.jumps import follow_clock
@@ -96,7 +96,10 @@ class Worker:
 
         Raises:
             JournalError: The journal cannot be opened.
+            ClosedError: It was stopped before.
         """
+        if self._stop_by is not None:
+            raise ClosedError("this worker was stopped; make another one, as long as the hooks are not closed")
         self.journal.database.open()
         self._thread = threading.Thread(target=self.run, name="pulp_hooks worker", daemon=True)
         self._thread.start()
@@ -145,7 +148,7 @@ class Worker:
             self._loop(once=False)
 
     def run_once(self) -> None:
-        """Deliver what is due, and return when nothing more is.
+        """Deliver what is due, at the rates of the listeners, and return when nothing more is.
 
         Raises:
             JournalError: The journal failed; what was under way is delivered again later.
@@ -248,15 +251,15 @@ class Worker:
         for lanes in self._lanes.values():
             self._give_back += lanes.overdue()
         self._release()
-        next_due = self._claim()
+        later = self._claim()
         busy = any(lanes.in_hand for lanes in self._lanes.values()) or self._ended
-        if once and not busy and (next_due is None or next_due > self._now()):
+        if once and not busy and not any(due.due <= self._now() for due in later):
             return None
         moments = [lanes.next_limit() for lanes in self._lanes.values()]
         until_limit = min(
             (moment - time.monotonic() for moment in moments if moment is not None), default=_POLL_SECONDS
         )
-        until_due = _POLL_SECONDS if next_due is None else next_due - self._now()
+        until_due = min((due.claimable - self._now() for due in later), default=_POLL_SECONDS)
         return max(0.001, min(_POLL_SECONDS, until_limit, until_due))
 
     def _follow_clock(self) -> None:
@@ -271,8 +274,8 @@ class Worker:
         """Give the journal's time without asking the journal."""
         return time.monotonic() + self._ahead
 
-    def _claim(self) -> float | None:
-        """Claim for every listener that has free lanes; give when the next delivery is due that can be claimed."""
+    def _claim(self) -> list[Due]:
+        """Claim for every listener that has free lanes; give the others' next deliveries that cannot be claimed yet."""
         hungry = {
             name: self.limits[name]
             for name, lanes in self._lanes.items()
@@ -280,14 +283,14 @@ class Worker:
         }
         now, later = self._now(), []
         for name, due in self._claims.dues(hungry, now=now).items():
-            if due > now:
+            if due.claimable > now:
                 later.append(due)
                 continue
             lanes = self._lanes[name]
             lease_seconds = lanes.timeout_seconds + SLACK_SECONDS
             wanted = _batch(lanes) - lanes.waiting
             lanes.feed(self._claims.claim(name, wanted, lease_seconds, self.limits[name], now=now), lease_seconds)
-        return min(later, default=None)
+        return later
 
     def _record(self) -> None:
         """Record the attempts that are over, and those that have reached their time limit."""

@@ -22,6 +22,11 @@ from pulp_hooks.journal.tables import State
 Make = Callable[..., Event]
 
 
+def dues(claims: Claims, **listeners: Limits) -> dict[str, float]:
+    """Give when the next delivery of each listener can be claimed."""
+    return {name: due.claimable for name, due in claims.dues(listeners).items()}
+
+
 def count(journal: Journal, table: str) -> int:
     """Give how many rows a table has."""
     with journal.database.reading("count") as connection:
@@ -76,7 +81,7 @@ def test_claimed_delivery_comes_due_again_only_when_its_lease_ends(journal: Jour
     claims = Claims(journal.database)
     (first,) = claims.claim("a", 5, 30, now=10)
     assert claims.claim("a", 5, 30, now=39.9) == []
-    assert min(claims.dues({"a": NO_LIMITS, "b": NO_LIMITS}).values()) == 40
+    assert min(dues(claims, a=NO_LIMITS, b=NO_LIMITS).values()) == 40
     (second,) = claims.claim("a", 5, 30, now=40)
     assert (second.tries, second.attempts) == (2, 2)
     assert second.lease != first.lease
@@ -113,7 +118,7 @@ def test_results_of_one_lot_are_recorded_each_by_itself(journal: Journal, new_ev
     (returned,) = claims.claim("a", 5, 30, now=22)
     assert (returned.event_id, returned.tries, returned.attempts) == (back.event_id, 1, 1)
     assert claims.finish([delivered(returned)], now=23) == []
-    assert claims.dues({"a": NO_LIMITS}).get("a") == 60
+    assert dues(claims, a=NO_LIMITS) == {"a": 60}
     (retried,) = claims.claim("a", 5, 30, now=60)
     assert (retried.event_id, retried.tries) == (again.event_id, 2)
     with journal.database.reading("look") as connection:
@@ -141,7 +146,7 @@ def test_ordered_claim_takes_the_first_unfinished_of_each_repository(journal: Jo
     assert (x.created, y.created) == (10, 12)
     claims.finish([failed(x, 100), delivered(y)], now=21)
     assert claims.claim("a", 9, 30, Limits(ordered=True), now=50) == []
-    assert (claims.dues({"a": Limits(ordered=True)})["a"], claims.dues({"a": NO_LIMITS}).get("a")) == (100, 11)
+    assert (dues(claims, a=Limits(ordered=True)), dues(claims, a=NO_LIMITS)) == ({"a": 100}, {"a": 11})
     (x,) = claims.claim("a", 9, 30, Limits(ordered=True), now=100)
     claims.finish([dead(x)], now=101)
     (x,) = claims.claim("a", 9, 30, Limits(ordered=True), now=102)
@@ -165,7 +170,7 @@ def test_disabled_listener_has_everything_held_until_it_is_enabled(journal: Jour
     assert listeners.disable("a", "it is gone", now=12) == 1
     journal.append(new_event(), ["a", "b"], now=13)
     assert claims.claim("a", 9, 30, now=1000) == []
-    assert (claims.dues({"a": NO_LIMITS}).get("a"), claims.dues({"b": NO_LIMITS}).get("b")) == (None, 10)
+    assert dues(claims, a=NO_LIMITS, b=NO_LIMITS) == {"b": 10}
     assert claims.finish([failed(running, 20)], now=14) == []
     assert sorted(states(journal).values()) == ["held"] * 3 + ["waiting"] * 3
     (known,) = listeners.known()
