@@ -12,7 +12,7 @@ NOT_RUN = [
     ("README.md", ".venv/bin/sphinx-build docs build/docs", "a test of its own builds the documentation"),
     (
         "durable.md",
-        "celery -A tasks worker",
+        "celery -A tasks worker --loglevel info",
         "it runs until it is stopped, and needs a broker; a test of its own runs this app",
     ),
     ("first-listener.md", 'export PULP_HOOKS="$HOME/pulp_hooks"', "it is the reader who knows where the clone is"),
