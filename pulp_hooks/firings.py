@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 
 from pulp_hooks.errors import ClosedError
+from pulp_hooks.forks import ForkGate
 
 _inside: ContextVar[frozenset["Firing"]] = ContextVar("pulp_hooks_inside", default=frozenset())
 """The firings that the running code is part of, also in other threads and tasks."""
@@ -23,6 +24,13 @@ class Firings:
         self._running: set[Firing] = set()
         self._closing = False
         self._closed = False
+        self._gate = ForkGate(lambda: None, self._renew)
+
+    def _renew(self) -> None:
+        # A process that was forked off has one thread; what the others fired is the parent's.
+        own = threading.get_ident()
+        self._state = threading.Condition()
+        self._running = {firing for firing in self._running if firing.thread == own}
 
     def hold(self) -> "Firing":
         """Give a block in which an event is on its way.

@@ -167,6 +167,20 @@ def test_event_on_a_hosts_connection_shares_its_fate(ending: str, url: str, call
     assert len(stored(url)) == (1 if ending == "commit" else 0)
 
 
+@pytest.mark.parametrize("where", ["engine", "connection"])
+def test_connection_in_autocommit_is_refused(where: str, url: str, called: Called) -> None:
+    """The event would be stored apart from the host's work, or not at all."""
+    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+    engine = create_engine(url, **options) if where == "engine" else create_engine(url)
+    with Hooks([called], journal=url) as hooks:
+        with engine.connect() as connection:
+            own = connection.execution_options(**options) if where == "connection" else connection
+            with pytest.raises(JournalError):
+                hooks.repo_sync_started(repo_id="zoo", connection=own)
+        assert hooks.repo_sync_started(repo_id="zoo").outcomes
+    engine.dispose()
+
+
 def test_connection_without_a_journal_is_refused(called: Called) -> None:
     """Nobody may believe that an event is committed with the host's work when it is not."""
     with Hooks([called]) as hooks, pytest.raises(JournalError, match=r"there is no journal: add \[journal\]"):

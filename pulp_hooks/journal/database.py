@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from pulp_hooks.errors import JournalError
+from pulp_hooks.forks import ForkGate
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.journal.creation import prepare, prepare_within
 from pulp_hooks.journal.postgresql_server import driver_failures, listening, postgresql_engine, server_time
@@ -21,6 +23,8 @@ from pulp_hooks.journal.sqlite_file import READS, SqliteFile, Synchronous, roll_
 from pulp_hooks.text import REDACTED, one_line
 
 _log = logging.getLogger(__name__)
+
+_databases: "WeakSet[Database]" = WeakSet()
 
 _MINUTE = 60.0
 
@@ -64,6 +68,10 @@ class Database:
         self._kept: list[tuple[Engine, PoolProxiedConnection]] = []
         self._inherited: list[object] = []
         self._process = os.getpid()
+        # What a process knows of the locks of its SQLite files goes over to its children, who would believe that they
+        # have them. PostgreSQL's connections are told apart by `_process`.
+        self._gate = ForkGate(self._close if self.is_sqlite else lambda: None, self._renew)
+        _databases.add(self)
 
     @property
     def path(self) -> Path | None:
@@ -77,7 +85,7 @@ class Database:
         Raises:
             JournalError: The database failed; `doing` says in the message what was not done.
         """
-        with self.errors(doing), self.open().begin() as connection:
+        with self.errors(doing), self._gate, self.open().begin() as connection:
             yield connection
 
     @contextmanager
@@ -88,23 +96,31 @@ class Database:
             JournalError: The database failed; `doing` says in the message what was not done.
         """
         connection = None
-        try:
-            engine, connection = self._take()
-            cursor = connection.cursor()
-            if self._file:
-                self._file.begin_immediate(connection)
-            # Of PostgreSQL the driver begins the transaction, and the pool rolls back what was not committed.
-            yield cursor
-            connection.commit()
-        except BaseException as error:
-            if connection is not None:
-                if self.is_sqlite:
-                    roll_back(connection)
-                connection.close()
-            if isinstance(error, self._failures):
-                raise self._failed(doing, error) from error
-            raise
-        self._give_back(engine, connection)
+        with self._gate:
+            try:
+                engine, connection = self._take()
+                cursor = connection.cursor()
+                if self._file:
+                    self._file.begin_immediate(connection)
+                # Of PostgreSQL the driver begins the transaction, and the pool rolls back what was not committed.
+                yield cursor
+                connection.commit()
+            except BaseException as error:
+                if connection is not None:
+                    self._drop(connection)
+                if isinstance(error, self._failures):
+                    raise self._failed(doing, error) from error
+                raise
+            self._give_back(engine, connection)
+
+    def _drop(self, connection: PoolProxiedConnection) -> None:
+        """Give a connection up after a failure."""
+        if self.is_sqlite:
+            roll_back(connection)
+        elif getattr(connection.driver_connection, "closed", False):
+            # The pool would try to roll back, and print how that failed.
+            connection.invalidate()
+        connection.close()
 
     def _take(self) -> tuple[Engine, PoolProxiedConnection]:
         """Give a connection, one that is kept if there is one: to have one of the pool costs as much as an insert."""
@@ -131,7 +147,11 @@ class Database:
         Raises:
             JournalError: The database failed; `doing` says in the message what was not done.
         """
-        with self.errors(doing), self.open().connect().execution_options(**{READS: True}) as connection:
+        with (
+            self.errors(doing),
+            self._gate,
+            self.open().connect().execution_options(**{READS: True}) as connection,
+        ):
             yield connection
 
     @contextmanager
@@ -160,7 +180,12 @@ class Database:
         engine = self._engine
         if engine is not None and self._process == os.getpid() and self._is_in_place():
             return engine
-        with self._opening, self.errors("be opened"):
+        with self._gate, self._opening, self.errors("be opened"):
+            if self._file and any(other.was_open_before_fork(self._file.path) for other in tuple(_databases)):
+                raise JournalError(
+                    f"the journal {self.name} cannot be used in this process: it was in use when the process was "
+                    "forked off, and SQLite does not survive that; fork before, or spawn the process"
+                )
             if self._process != os.getpid():
                 # The connections are the parent's, which goes on with them: they are neither used nor closed here.
                 self._inherited += [self._engine, self._kept]
@@ -177,6 +202,14 @@ class Database:
                     raise
                 self._engine = engine
             return self._engine
+
+    def was_open_before_fork(self, path: Path) -> bool:
+        """Tell whether this is open on a SQLite file in the process from which this one was forked off."""
+        return self._engine is not None and self._process != os.getpid() and self.path == path
+
+    def _renew(self) -> None:
+        """Go on in a new process, in which no other thread has the lock."""
+        self._opening = threading.Lock()
 
     def check_connection(self, connection: object) -> None:
         """Find out whether something can be a host's connection to this database.

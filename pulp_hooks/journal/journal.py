@@ -1,5 +1,6 @@
 """The journal as a host sees it: events go in."""
 
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -18,6 +19,7 @@ from sqlalchemy import (
     select,
 )
 
+from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.sqlite_file import Synchronous
@@ -37,7 +39,7 @@ class Journal:
 
     def __init__(self, url: str, *, synchronous: Synchronous = Synchronous.NORMAL, busy_seconds: float = 10.0) -> None:
         self.database = Database(url, synchronous=synchronous, busy_seconds=busy_seconds)
-        self._subscribers: list[Callable[[], None]] = []
+        self._subscribers: list[tuple[int, Callable[[], None]]] = []
 
     def append(
         self,
@@ -99,14 +101,17 @@ class Journal:
                 return False
             if rows:
                 cursor.executemany(driver_text(_DELIVERIES, dialect), rows)
-        for wake in tuple(self._subscribers):
-            wake()
+        for process, wake in tuple(self._subscribers):
+            # The threads of those who subscribed before a fork are the parent's.
+            if process == os.getpid():
+                wake()
         return True
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Have a function called after each event that is stored here; give what ends that."""
-        self._subscribers.append(wake)
-        return lambda: self._subscribers.remove(wake)
+        subscriber = (os.getpid(), wake)
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
 
     def close(self) -> None:
         """Close every connection to the database; the next use opens it again."""
@@ -121,6 +126,11 @@ class Journal:
                 _ = connection.get_transaction() or connection.begin()
                 driver = connection.connection.driver_connection
                 if driver is not None and not driver.in_transaction:
+                    if driver.isolation_level is None:
+                        raise JournalError(
+                            f"the journal could not {doing}: the connection is in AUTOCOMMIT, so that the event would "
+                            "not be committed with the host's own work; take one with transactions, or none"
+                        )
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
             with connection.begin_nested():
                 self.database.join(connection)
