@@ -95,9 +95,10 @@ class Guard:
         listener: Name of the listener.
         hook: Name of the hook.
         is_async: Whether the implementation is an `async def`.
+        secrets: Texts that must not appear in logs and outcomes.
     """
 
-    __slots__ = ("_arguments", "_function", "_secrets", "_slow_seconds", "hook", "is_async", "listener")
+    __slots__ = ("_arguments", "_function", "_slow_seconds", "hook", "is_async", "listener", "secrets")
 
     def __init__(  # noqa: PLR0913 - each is one fact about the implementation
         self,
@@ -115,7 +116,7 @@ class Guard:
         self._arguments = _ARGUMENTS[tuple(arguments)]
         self.hook = event_type.hook_name
         self._slow_seconds = slow_seconds
-        self._secrets = secrets
+        self.secrets = secrets
 
     def run(self, original: Original) -> Outcome:
         """Call the implementation and wait for its end; an `async def` one runs on an event loop of its own."""
@@ -159,7 +160,7 @@ class Guard:
     def _failed(self, error: BaseException, event: Event, seconds: float) -> Outcome:
         if seconds > self._slow_seconds:
             self._log_slow(event, seconds)
-        text = one_line(error, self._secrets)
+        text = one_line(error, self.secrets)
         if issubclass(type(error), Steering):
             # It was raised on purpose: where is of no interest, and the frames are not to be kept alive.
             _log.warning("listener %s failed in %s, event %s: %s", self.listener, self.hook, event.id, text)
@@ -167,7 +168,7 @@ class Guard:
             return Outcome(self.listener, self.hook, Status.FAILED, seconds, text, steering)
         _log.error(
             "listener %s failed in %s, event %s: %s\n%s",
-            *(self.listener, self.hook, event.id, text, redacted(_traceback(error), self._secrets)),
+            *(self.listener, self.hook, event.id, text, redacted(_traceback(error), self.secrets)),
         )
         return Outcome(self.listener, self.hook, Status.FAILED, seconds, text)
 

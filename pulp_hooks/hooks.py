@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 from pulp_hooks.bodies.serializer import BodySerializer
 from pulp_hooks.errors import JournalError
@@ -77,7 +78,7 @@ class Hooks(FiringMethods):
         self._slow_seconds = slow_seconds
         self._firings = Firings(self._close_listeners)
         self._settings = DEFAULTS
-        self._workers: list[Worker] = []
+        self._workers: WeakSet[Worker] = WeakSet()
         self._outbox = None if journal is None else _outbox_of(journal)
         self._listen(load_in_hand(plugins), [])
 
@@ -235,7 +236,7 @@ class Hooks(FiringMethods):
         from pulp_hooks.worker.worker import Worker  # noqa: PLC0415 - SQLAlchemy, for those who have a journal
 
         worker = Worker(journal, self._relay, self._settings, threads=threads)
-        self._workers.append(worker)
+        self._workers.add(worker)
         return worker
 
     def validate(self, event_type: EventType | str, body: Mapping[str, Any], *, partial: bool = False) -> None:
@@ -307,7 +308,7 @@ class Hooks(FiringMethods):
 
         Workers of this are stopped first.
         """
-        stopped = [worker.stop() for worker in self._workers]
+        stopped = [worker.stop() for worker in tuple(self._workers)]
         if not all(stopped):
             threading.Thread(target=self.close, name="pulp_hooks closing").start()
             return

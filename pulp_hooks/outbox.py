@@ -1,6 +1,7 @@
 """The outbox of a host: events go into the journal, and not to the listeners."""
 
 import logging
+import threading
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ class Outbox:
         self._settings = settings
         self._journal = journal
         self._is_own = journal is None
+        self._making = threading.Lock()
 
     @property
     def journal(self) -> "Journal":
@@ -38,9 +40,10 @@ class Outbox:
         Raises:
             JournalError: There can be no such journal.
         """
-        if self._journal is None:
-            self._journal = open_journal(self._settings)
-        return self._journal
+        with self._making:
+            if self._journal is None:
+                self._journal = open_journal(self._settings)
+            return self._journal
 
     def put(
         self, event: Event, guards: Sequence[Guard], connection: "Connection | None", ordered: Collection[str]

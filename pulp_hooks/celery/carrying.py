@@ -5,7 +5,7 @@ twice, the second finds nothing to claim.
 """
 
 import os
-from collections.abc import Callable
+import threading
 from typing import Any
 
 from celery import Celery, signals
@@ -38,66 +38,76 @@ def carry_deliveries(
         resend_seconds: After so long a message counts as lost, and another one is sent.
     """
     app.conf.broker_transport_options = {**(app.conf.broker_transport_options or {}), "confirm_publish": True}
+    carrier = _Carrier(app, settings, resend_seconds)
 
     def deliver(event_id: str, listener: str) -> str | None:
-        worker, sweeper = here()
+        return carrier.deliver(event_id, listener)
+
+    carrier.task = app.task(deliver, name=TASK, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+    # Celery forgets what is connected, unless it is told to keep it.
+    signals.worker_init.connect(carrier.check, weak=False)
+    signals.worker_ready.connect(carrier.start, weak=False)
+    signals.worker_shutting_down.connect(carrier.stop, weak=False)
+
+
+class _Carrier:
+    """What the processes of one app's workers do.
+
+    Attributes:
+        task: The task whose messages are sent.
+    """
+
+    task: Any
+
+    def __init__(self, app: Celery, settings: str | os.PathLike[str] | None, resend_seconds: float) -> None:
+        self._app = app
+        self._settings = settings
+        self._resend_seconds = resend_seconds
+        self._made: tuple[int, Worker, Sweeper] | None = None
+        self._making = threading.Lock()
+
+    def deliver(self, event_id: str, listener: str) -> str | None:
+        """Make a delivery, if it can be claimed; give how that ended."""
+        worker, sweeper = self._here()
         ending = worker.run_one(event_id, listener)
         sweeper.go_on(event_id, listener, was_claimed=ending is not None)
         return ending.value if ending else None
 
-    task: Any = app.task(deliver, name=TASK, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+    def check(self, sender: Any = None, **_: object) -> None:  # noqa: ANN401 - as Celery calls it
+        """Refuse to start a worker that could deliver nothing: of all else Celery would only print a traceback."""
+        if sender.app is not self._app:
+            return
+        read = read_settings(self._settings)
+        if read.journal is None:
+            raise SystemExit(_REFUSAL + "no journal is configured: add a table [journal] with a url to the settings")
+        try:
+            open_journal(read.journal).close()
+        except JournalError as error:
+            raise SystemExit(f"{_REFUSAL}{error}") from error
 
-    def send(event_id: str, listener: str) -> None:
-        # The sweeper itself tries again.
-        task.apply_async((event_id, listener), retry=False)
-
-    def make() -> tuple[Worker, Sweeper]:
-        worker = Hooks.discover(settings).worker()
-        return worker, Sweeper(worker.journal, worker.limits, send, resend_seconds)
-
-    here = _OnePerProcess(make)
-    started: list[Sweeper] = []
-
-    def check(sender: Any = None, **_: object) -> None:  # noqa: ANN401 - as Celery calls it
-        if sender.app is app:
-            _check_journal(settings)
-
-    def start(sender: Any = None, **_: object) -> None:  # noqa: ANN401 - as Celery calls it
-        if sender.app is app:
-            sweeper = here()[1]
-            started.append(sweeper)
+    def start(self, sender: Any = None, **_: object) -> None:  # noqa: ANN401 - as Celery calls it
+        """Sweep, and prune the journal, in threads of the worker's first process."""
+        if sender.app is self._app:
+            worker, sweeper = self._here()
             sweeper.start()
+            worker.maintenance.start()
 
-    def stop(**_: object) -> None:
-        while started:
-            started.pop().stop()
+    def stop(self, **_: object) -> None:
+        """Sweep and prune no more."""
+        if self._made is not None:
+            worker, sweeper = self._made[1:]
+            sweeper.stop()
+            worker.maintenance.stop()
 
-    # Celery forgets what is connected, unless it is told to keep it.
-    signals.worker_init.connect(check, weak=False)
-    signals.worker_ready.connect(start, weak=False)
-    signals.worker_shutting_down.connect(stop, weak=False)
+    def _here(self) -> tuple[Worker, Sweeper]:
+        """Give what was made at the first use in this process: hooks do not survive a fork."""
+        with self._making:
+            if self._made is None or self._made[0] != os.getpid():
+                worker = Hooks.discover(self._settings).worker()
+                sweeper = Sweeper(worker.journal, worker.limits, self._send, self._resend_seconds)
+                self._made = os.getpid(), worker, sweeper
+            return self._made[1:]
 
-
-def _check_journal(settings: str | os.PathLike[str] | None) -> None:
-    """Refuse to start a worker that could deliver nothing: of all else Celery would only print a traceback."""
-    read = read_settings(settings)
-    if read.journal is None:
-        raise SystemExit(_REFUSAL + "no journal is configured: add a table [journal] with a url to the settings")
-    try:
-        open_journal(read.journal).close()
-    except JournalError as error:
-        raise SystemExit(f"{_REFUSAL}{error}") from error
-
-
-class _OnePerProcess:
-    """Gives what was made at the first use in this process: hooks do not survive a fork."""
-
-    def __init__(self, make: Callable[[], tuple[Worker, Sweeper]]) -> None:
-        self._make = make
-        self._made: tuple[int, tuple[Worker, Sweeper]] | None = None
-
-    def __call__(self) -> tuple[Worker, Sweeper]:
-        """Give it."""
-        if self._made is None or self._made[0] != os.getpid():
-            self._made = os.getpid(), self._make()
-        return self._made[1]
+    def _send(self, event_id: str, listener: str) -> None:
+        # The sweeper itself tries again.
+        self.task.apply_async((event_id, listener), retry=False)

@@ -28,6 +28,7 @@ class Result:
         error: What went wrong; its first 4 kB are kept.
         due: When to try again, for `WAITING`.
         counted: Whether this try uses up a step of the schedule.
+        failing: Whether the listener has failed, which is why it may be disabled in the end.
     """
 
     claim: Claim
@@ -38,6 +39,7 @@ class Result:
     error: str | None = None
     due: float | None = None
     counted: bool = True
+    failing: bool = False
 
     def __post_init__(self) -> None:
         if self.state is State.HELD or (self.state is State.WAITING) != (self.due is not None):
@@ -96,7 +98,7 @@ def _note_failing(connection: Connection, results: Iterable[Result]) -> None:
         if result.state is State.DELIVERED:
             succeeded.add(name)
             since.pop(name, None)
-        elif result.error is not None:
+        elif result.failing:
             since.setdefault(name, result.started + result.seconds)
     for name in sorted(succeeded):
         connection.execute(_NO_LONGER_FAILING, {"of_listener": name})

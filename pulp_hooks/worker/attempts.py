@@ -18,7 +18,7 @@ from pulp_hooks.text import one_line
 from pulp_hooks.worker.schedule import next_pause, wished_pause
 
 _MOST_ATTEMPTS = 100
-"""After so many attempts a delivery is dead, even if the listener asks for more."""
+"""From so many attempts on the schedule holds, whatever the listener asks for."""
 
 
 SLACK_SECONDS = 30.0
@@ -70,6 +70,17 @@ class Attempt:
         """Whether the listener has asked to be disabled."""
         return any(isinstance(outcome.steering, Disable) for outcome in self.outcomes)
 
+    @property
+    def refuses(self) -> bool:
+        """Whether the listener has asked never to have this event again."""
+        failed = [outcome for outcome in self.outcomes if outcome.status is Status.FAILED]
+        return bool(failed) and all(isinstance(outcome.steering, PermanentFailure) for outcome in failed)
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether this says something of the listener, and not of the event or of the worker."""
+        return self.ending in {Ending.FAILED, Ending.TIMED_OUT} and not self.refuses
+
 
 def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], started: float) -> Attempt:
     """Call the listener with the stored event; whatever it raises is in the attempt.
@@ -91,14 +102,15 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], started
     with telemetry.attempting(event.type.value, event.id, claim.listener, claim.attempts) as span:
         try:
             outcomes = tuple([guard.run(original) for guard in guards])
-            errors = "; ".join([outcome.error or "" for outcome in outcomes if outcome.status is Status.FAILED])
+            errors = [outcome.error or "it failed" for outcome in outcomes if outcome.status is Status.FAILED]
         except KeyboardInterrupt as error:
             # It is the listener's own: the one of the keyboard reaches the main thread only.
-            outcomes, errors = (), one_line(error)
-        if errors:
-            telemetry.failed(span, errors)
-    ending = Ending.FAILED if errors else Ending.SUCCEEDED
-    return Attempt(claim, ending, started, time.perf_counter() - begun, errors or None, outcomes)
+            outcomes, errors = (), [one_line(error, guards[0].secrets)]
+        text = "; ".join(errors) or None
+        if text:
+            telemetry.failed(span, text)
+    ending = Ending.FAILED if text else Ending.SUCCEEDED
+    return Attempt(claim, ending, started, time.perf_counter() - begun, text, outcomes)
 
 
 def limits_of(settings: DeliverySettings) -> Limits:
@@ -116,7 +128,15 @@ def result_of(ended: Attempt, settings: DeliverySettings, now: float) -> Result:
     """
     state, due, counted = _next(ended, settings, now)
     return Result(
-        ended.claim, state, ended.started, ended.seconds, ended.ending.value, ended.error, due, counted=counted
+        ended.claim,
+        state,
+        ended.started,
+        ended.seconds,
+        ended.ending.value,
+        ended.error,
+        due,
+        counted=counted,
+        failing=ended.is_failure,
     )
 
 
@@ -128,11 +148,12 @@ def _next(ended: Attempt, settings: DeliverySettings, now: float) -> tuple[State
     if ended.ending is Ending.INTERRUPTED or ended.disables:
         # Of a listener that is disabled it is held until the listener is enabled.
         return State.WAITING, now, False
-    steerings = [outcome.steering for outcome in ended.outcomes if outcome.status is Status.FAILED]
-    if steerings and all(isinstance(steering, PermanentFailure) for steering in steerings):
+    if ended.refuses:
         return State.DEAD, None, True
-    wishes = [steering.after for steering in steerings if isinstance(steering, RetryLater)]
+    steerings = [outcome.steering for outcome in ended.outcomes if outcome.status is Status.FAILED]
+    asked = [wished_pause(steering) for steering in steerings if isinstance(steering, RetryLater)]
+    wishes = [pause for pause in asked if pause is not None]
     if wishes and ended.claim.attempts < _MOST_ATTEMPTS:
-        return State.WAITING, now + wished_pause(max(wishes)), False
+        return State.WAITING, now + max(wishes), False
     pause = next_pause(ended.claim.tries, settings.retry_seconds)
     return (State.DEAD, None, True) if pause is None else (State.WAITING, now + pause, True)

@@ -1,5 +1,6 @@
 """The lanes of one listener: threads that nobody else waits for, however long the listener takes."""
 
+import logging
 import threading
 import time
 from collections import deque
@@ -7,7 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pulp_hooks.journal.claim import Claim
-from pulp_hooks.worker.attempts import Attempt
+from pulp_hooks.text import type_name
+from pulp_hooks.worker.attempts import Attempt, Ending
+
+_log = logging.getLogger("pulp_hooks.worker")
 
 _IDLE_SECONDS = 10.0
 """How long a thread waits for work before it ends."""
@@ -15,7 +19,7 @@ _IDLE_SECONDS = 10.0
 _MEMORY = 8
 """Over about how many attempts the average goes."""
 
-_MOST_HUNG = 16
+MOST_HUNG = 16
 """How many abandoned calls of a listener may be left running: a thread cannot be ended from outside."""
 
 
@@ -73,7 +77,13 @@ class Lanes:
     @property
     def in_hand(self) -> int:
         """How many claims wait or run here."""
-        return len(self._waiting) + len(self._running)
+        with self._state:
+            return len(self._waiting) + len(self._running)
+
+    @property
+    def running(self) -> int:
+        """How many claims run here."""
+        return len(self._running)
 
     @property
     def waiting(self) -> int:
@@ -88,11 +98,16 @@ class Lanes:
     @property
     def free_width(self) -> int:
         """How many attempts may run at the same time now: none when too many abandoned ones do."""
-        return max(0, min(self.width, _MOST_HUNG - self._hung))
+        return max(0, min(self.width, MOST_HUNG - self._hung))
 
-    def feed(self, claims: Iterable[Claim], lease_seconds: float) -> None:
-        """Take claims to be attempted; one that cannot begin while its lease covers that is left for `overdue`."""
-        begin_before = time.monotonic() + lease_seconds - self.timeout_seconds
+    def feed(self, claims: Iterable[Claim], begin_before: float = 0.0) -> None:
+        """Take claims to be attempted.
+
+        Args:
+            claims: The claims.
+            begin_before: Elapsed time from which on their leases do not cover an attempt any more: `overdue` has those
+                that have not begun.
+        """
         with self._state:
             for claim in claims:
                 self._waiting.append(_Waiting(claim, begin_before))
@@ -135,7 +150,7 @@ class Lanes:
             if abandoned:
                 self.seconds = after_seconds
         # Others take their places.
-        self.feed((), 0.0)
+        self.feed(())
         return list(abandoned.values())
 
     def close(self) -> None:
@@ -151,16 +166,26 @@ class Lanes:
     def _work(self) -> None:
         me = threading.current_thread()
         while running := self._next(me):
-            ended = self.call(running.claim, running.started)
+            ended = self._called(running)
             with self._state:
-                if self._running.pop(me, None) is None:
+                if me not in self._running:
                     # It was abandoned, and its place is taken.
                     self._hung -= 1
                     return
+                # In this order: who sees nothing in hand has seen how everything ended.
+                self.ended(self, ended)
+                del self._running[me]
                 known = ended.seconds if self.seconds is None else self.seconds
                 self.seconds = known + (ended.seconds - known) / _MEMORY
                 self._idle += 1
-            self.ended(self, ended)
+
+    def _called(self, running: Running) -> Attempt:
+        try:
+            return self.call(running.claim, running.started)
+        except BaseException as error:  # noqa: BLE001 - a lane that ends would leave its claim behind
+            _log.exception("event %s for listener %s", running.claim.event_id, self.name)
+            seconds = time.monotonic() - running.began
+            return Attempt(running.claim, Ending.FAILED, running.started, seconds, type_name(error))
 
     def _next(self, me: threading.Thread) -> Running | None:
         with self._state:

@@ -3,8 +3,6 @@
 import logging
 import random
 import threading
-from types import TracebackType
-from typing import Self
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.database import Database
@@ -18,7 +16,7 @@ _DAY = 86_400.0
 
 
 class Maintenance:
-    """Prunes a journal, once an hour, in a thread of its own while its block lasts.
+    """Prunes a journal, once an hour, in a thread of its own.
 
     Args:
         database: The journal's database.
@@ -29,12 +27,19 @@ class Maintenance:
         self._database = database
         self._settings = settings
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="pulp_hooks pruning", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        threading.Thread(target=self._work, name="pulp_hooks pruning", daemon=True).start()
+
+    def stop(self) -> None:
+        """Prune no more; does not wait for what is under way."""
+        self._over.set()
 
     def prune(self) -> None:
-        """Forget what was finished long ago; a failure of the journal is logged."""
-        now = self._database.now()
+        """Forget what was finished long ago; a failure is logged."""
         try:
+            now = self._database.now()
             pruned = prune(
                 self._database,
                 delivered_before=now - self._settings.keep_delivered_days * _DAY,
@@ -45,13 +50,6 @@ class Maintenance:
             return
         if pruned.deliveries or pruned.events:
             _log.info("forgot %d deliveries and %d events", pruned.deliveries, pruned.events)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._over.set()
 
     def _work(self) -> None:
         # Workers that were started together do not prune together.

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pulp_hooks import telemetry
+from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.listeners import Listeners
@@ -57,16 +58,19 @@ class Recorder:
                 log_late(result)
             else:
                 log_result(result, is_held=result.state is State.WAITING and result.claim.listener in asked)
-        return {*asked, *self._disable_failing({one.claim.listener for one in ended if one.error}, now)}
+        return {*asked, *self._disable_failing({one.claim.listener for one in ended if one.is_failure}, now)}
 
     def _disable_failing(self, names: set[str], now: float) -> set[str]:
-        if not names:
-            return set()
-        failing = self._listeners.failing_since(names)
-        limits = {name: self._settings.delivery_of(name).disable_after_hours for name in failing}
-        too_long = {name for name, since in failing.items() if now - since >= limits[name] * _HOUR}
-        for name in too_long:
-            self._disable(name, f"it has failed for {limits[name]:g} hours without a success")
+        too_long = set()
+        try:
+            for name, since in (self._listeners.failing_since(names) if names else {}).items():
+                limit = self._settings.delivery_of(name).disable_after_hours
+                if now - since >= limit * _HOUR:
+                    self._disable(name, f"it has failed for {limit:g} hours without a success")
+                    too_long.add(name)
+        except JournalError as error:
+            # The attempts are recorded; the next failure will bring it up again.
+            _log.warning("%s", error)
         return too_long
 
     def _disable(self, name: str, reason: str) -> None:

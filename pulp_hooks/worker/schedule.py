@@ -3,6 +3,8 @@
 import random
 from collections.abc import Sequence
 
+from pulp_hooks.steering import RetryLater
+
 _JITTER = 0.2
 """By which part a pause is varied, so that deliveries that failed together do not come back together."""
 
@@ -22,6 +24,9 @@ def next_pause(tries: int, retry_seconds: Sequence[float]) -> float | None:
     return retry_seconds[tries - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nobody gains by guessing it
 
 
-def wished_pause(after: float) -> float:
-    """Give the pause that a listener asked for, cut to a day."""
-    return min(after, _LONGEST_WISH)
+def wished_pause(steering: RetryLater) -> float | None:
+    """Give the pause that a listener asked for, cut to a day; nothing when it has made that something else."""
+    after = getattr(steering, "after", None)
+    if isinstance(after, bool) or not isinstance(after, int | float) or not after >= 0:
+        return None
+    return min(float(after), _LONGEST_WISH)

@@ -1,6 +1,7 @@
 """The worker: one thread speaks to the journal, the lanes call the listeners."""
 
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -17,7 +18,7 @@ from pulp_hooks.journal.waking import Waking
 from pulp_hooks.plugins.relay import Relay
 from pulp_hooks.settings.model import JournalSettings, Settings
 from pulp_hooks.worker.attempts import SLACK_SECONDS, Attempt, Ending, attempt, limits_of
-from pulp_hooks.worker.lanes import Lanes, Running
+from pulp_hooks.worker.lanes import MOST_HUNG, Lanes, Running
 from pulp_hooks.worker.maintenance import Maintenance
 from pulp_hooks.worker.recorder import Recorder
 
@@ -57,6 +58,7 @@ class Worker:
     Attributes:
         journal: The journal.
         limits: What holds for the claims of each listener.
+        maintenance: Prunes the journal while `run` goes on.
         tally: How many attempts have ended in which way.
     """
 
@@ -68,12 +70,13 @@ class Worker:
         self._recorder = Recorder(journal.database, settings)
         self.tally = self._recorder.tally
         self._settings = settings
-        self._kept = settings.journal or JournalSettings("")
+        self.maintenance = Maintenance(journal.database, settings.journal or JournalSettings(""))
         self._lanes = {name: self._new_lanes(name, relay, threads) for name in relay.names}
         self.limits = {name: limits_of(settings.delivery_of(name)) for name in relay.names}
         self._wake, self._hungry = threading.Event(), threading.Event()
         self._ended_lock = threading.Lock()
         self._ended: list[Attempt] = []
+        self._hung: list[threading.Thread] = []
         self._give_back: list[Claim] = []
         self._ahead = 0.0
         self._clock_due = 0.0
@@ -144,7 +147,7 @@ class Worker:
         """
         self._thread = threading.current_thread()
         self.journal.database.open()
-        with self._awake(), Maintenance(self.journal.database, self._kept):
+        with self._awake():
             self._loop(once=False)
 
     def run_once(self) -> None:
@@ -155,7 +158,7 @@ class Worker:
         """
         self._thread = threading.current_thread()
         self._loop(once=True)
-        Maintenance(self.journal.database, self._kept).prune()
+        self.maintenance.prune()
 
     def run_one(self, event_id: str, listener: str) -> Ending | None:
         """Make one delivery, if it is due and nobody else makes it.
@@ -170,7 +173,9 @@ class Worker:
         Raises:
             JournalError: The journal failed; the delivery comes due again.
         """
-        if listener not in self._lanes:
+        self._hung = [call for call in self._hung if call.is_alive()]
+        name = f"pulp_hooks {listener}"
+        if listener not in self._lanes or sum(call.name == name for call in self._hung) >= MOST_HUNG:
             return None
         limit, now = self._lanes[listener].timeout_seconds, self.journal.database.now()
         self._ahead = now - time.monotonic()
@@ -179,12 +184,12 @@ class Worker:
             return None
         ended: list[Attempt] = []
         call = threading.Thread(
-            target=lambda: ended.append(self._lanes[listener].call(claims[0], now)),
-            name=f"pulp_hooks {listener}",
-            daemon=True,
+            target=lambda: ended.append(self._lanes[listener].call(claims[0], now)), name=name, daemon=True
         )
         call.start()
         call.join(limit)
+        if call.is_alive():
+            self._hung.append(call)
         one = ended[0] if ended else _abandoned(claims[0], now, limit, Ending.TIMED_OUT)
         self._recorder.record([one], self._now())
         return one.ending
@@ -195,9 +200,11 @@ class Worker:
         unsubscribe = self.journal.subscribe(self._look)
         waking = Waking(self.journal.database, self._look)
         waking.start()
+        self.maintenance.start()
         try:
             yield
         finally:
+            self.maintenance.stop()
             unsubscribe()
             waking.stop()
 
@@ -217,14 +224,13 @@ class Worker:
                     if pause:
                         _log.info("the journal %s is back", self.journal.database.name)
                     pause = 0.0
-                except JournalError as error:
+                except Exception as error:
                     if once:
                         raise
                     pause = min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
-                    _log.warning("%s; it is tried again in %.1f s", error, pause)
-                    if self._is_over():
-                        return
-                    wait = pause
+                    self._log_failure(error, pause)
+                    # What was begun has its time to end, and to be recorded.
+                    wait = pause if self._is_running() and not self._is_over() else None
                 if wait is None:
                     return
                 self._wait(wait, failing=bool(pause))
@@ -232,11 +238,25 @@ class Worker:
             for lanes in self._lanes.values():
                 lanes.close()
 
+    def _is_running(self) -> bool:
+        """Tell whether this is to go on: it was not stopped, or something that was begun is not recorded yet."""
+        return self._stop_by is None or any(lanes.running for lanes in self._lanes.values()) or bool(self._ended)
+
+    @staticmethod
+    def _log_failure(error: Exception, pause: float) -> None:
+        if isinstance(error, JournalError):
+            _log.warning("%s; it is tried again in %.1f s", error, pause)
+        else:
+            # A mistake of ours, or no more threads: the listeners are not to wait for ever for that.
+            _log.exception("the worker failed, and goes on in %.1f s", pause)
+
     def _wait(self, seconds: float, *, failing: bool) -> None:
         if failing:
-            # Whatever happens meanwhile, the journal gets its pause; a stop is not kept waiting.
-            deadline = time.monotonic() + seconds
-            while (left := deadline - time.monotonic()) > 0 and self._stop_by is None:
+            # Whatever happens meanwhile, the journal gets its pause, unless a stop or the end of its time comes first.
+            deadline, was_stopped = time.monotonic() + seconds, self._stop_by is not None
+            while (left := deadline - time.monotonic()) > 0 and not self._is_over():
+                if self._stop_by is not None and not was_stopped:
+                    return
                 time.sleep(min(left, 0.1))
             return
         if self._wake.wait(seconds) and self._is_fed():
@@ -289,7 +309,9 @@ class Worker:
             lanes = self._lanes[name]
             lease_seconds = lanes.timeout_seconds + SLACK_SECONDS
             wanted = _batch(lanes) - lanes.waiting
-            lanes.feed(self._claims.claim(name, wanted, lease_seconds, self.limits[name], now=now), lease_seconds)
+            # Before the claim, which may have to wait for others.
+            begin_before = time.monotonic() + SLACK_SECONDS
+            lanes.feed(self._claims.claim(name, wanted, lease_seconds, self.limits[name]), begin_before)
         return later
 
     def _record(self) -> None:
@@ -299,16 +321,22 @@ class Worker:
                 self._take_abandoned(running, lanes.timeout_seconds, Ending.TIMED_OUT)
         with self._ended_lock:
             ended, self._ended = self._ended, []
-        if not ended:
-            return
-        try:
-            disabled = self._recorder.record(ended, self._now())
-        except JournalError:
-            with self._ended_lock:
-                self._ended = ended + self._ended
-            raise
-        for name in disabled:
-            self._give_back += self._lanes[name].take_back()
+        lots = [ended] if ended else []
+        while lots:
+            lot = lots.pop(0)
+            try:
+                disabled = self._recorder.record(lot, self._now())
+            except JournalError:
+                with self._ended_lock:
+                    self._ended = [*lot, *itertools.chain(*lots), *self._ended]
+                raise
+            except Exception:  # noqa: BLE001 - a mistake of ours must not keep the others from being recorded
+                _log.exception("%d attempts could not be recorded", len(lot))
+                # One by one, so that it costs the others nothing; that one is made again when its lease ends.
+                lots += [[one] for one in lot] if len(lot) > 1 or lot is ended else []
+                continue
+            for name in disabled:
+                self._give_back += self._lanes[name].take_back()
 
     def _release(self) -> None:
         if self._give_back:

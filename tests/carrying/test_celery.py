@@ -126,6 +126,18 @@ def test_worker_without_a_journal_does_not_start(cluster: Cluster) -> None:
     assert "cannot carry deliveries: no journal is configured: add a table [journal]" in cluster.log()
 
 
+def test_celery_worker_forgets_what_is_old(cluster: Cluster, sqlite_url: str) -> None:
+    """A cluster needs no other worker to keep the journal from growing for ever."""
+    cluster.configure(sqlite_url)
+    settings, tasks = cluster.folder / "pulp-hooks.toml", cluster.folder / "tasks.py"
+    settings.write_text(settings.read_text().replace("[plugins]", "keep_delivered_days = 1e-6\n[plugins]"))
+    hurry = "import pulp_hooks.worker.maintenance as m\nm._HOUR = 0.2\nm.random.uniform = lambda *_: 0.2\n"
+    tasks.write_text(hurry + tasks.read_text())
+    cluster.fire("zoo")
+    with cluster.worker():
+        until(lambda: cluster.calls() and not states(sqlite_url), cluster)
+
+
 def test_message_that_comes_twice_delivers_once(cluster: Cluster, sqlite_url: str) -> None:
     """The second finds nothing to claim."""
     cluster.configure(sqlite_url)

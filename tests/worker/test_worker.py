@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
-from pulp_hooks import Disable, PermanentFailure, RetryLater, hookimpl
+from pulp_hooks import ClosedError, Disable, EventType, Hooks, JournalError, PermanentFailure, RetryLater, hookimpl
+from pulp_hooks.guard import Guard
+from pulp_hooks.journal.claim import Claim
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.replay import Replay
-from pulp_hooks.worker.attempts import Ending
+from pulp_hooks.worker.attempts import Attempt, Ending, attempt
+from pulp_hooks.worker.lanes import Lanes
 from pulp_hooks.worker.worker import Worker
 from tests.worker.conftest import PATIENCE, Host, Listener, Other
 
@@ -382,3 +385,177 @@ def test_worker_without_threads_is_refused(threads: int, host: Host) -> None:
     """It would deliver nothing."""
     with pytest.raises(ValueError, match="at least 1 thread"):
         host.hooks(Listener()).worker(threads=threads)
+
+
+class Lazy(RetryLater):
+    """One whose author has forgotten the constructor of its base."""
+
+    def __init__(self) -> None:
+        pass
+
+
+def _changed(after: object) -> RetryLater:
+    wish = RetryLater(after=1)
+    vars(wish)["after"] = after
+    return wish
+
+
+@pytest.mark.parametrize("wish", [Lazy(), _changed(None), _changed("60"), _changed(float("nan")), _changed(-1)])
+def test_wish_that_is_no_pause_is_a_failure_like_others(wish: RetryLater, host: Host) -> None:
+    """The schedule holds, and neither the worker nor another delivery has any harm of it."""
+    listener = Listener(raising(wish, None))
+    hooks = host.hooks(listener, retry_seconds=[0.2])
+    fire(hooks, "a", "b")
+    settle(host, hooks.worker(threads=1))
+    assert host.states() == ["delivered"] * 2
+    assert len(listener.events) == 3
+
+
+def test_worker_goes_on_after_an_error_that_nobody_has_thought_of(
+    host: Host, until: Until, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged with its traceback, and what was not recorded is."""
+    listener = Listener()
+    hooks = host.hooks(listener)
+    worker = hooks.worker()
+    record, failures = worker._recorder.record, [RuntimeError("a mistake")]
+
+    def failing(*arguments: Any) -> set[str]:  # noqa: ANN401 - as the real one
+        if failures:
+            raise failures.pop()
+        return record(*arguments)
+
+    monkeypatch.setattr(worker._recorder, "record", failing)
+    fire(hooks, "a")
+    with worker:
+        until(lambda: host.states() == ["delivered"])
+    assert "a mistake" in caplog.text
+    assert len(listener.events) == 1
+
+
+def test_stop_while_the_journal_is_away_ends_soon_and_quietly(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, until: Until
+) -> None:
+    """Where nothing was begun nothing is waited for, and the log is not flooded."""
+
+    def away(*_: object, **__: object) -> None:
+        raise JournalError("the server is gone")
+
+    with Hooks([Listener()], journal=sqlite_url) as hooks:
+        worker = hooks.worker()
+        monkeypatch.setattr(worker._claims, "dues", away)
+        worker.start()
+        until(lambda: "the server is gone" in caplog.text)
+        began = time.monotonic()
+        worker.stop(grace_seconds=30)
+        assert time.monotonic() - began < 2
+        assert caplog.text.count("the server is gone") < 10
+
+
+def test_attempt_is_in_hand_until_its_end_is_known() -> None:
+    """Who sees nothing in hand has been told of every end, so that none goes unrecorded."""
+    seen: list[int] = []
+    claim = Claim("e", "a", "token", b"", 1, 1, 0.0)
+    lanes = Lanes(
+        name="a",
+        width=1,
+        timeout_seconds=10,
+        call=lambda claim, started: Attempt(claim, Ending.SUCCEEDED, started, 0.0),
+        now=time.time,
+        ended=lambda lanes, _: seen.append(lanes.in_hand),
+    )
+    lanes.feed([claim], time.monotonic() + 10)
+    deadline = time.monotonic() + 10
+    while not seen and time.monotonic() < deadline:
+        time.sleep(0.01)
+    lanes.close()
+    assert seen == [1]
+
+
+def test_lane_goes_on_when_a_call_breaks_out_of_the_guard() -> None:
+    """Whatever comes out, the attempt has failed, and the next claim is taken."""
+    ended: list[Attempt] = []
+
+    def call(claim: Claim, started: float) -> Attempt:
+        if claim.event_id == "1":
+            raise SystemExit("out of the guard")
+        return Attempt(claim, Ending.SUCCEEDED, started, 0.0)
+
+    lanes = Lanes("a", 1, 10, call, time.time, lambda _, one: ended.append(one))
+    lanes.feed([Claim(str(number), "a", "token", b"", 1, 1, 0.0) for number in (1, 2)], time.monotonic() + 10)
+    deadline = time.monotonic() + 10
+    while len(ended) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    lanes.close()
+    assert [(one.ending, one.error) for one in ended] == [(Ending.FAILED, "SystemExit"), (Ending.SUCCEEDED, None)]
+
+
+def test_refusal_of_an_event_says_nothing_of_the_listener(host: Host) -> None:
+    """A permanent failure, or an event that is not taken any more, does not count among the failures that disable."""
+    listener = Listener(raising(PermanentFailure("400"), RuntimeError("down")))
+    hooks = host.hooks(listener, retry_seconds=[])
+    assert hooks.journal is not None
+    listeners = Listeners(hooks.journal.database)
+    seen = []
+    for repo_id in ("refused", "failed"):
+        fire(hooks, repo_id)
+        hooks.worker().run_once()
+        seen.append([state.failing_since is not None for state in _known(listeners)])
+    assert seen == [[], [True]]
+
+
+def test_calls_that_hang_are_bounded_one_by_one_too(host: Host, blocked: threading.Event) -> None:
+    """Where each delivery is asked for by itself, a listener that hangs gets no more than sixteen threads."""
+    listener = Listener(lambda _: blocked.wait(60))
+    hooks = host.hooks(listener, timeout_seconds=0.01, retry_seconds=[])
+    fire(hooks, *map(str, range(20)))
+    worker = hooks.worker()
+    endings = [worker.run_one(delivery.event_id, "Listener") for delivery in host.deliveries()]
+    assert endings == [Ending.TIMED_OUT] * 16 + [None] * 4
+
+
+def test_secret_of_a_listener_is_not_stored_whatever_it_raises(sqlite_url: str) -> None:
+    """Not even an interrupt, which passes the guard, brings it into the journal."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt("the token is hunter2-hunter2")
+
+    with Hooks([Listener()], journal=sqlite_url) as hooks:
+        content = hooks.repo_sync_started(repo_id="zoo").event.to_json().encode()
+    guard = Guard(
+        listener="a",
+        event_type=EventType.REPO_SYNC_STARTED,
+        function=interrupted,
+        arguments=(),
+        slow_seconds=5,
+        secrets=["hunter2-hunter2"],
+    )
+    ended = attempt(Claim("e", "a", "token", content, 1, 1, 0.0), lambda _: [guard], 0.0)
+    assert (ended.ending, ended.error) == (Ending.FAILED, "KeyboardInterrupt: the token is ***")
+
+
+def test_pruning_survives_an_outage(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that does not even tell the time is logged, and asked again later."""
+
+    def away(**_: object) -> float:
+        raise JournalError("the server is gone")
+
+    with Hooks([Listener()], journal=sqlite_url) as hooks:
+        worker = hooks.worker()
+        monkeypatch.setattr(worker.journal.database, "now", away)
+        worker.maintenance.prune()
+    assert "the server is gone" in caplog.text
+
+
+def test_worker_that_was_stopped_is_not_started_again(host: Host) -> None:
+    """It would deliver nothing, and nobody would know why."""
+    hooks = host.hooks(Listener())
+    worker = hooks.worker()
+    worker.stop()
+    with pytest.raises(ClosedError, match="make another one"):
+        worker.start()
+    hooks.close()
+    with pytest.raises(ClosedError):
+        hooks.worker()
