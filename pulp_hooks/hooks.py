@@ -321,7 +321,7 @@ class Hooks(FiringMethods):
         try:
             _ = self.journal
         except JournalError as error:
-            yield Problem(str(settings.path), f"journal: {error}", "until then no event is accepted")
+            yield Problem(str(settings.path), f"journal: {error}", "correct the url; until then no event is accepted")
 
     def _close_listeners(self) -> None:
         if self._outbox is not None:

@@ -57,4 +57,6 @@ def _problems_of_journal(hooks: Hooks) -> Iterator[Problem]:
     try:
         journal.database.check()
     except JournalError as error:
-        yield Problem("[journal]", str(error), "until then no event is accepted")
+        yield Problem(
+            "[journal]", str(error), "see to the database, or take another url; until then no event is accepted"
+        )

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from pulp_hooks.text import REDACTED, one_line
 _log = logging.getLogger(__name__)
 
 _databases: "WeakSet[Database]" = WeakSet()
+
+_BREAKS = re.compile(r"\s*(\\[nt])+\s*")
 
 _MINUTE = 60.0
 
@@ -55,7 +58,8 @@ class Database:
             # What was written may hold a password, and no part of it can be told from the others.
             raise JournalError("the journal's URL cannot be read: it is like sqlite:///folder/journal.db") from None
         hidden = {name: REDACTED for name in self._url.query if "password" in name}
-        self.name = self._url.update_query_dict(hidden).render_as_string(hide_password=True).replace("%2A", "*")
+        shown = self._url.set(drivername=self._url.get_backend_name()).update_query_dict(hidden)
+        self.name = shown.render_as_string(hide_password=True).replace("%2A", "*")
         self._secrets = [str(self._url.password or ""), *(str(self._url.query[name]) for name in hidden)]
         self._busy_seconds = busy_seconds
         self.clock = clock
@@ -168,7 +172,8 @@ class Database:
 
     def _failed(self, doing: str, error: BaseException) -> JournalError:
         origin = error.orig if isinstance(error, DBAPIError) and error.orig else error
-        said = one_line(origin, self._secrets)
+        # PostgreSQL's messages have several lines.
+        said = _BREAKS.sub(" ", one_line(origin, self._secrets))
         return JournalError(f"the journal {self.name} could not {doing}: {reason(origin)} ({said})")
 
     def open(self) -> Engine:

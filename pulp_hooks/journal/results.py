@@ -28,7 +28,7 @@ class Result:
         error: What went wrong; its first 4 kB are kept.
         due: When to try again, for `WAITING`.
         counted: Whether this try uses up a step of the schedule.
-        failing: Whether the listener has failed, which is why it may be disabled in the end.
+        failing: Whether an attempt that did not succeed counts among the failures for which a listener is disabled.
     """
 
     claim: Claim
@@ -39,7 +39,7 @@ class Result:
     error: str | None = None
     due: float | None = None
     counted: bool = True
-    failing: bool = False
+    failing: bool = True
 
     def __post_init__(self) -> None:
         if self.state is State.HELD or (self.state is State.WAITING) != (self.due is not None):

@@ -124,7 +124,7 @@ class _Reader:
             self._problems.extend(self._violations("journal", error, schema, consequence))
         except SettingsError as error:
             self._problem("journal:", f"{error}{consequence}")
-        return JournalSettings("", fault=self._problems[found].cause)
+        return JournalSettings("", fault=self._problems[found].cause.removesuffix(consequence))
 
     def _delivery(self) -> tuple[DeliverySettings, dict[str, DeliverySettings]]:
         """Read `[delivery]`, and the table of each listener in there, which has its own keys and else those above."""
