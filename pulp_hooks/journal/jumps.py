@@ -32,7 +32,10 @@ def follow_clock(database: Database) -> float:
     Raises:
         JournalError: The database failed; nothing is moved.
     """
-    machine, now = _machine(), database.now(measured=True)
+    machine = _machine()
+    if machine is None:
+        return 0.0
+    now = database.now(measured=True)
     ahead = now - database.clock.elapsed()
     with database.reading("look at the clock") as connection:
         known = _known(connection, machine)
@@ -72,11 +75,14 @@ def _known(connection: Connection, machine: str) -> float | None:
     return connection.execute(select(clock.c.ahead).where(clock.c.machine == machine)).scalar()
 
 
-def _machine() -> str:
-    """Give what stands for this start of this machine, in which the elapsed time has one beginning."""
+def _machine() -> str | None:
+    """Give what stands for this start of this machine, in which the elapsed time has one beginning, where one knows."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        # Containers may count their time from another moment.
+    except OSError:
+        return None
+    try:
+        # Containers may count their time from another moment, where the kernel is not older than that.
         return f"{boot} {os.readlink('/proc/self/ns/time')}"  # noqa: PTH115 - it is no path
     except OSError:
-        return "unknown"
+        return boot

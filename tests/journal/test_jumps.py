@@ -3,12 +3,15 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from pulp_hooks.event import Event
+from pulp_hooks.journal import tables
 from pulp_hooks.journal.claim import NO_LIMITS
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.clock import Clock
@@ -56,6 +59,15 @@ class Sqlite:
         """Give in how many seconds each listener's next delivery is due."""
         found = self.claims.dues(dict.fromkeys(("waiting", "claimed", "retried"), NO_LIMITS))
         return {name: due.due - self.database.now() for name, due in found.items()}
+
+
+def followed(machines: dict[str, Database], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have each of some machines follow the clock, and give by how much each has moved what waits."""
+    moved = []
+    for name, machine in machines.items():
+        monkeypatch.setattr("pulp_hooks.journal.jumps._machine", lambda name=name: name)
+        moved.append(round(follow_clock(machine)))
+    return moved
 
 
 @pytest.fixture
@@ -161,21 +173,44 @@ def test_jump_of_the_servers_clock_is_followed_once_by_all_machines(
     journal.append(new_event(), ["a"], now=journal.database.now() - DAY)
     # The server's clock cannot be set: the time that passes on both machines is, the other way round.
     hands = Hands(passed=5000.0)
-    machines = [Database(postgresql_url, clock=hands.clock()) for _ in range(2)]
-    for name, machine in zip(("one", "two"), machines, strict=True):
-        monkeypatch.setattr("pulp_hooks.journal.jumps._machine", lambda name=name: name)
-        assert follow_clock(machine) == 0
+    machines = {name: Database(postgresql_url, clock=hands.clock()) for name in ("one", "two")}
+    assert followed(machines, monkeypatch) == [0, 0]
     hands.passed -= 3600
-    moved = []
-    for name, machine in zip(("one", "two"), machines, strict=True):
-        monkeypatch.setattr("pulp_hooks.journal.jumps._machine", lambda name=name: name)
-        moved.append(round(follow_clock(machine)))
-    assert moved == [3600, 0]
+    assert followed(machines, monkeypatch) == [3600, 0]
     due = Claims(journal.database).dues({"a": NO_LIMITS})["a"].due
     assert abs(due - (journal.database.now() - DAY + 3600)) < 5
     journal.close()
-    for machine in machines:
+    for machine in machines.values():
         machine.close()
+
+
+def test_machine_is_told_apart_where_the_kernel_is_old(filled: Sqlite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without namespaces of time the start of the machine is known all the same."""
+
+    def missing(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr("os.readlink", missing)
+    follow_clock(filled.database)
+    with filled.database.reading("see") as connection:
+        (machine,) = connection.execute(select(tables.clock.c.machine)).scalars()
+    assert machine == Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    filled.database.close()
+
+
+def test_clock_is_not_followed_where_no_machine_can_be_told_from_another(
+    filled: Sqlite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines that were taken for one would move everything to and fro."""
+
+    def missing(path: Path, *_: object) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr("pathlib.Path.read_text", missing)
+    assert follow_clock(filled.database) == 0
+    filled.hands.jump(DAY)
+    assert follow_clock(filled.database) == 0
+    filled.database.close()
 
 
 @settings(max_examples=30)
