@@ -13,15 +13,18 @@ from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.statements import insert_new, lock_deliveries
 from pulp_hooks.journal.tables import clock, delivery, listener
 
-_TOLERANCE = 60.0
+TOLERANCE_SECONDS = 60.0
 """By how many seconds a clock may be corrected without anything being done."""
+
+_DRIFT_SECONDS = 1.0
+"""By how many seconds what is known of a machine may be wrong before it is written down anew."""
 
 
 def follow_clock(database: Database) -> float:
     """Find out whether the clock has jumped since anybody last asked, and if so move everything that waits.
 
     How far the journal's clock is ahead of the time since the machine was started is kept in the journal. Whoever finds
-    that it has changed moves what waits, and the known values of all machines, in one transaction: it is done once.
+    that it has changed moves what waits, and makes all other machines look anew, in one transaction: it is done once.
 
     Args:
         database: The journal's.
@@ -35,26 +38,36 @@ def follow_clock(database: Database) -> float:
     machine = _machine()
     if machine is None:
         return 0.0
-    now = database.now(measured=True)
-    ahead = now - database.clock.elapsed()
     with database.reading("look at the clock") as connection:
         known = _known(connection, machine)
-    if known is not None and abs(ahead - known) <= _TOLERANCE:
+    # The clock is looked at last: a jump that another follows in between must not look like one the other way round.
+    ahead = _ahead(database)
+    if known is not None and abs(ahead - known) <= _DRIFT_SECONDS:
         return 0.0
     with database.writing("follow the clock") as connection:
+        if known is not None and abs(ahead - known) <= TOLERANCE_SECONDS:
+            # Small changes must not add up to a jump; what another has written meanwhile is newer.
+            drifted = update(clock).where(clock.c.machine == machine, clock.c.ahead == known)
+            connection.execute(drifted.values(ahead=ahead))
+            return 0.0
         lock_deliveries(connection)
-        known = _known(connection, machine)
-        if known is None:
-            if database.is_sqlite:
-                # One machine has the file; what is there is of its former starts.
-                connection.execute(delete(clock))
-            connection.execute(insert_new(connection.dialect.name, clock), {"machine": machine, "ahead": ahead})
-            return 0.0
-        jump = ahead - known
-        if abs(jump) <= _TOLERANCE:
-            return 0.0
+        return _follow(connection, database, machine)
+
+
+def _follow(connection: Connection, database: Database, machine: str) -> float:
+    known, ahead = _known(connection, machine), _ahead(database)
+    now = ahead + database.clock.elapsed()
+    jump = 0.0 if known is None else ahead - known
+    if known is not None and abs(jump) <= TOLERANCE_SECONDS:
+        return 0.0
+    if jump:
         _move(connection, jump, now)
-        connection.execute(update(clock).values(ahead=clock.c.ahead + jump))
+    if jump or database.is_sqlite:
+        # A machine that does not see the jump, as only this one's elapsed time has gone wrong, must not undo it: who is
+        # not known begins with the clock as it is. SQLite's file has one machine; the others are its former starts.
+        connection.execute(delete(clock).where(clock.c.machine != machine))
+    connection.execute(insert_new(connection.dialect.name, clock), {"machine": machine, "ahead": ahead})
+    connection.execute(update(clock).where(clock.c.machine == machine).values(ahead=ahead))
     return jump
 
 
@@ -73,6 +86,10 @@ def _move(connection: Connection, jump: float, now: float) -> None:
 
 def _known(connection: Connection, machine: str) -> float | None:
     return connection.execute(select(clock.c.ahead).where(clock.c.machine == machine)).scalar()
+
+
+def _ahead(database: Database) -> float:
+    return database.now(measured=True) - database.clock.elapsed()
 
 
 def _machine() -> str | None:

@@ -184,6 +184,44 @@ def test_jump_of_the_servers_clock_is_followed_once_by_all_machines(
         machine.close()
 
 
+def test_machine_whose_elapsed_time_went_wrong_is_not_contradicted_for_ever(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves what waits, as it must think that the clock has jumped; the others, which see no jump, leave it so."""
+    hands = {name: Hands(passed=5000.0) for name in ("one", "two")}
+    machines = {name: Database(postgresql_url, clock=one.clock()) for name, one in hands.items()}
+    assert followed(machines, monkeypatch) == [0, 0]
+    hands["one"].passed -= 61
+    assert followed(machines, monkeypatch) == [61, 0]
+    assert followed(machines, monkeypatch) == [0, 0]
+    # They still see what is a jump of the server's clock.
+    for one in hands.values():
+        one.passed += 3600
+    assert followed(machines, monkeypatch) == [-3600, 0]
+    for machine in machines.values():
+        machine.close()
+
+
+def test_drift_never_adds_up_to_a_jump(filled: Sqlite) -> None:
+    """A clock that is corrected by seconds again and again, by minutes in all, has not jumped."""
+    for _ in range(10):
+        filled.hands.jump(20)
+        assert follow_clock(filled.database) == 0
+    assert filled.dues()["retried"] == 100
+    filled.database.close()
+
+
+def test_what_is_known_is_seldom_written_down(filled: Sqlite) -> None:
+    """Whoever looks every second does not write every second because a clock is corrected by parts of one."""
+    with filled.database.reading("see") as connection:
+        before = connection.execute(select(tables.clock.c.ahead)).scalar_one()
+    filled.hands.jump(0.9)
+    follow_clock(filled.database)
+    with filled.database.reading("see") as connection:
+        assert connection.execute(select(tables.clock.c.ahead)).scalar_one() == before
+    filled.database.close()
+
+
 def test_machine_is_told_apart_where_the_kernel_is_old(filled: Sqlite, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without namespaces of time the start of the machine is known all the same."""
 
