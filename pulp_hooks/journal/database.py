@@ -31,6 +31,9 @@ _BREAKS = re.compile(r"\s*(\\[nt])+\s*")
 
 _MINUTE = 60.0
 
+_QUICK_SECONDS = 1.0
+"""An answer of the server that took longer does not replace what is known of its time."""
+
 
 class Database:
     """The database of a journal, opened at the first use.
@@ -285,9 +288,12 @@ class Database:
         elapsed = self.clock.elapsed()
         if measured or self._ahead is None or elapsed - self._ahead[1] > _MINUTE:
             with self.reading("tell the time") as connection:
+                asked = self.clock.elapsed()
                 moment = server_time(connection)
             elapsed = self.clock.elapsed()
-            self._ahead = moment - elapsed, elapsed
+            # An answer that was held up on its way may tell of any moment in between.
+            if self._ahead is None or elapsed - asked <= _QUICK_SECONDS:
+                self._ahead = moment - (asked + elapsed) / 2, elapsed
         return self._ahead[0] + elapsed
 
     def close(self) -> None:
