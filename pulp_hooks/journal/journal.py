@@ -4,15 +4,18 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Double,
+    Insert,
     LargeBinary,
     Text,
     bindparam,
     case,
+    func,
     insert,
     literal_column,
     null,
@@ -57,7 +60,8 @@ class Journal:
             listeners: Names of the listeners that are to have it.
             connection: The host's own connection to the same database: the event is committed with the host's work.
             now: The time, if not that of the clock.
-            ordered: Those of the listeners that are to have the events of one repository in their order.
+            ordered: Those of the listeners that are to have the events of one repository in their order, which is that
+                of the calls, whatever the clock does.
 
         Returns:
             False when there is an event of this id already; then nothing is stored.
@@ -68,6 +72,7 @@ class Journal:
         doing = "take the event"
         if connection is not None:
             self.database.check_connection(connection)
+        dialect = "sqlite" if self.database.is_sqlite else "postgresql"
         created = self.database.now() if now is None else now
         repo_id = str(appended.body["repo_id"]).encode()
         row = {
@@ -88,19 +93,17 @@ class Journal:
         ]
         if connection is not None:
             with self._within(connection, doing) as transaction:
-                stored = _EVENTS[transaction.dialect.name].returning(event.c.id)
-                if transaction.execute(stored, row).first() is None:
+                if transaction.execute(_EVENTS[dialect].returning(event.c.id), row).first() is None:
                     return False
-                if rows:
-                    transaction.execute(_DELIVERIES, rows)
+                for statement, lot in _lots(rows):
+                    transaction.execute(statement, lot)
             return True
-        dialect = "sqlite" if self.database.is_sqlite else "postgresql"
         with self.database.cursor(doing) as cursor:
             cursor.execute(driver_text(_EVENTS[dialect], dialect), row)
             if cursor.rowcount == 0:
                 return False
-            if rows:
-                cursor.executemany(driver_text(_DELIVERIES, dialect), rows)
+            for statement, lot in _lots(rows):
+                cursor.executemany(driver_text(statement, dialect), lot)
         for process, wake in tuple(self._subscribers):
             # The threads of those who subscribed before a fork are the parent's.
             if process == os.getpid():
@@ -154,24 +157,49 @@ def lane(repo_id: bytes) -> bytes:
 
 _EVENTS = {"sqlite": insert_new("sqlite", event), "postgresql": insert_new("postgresql", event)}
 
-_NAME = bindparam("listener", type_=Text)
+_NAME, _LANE = bindparam("listener", type_=Text), bindparam("lane", type_=LargeBinary)
 _MOMENT = bindparam("created", type_=Double)
 
-# A listener may be disabled meanwhile, so that the database decides at the moment of storing.
-_now = select(is_disabled(_NAME).label("disabled")).subquery("now")
-_DELIVERIES = insert(delivery).from_select(
-    ["event_id", "listener", "lane", "state", "due", "tries", "attempts", "created"],
-    select(
-        bindparam("event_id", type_=Text),
-        _NAME,
-        bindparam("lane", type_=LargeBinary),
-        case(
-            (_now.c.disabled, literal_column(f"'{State.HELD.value}'")), else_=literal_column(f"'{State.WAITING.value}'")
+# Far more than a moment is rounded by, and nothing that anybody notices.
+_STEP: ColumnElement[float] = literal_column("0.000001")
+
+
+def _storing(*, ordered: bool) -> Insert:
+    """Give the statement that stores a delivery; those that are to be made in order come behind all that wait."""
+    # A listener may be disabled meanwhile, so that the database decides at the moment of storing.
+    facts: list[ColumnElement[Any]] = [is_disabled(_NAME).label("disabled"), _MOMENT.label("moment")]
+    if ordered:
+        newest = select(func.max(delivery.c.created)).where(
+            delivery.c.listener == _NAME, delivery.c.lane == _LANE, delivery.c.finished.is_(None)
+        )
+        facts.append((newest.scalar_subquery() + _STEP).label("behind"))
+    now = select(*facts).subquery("now")
+    created = case((now.c.behind > now.c.moment, now.c.behind), else_=now.c.moment) if ordered else now.c.moment
+    return insert(delivery).from_select(
+        ["event_id", "listener", "lane", "state", "due", "tries", "attempts", "created"],
+        select(
+            bindparam("event_id", type_=Text),
+            _NAME,
+            _LANE,
+            case(
+                (now.c.disabled, literal_column(f"'{State.HELD.value}'")),
+                else_=literal_column(f"'{State.WAITING.value}'"),
+            ),
+            case((now.c.disabled, null()), else_=now.c.moment),
+            literal_column("0"),
+            literal_column("0"),
+            created,
         ),
-        case((_now.c.disabled, null()), else_=_MOMENT),
-        literal_column("0"),
-        literal_column("0"),
-        _MOMENT,
-    ),
-    include_defaults=False,
-)
+        include_defaults=False,
+    )
+
+
+_DELIVERIES = {ordered: _storing(ordered=ordered) for ordered in (False, True)}
+
+
+def _lots(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[Insert, list[dict[str, Any]]]]:
+    """Give the statements that store deliveries, each with its rows; those in any order do not pay for the others."""
+    for ordered in (False, True):
+        lot = [row for row in rows if (row["lane"] is not None) is ordered]
+        if lot:
+            yield _DELIVERIES[ordered], lot

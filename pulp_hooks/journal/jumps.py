@@ -7,7 +7,7 @@ once, and one that is set back would leave everything waiting for a day.
 import os
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, delete, select, true, update
+from sqlalchemy import Connection, delete, select, update
 
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.statements import insert_new, lock_deliveries
@@ -72,14 +72,16 @@ def _follow(connection: Connection, database: Database, machine: str) -> float:
 
 
 def _move(connection: Connection, jump: float, now: float) -> None:
-    # What was stored after a jump ahead is right; nothing that was stored before it can be as young as that.
-    stored_before: ColumnElement[bool] = delivery.c.created <= now - jump if jump > 0 else true()
-    waiting = update(delivery).where(delivery.c.due.is_not(None), stored_before)
-    connection.execute(waiting.values(due=delivery.c.due + jump))
-    if jump < 0:
-        # The order of a repository's events is that of their storing, also with those that come now.
-        later = update(delivery).where(delivery.c.finished.is_(None), delivery.c.created > now)
-        connection.execute(later.values(created=delivery.c.created + jump))
+    moved = {delivery.c.due: delivery.c.due + jump}
+    if jump > 0:
+        # What was fired after a jump ahead is right; nothing that was stored before it can be as young as that.
+        stored_before = delivery.c.created <= now - jump
+        connection.execute(update(delivery).where(delivery.c.due.is_not(None), stored_before).values(moved))
+    else:
+        # The order of a repository's events is that of their storing: it stays when all of them move alike, and who
+        # stores the next one puts it behind them.
+        moved[delivery.c.created] = delivery.c.created + jump
+        connection.execute(update(delivery).where(delivery.c.finished.is_(None)).values(moved))
     for column in (listener.c.paced_until, listener.c.failing_since):
         connection.execute(update(listener).where(column.is_not(None)).values({column: column + jump}))
 

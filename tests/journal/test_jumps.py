@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from pulp_hooks.event import Event
 from pulp_hooks.journal import tables
-from pulp_hooks.journal.claim import NO_LIMITS
+from pulp_hooks.journal.claim import NO_LIMITS, Limits
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.clock import Clock
 from pulp_hooks.journal.database import Database
@@ -20,6 +20,7 @@ from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.jumps import follow_clock
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.results import Result
+from pulp_hooks.journal.statistics import statistics
 from pulp_hooks.journal.tables import State
 
 Make = Callable[..., Event]
@@ -117,6 +118,26 @@ def test_what_was_fired_after_a_jump_ahead_is_due_at_once(filled: Sqlite, sqlite
     store.close()
     follow_clock(filled.database)
     assert len(filled.claims.claim("waiting", 9, 60)) == 2
+    filled.database.close()
+
+
+@pytest.mark.parametrize("jump", [DAY, -DAY])
+def test_rate_of_a_listener_goes_on_as_it_was(jump: float, filled: Sqlite) -> None:
+    """The pause that a rate asks for is over when it would have been, neither at once nor in a day."""
+    limits = Limits(per_second=0.01)
+    filled.claims.claim("waiting", 1, 60, limits)
+    assert filled.claims.dues({"waiting": limits})["waiting"].claimable == filled.database.now() + 100
+    filled.hands.jump(jump)
+    follow_clock(filled.database)
+    assert filled.claims.dues({"waiting": limits})["waiting"].claimable == filled.database.now() + 100
+    filled.database.close()
+
+
+def test_what_waits_has_waited_as_long_as_before_when_the_clock_goes_back(filled: Sqlite) -> None:
+    """The moments at which it was stored go back as well, and do not lie in the future."""
+    filled.hands.jump(-DAY)
+    follow_clock(filled.database)
+    assert [one.oldest_waiting_seconds for one in statistics(filled.database)] == [10, 10, 10]
     filled.database.close()
 
 
@@ -251,22 +272,41 @@ def test_clock_is_not_followed_where_no_machine_can_be_told_from_another(
     filled.database.close()
 
 
+jumps_of_any_size = st.one_of(st.floats(61, 10 * DAY), st.floats(-10 * DAY, -61))
+
+
 @settings(max_examples=30)
-@given(jumps=st.lists(st.floats(-10 * DAY, 10 * DAY), max_size=5))
-def test_any_sequence_of_jumps_leaves_a_retry_where_it_was(
-    jumps: list[float], tmp_path_factory: pytest.TempPathFactory, new_event: Make
+@given(jumps=st.lists(st.tuples(jumps_of_any_size, st.integers(0, 2), st.integers(0, 2)), max_size=5))
+def test_any_sequence_of_jumps_leaves_a_retry_where_it_was_and_events_in_their_order(
+    jumps: list[tuple[float, int, int]], tmp_path_factory: pytest.TempPathFactory, new_event: Make
 ) -> None:
-    """However often the clock is set, the pause until the retry is what it was, within the tolerance."""
+    """However often the clock is set, and whatever is fired before and after the jump is followed."""
     journal = Sqlite(f"sqlite:///{tmp_path_factory.mktemp('jumps')}/journal.db", Hands())
     store = Journal(f"{journal.database.name}")
-    store.append(new_event(), ["retried"], now=journal.hands.wall - 20 * DAY)
-    store.close()
+    store.append(new_event(), ["retried"], now=journal.hands.wall)
     follow_clock(journal.database)
     (claim,) = journal.claims.claim("retried", 1, 60)
     now = journal.database.now()
     journal.claims.finish([Result(claim, State.WAITING, now, 0.1, "failed", "no", now + 300)])
-    for jump in jumps:
+    fired: list[str] = []
+
+    def fire(times: int) -> None:
+        for _ in range(times):
+            # Later ones have smaller ids, so that nothing is in order by chance.
+            fired.append(f"{99 - len(fired)}")
+            store.append(new_event(event_id=fired[-1]), ["ordered"], now=journal.hands.wall, ordered={"ordered"})
+            journal.hands.go_on(1)
+
+    for jump, before, after in jumps:
         journal.hands.jump(jump)
-        follow_clock(journal.database)
-    assert abs(journal.dues()["retried"] - 300) <= 61
+        fire(before)
+        assert follow_clock(journal.database) == pytest.approx(jump)
+        fire(after)
+    assert journal.dues()["retried"] == pytest.approx(300 - len(fired))
+    delivered = []
+    while lot := journal.claims.claim("ordered", 9, 60, Limits(ordered=True)):
+        delivered += [claim.event_id for claim in lot]
+        journal.claims.finish([Result(claim, State.DELIVERED, 0.0, 0.1, "succeeded") for claim in lot])
+    assert delivered == fired
+    store.close()
     journal.database.close()

@@ -12,10 +12,13 @@ from pulp_hooks import Hooks, hookimpl
 from pulp_hooks.event import Event
 from pulp_hooks.journal import tables
 from pulp_hooks.journal.claim import Limits
+from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.clock import Clock
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.jumps import follow_clock
+from pulp_hooks.journal.results import Result
+from pulp_hooks.journal.tables import State
 from pulp_hooks.settings.model import DeliverySettings, Settings
 
 Make = Callable[..., Event]
@@ -148,6 +151,68 @@ def wait(holds: Callable[[], object]) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("jump", [-DAY, -30.0, 30.0, DAY])
+@pytest.mark.parametrize("follows", ["before", "after"])
+def test_events_of_a_repository_are_delivered_in_their_order(
+    jump: float, follows: str, set_time: Times, journal: Journal, new_event: Make
+) -> None:
+    """What is fired after the clock was set comes behind what was fired before, whoever follows the clock and when."""
+    claims = Claims(journal.database)
+    follow_clock(journal.database)
+    for number in range(2):
+        journal.append(new_event(event_id=f"{9 - number}"), ["a"], ordered={"a"})
+    set_time.jump(jump)
+    if follows == "before":
+        follow_clock(journal.database)
+    for number in range(2, 4):
+        with journal.database.writing("store as a host does") as connection:
+            journal.append(new_event(event_id=f"{9 - number}"), ["a"], connection, ordered={"a"})
+    follow_clock(journal.database)
+    # What was stored before a small correction may be due a little later.
+    now = journal.database.now(measured=True) + 60
+    delivered = []
+    while lot := claims.claim("a", 9, 60, ORDERED, now=now):
+        (claim,) = lot
+        delivered.append(claim.event_id)
+        claims.finish([Result(claim, State.DELIVERED, 0.0, 0.1, "succeeded")])
+    assert delivered == ["9", "8", "7", "6"]
+
+
+def test_events_that_were_fired_over_hours_keep_their_order_when_the_clock_goes_back(
+    sqlite_url: str, new_event: Make
+) -> None:
+    """All that wait move alike: those that lie after the new time do not come between those that lie before it."""
+    set_time = SqliteTime(sqlite_url)
+    journal = set_time.journal()
+    claims = Claims(journal.database)
+    follow_clock(journal.database)
+    fired = [new_event(event_id=f"{number:02}") for number in range(13)]
+    for number, event in enumerate(fired):
+        journal.append(event, ["a"], now=time.time() - 2 * HOUR + number * 600, ordered={"a"})
+    set_time.jump(-HOUR)
+    follow_clock(journal.database)
+    delivered = []
+    while lot := claims.claim("a", 1, 60, ORDERED):
+        delivered += [claim.event_id for claim in lot]
+        claims.finish([Result(claim, State.DELIVERED, 0.0, 0.1, "succeeded") for claim in lot])
+    assert delivered == [event.id for event in fired]
+    journal.close()
+
+
+def test_only_what_is_ordered_is_put_behind_others(journal: Journal, new_event: Make) -> None:
+    """Of an event for both kinds of listeners each delivery is stored in its own way; nothing is put off by it."""
+    for now in (100.0, 50.0):
+        assert journal.append(new_event("x"), ["free", "lined"], now=now, ordered={"lined"})
+    assert journal.append(new_event("y"), ["lined"], now=20, ordered={"lined"})
+    query = select(tables.delivery.c.listener, tables.delivery.c.created, tables.delivery.c.due)
+    with journal.database.reading("see") as connection:
+        found = sorted(tuple(row) for row in connection.execute(query))
+    assert found[:2] == [("free", 50, 50), ("free", 100, 100)]
+    assert found[2:4] == [("lined", 20, 20), ("lined", 100, 100)]
+    assert found[4][2] == 50
+    assert 100 < found[4][1] < 100.001
 
 
 def test_answer_of_the_server_that_comes_late_is_no_jump(
