@@ -15,6 +15,8 @@ from sqlalchemy import (
     Text,
     bindparam,
     case,
+    cast,
+    extract,
     func,
     insert,
     literal_column,
@@ -73,7 +75,8 @@ class Journal:
         if connection is not None:
             self.database.check_connection(connection)
         dialect = "sqlite" if self.database.is_sqlite else "postgresql"
-        created = self.database.now() if now is None else now
+        # The server looks at its clock itself: so its time is right, and there is one for all machines.
+        created = self.database.now() if now is None and self.database.is_sqlite else now
         repo_id = str(appended.body["repo_id"]).encode()
         row = {
             "id": appended.id,
@@ -95,14 +98,14 @@ class Journal:
             with self._within(connection, doing) as transaction:
                 if transaction.execute(_EVENTS[dialect].returning(event.c.id), row).first() is None:
                     return False
-                for statement, lot in _lots(rows):
+                for statement, lot in _lots(dialect, rows):
                     transaction.execute(statement, lot)
             return True
         with self.database.cursor(doing) as cursor:
             cursor.execute(driver_text(_EVENTS[dialect], dialect), row)
             if cursor.rowcount == 0:
                 return False
-            for statement, lot in _lots(rows):
+            for statement, lot in _lots(dialect, rows):
                 cursor.executemany(driver_text(statement, dialect), lot)
         for process, wake in tuple(self._subscribers):
             # The threads of those who subscribed before a fork are the parent's.
@@ -158,16 +161,21 @@ def lane(repo_id: bytes) -> bytes:
 _EVENTS = {"sqlite": insert_new("sqlite", event), "postgresql": insert_new("postgresql", event)}
 
 _NAME, _LANE = bindparam("listener", type_=Text), bindparam("lane", type_=LargeBinary)
-_MOMENT = bindparam("created", type_=Double)
+_CLOCKS: dict[str, ColumnElement[float]] = {
+    "sqlite": bindparam("created", type_=Double),
+    "postgresql": func.coalesce(
+        bindparam("created", type_=Double), cast(extract("epoch", func.clock_timestamp()), Double)
+    ),
+}
 
 # Far more than a moment is rounded by, and nothing that anybody notices.
 _STEP: ColumnElement[float] = literal_column("0.000001")
 
 
-def _storing(*, ordered: bool) -> Insert:
+def _storing(dialect: str, *, ordered: bool) -> Insert:
     """Give the statement that stores a delivery; those that are to be made in order come behind all that wait."""
     # A listener may be disabled meanwhile, so that the database decides at the moment of storing.
-    facts: list[ColumnElement[Any]] = [is_disabled(_NAME).label("disabled"), _MOMENT.label("moment")]
+    facts: list[ColumnElement[Any]] = [is_disabled(_NAME).label("disabled"), _CLOCKS[dialect].label("moment")]
     if ordered:
         newest = select(func.max(delivery.c.created)).where(
             delivery.c.listener == _NAME, delivery.c.lane == _LANE, delivery.c.finished.is_(None)
@@ -194,12 +202,14 @@ def _storing(*, ordered: bool) -> Insert:
     )
 
 
-_DELIVERIES = {ordered: _storing(ordered=ordered) for ordered in (False, True)}
+_DELIVERIES = {
+    (dialect, ordered): _storing(dialect, ordered=ordered) for dialect in _CLOCKS for ordered in (False, True)
+}
 
 
-def _lots(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[Insert, list[dict[str, Any]]]]:
+def _lots(dialect: str, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[Insert, list[dict[str, Any]]]]:
     """Give the statements that store deliveries, each with its rows; those in any order do not pay for the others."""
     for ordered in (False, True):
         lot = [row for row in rows if (row["lane"] is not None) is ordered]
         if lot:
-            yield _DELIVERIES[ordered], lot
+            yield _DELIVERIES[dialect, ordered], lot

@@ -153,6 +153,39 @@ def wait(holds: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("jump", [DAY, -DAY])
+def test_what_is_fired_before_anybody_follows_is_due_at_once(
+    jump: float, set_time: Times, journal: Journal, new_event: Make
+) -> None:
+    """A host neither looks for jumps, nor keeps the server's time from before; what it stores is right all the same."""
+    journal.append(new_event(), ["a"])
+    follow_clock(journal.database)
+    set_time.jump(jump)
+    journal.append(new_event(), ["a"])
+    worker = set_time.journal()
+    assert abs(follow_clock(worker.database) - jump) < 5
+    assert follow_clock(worker.database) == 0
+    assert len(Claims(worker.database).claim("a", 9, 60)) == 2
+    worker.close()
+
+
+@pytest.mark.parametrize("jump", [DAY, -DAY])
+def test_what_is_fired_after_a_jump_that_was_followed_is_due_at_once(
+    jump: float, set_time: Times, journal: Journal, new_event: Make
+) -> None:
+    """A host that has asked for the time just before does not go on with it."""
+    journal.append(new_event(), ["a"])
+    worker = set_time.journal()
+    follow_clock(worker.database)
+    journal.database.now()
+    set_time.jump(jump)
+    follow_clock(worker.database)
+    journal.append(new_event(), ["a"])
+    assert all(-5 < due <= 0 for due in dues(set_time))
+    assert follow_clock(worker.database) == 0
+    worker.close()
+
+
 @pytest.mark.parametrize("jump", [-DAY, -30.0, 30.0, DAY])
 @pytest.mark.parametrize("follows", ["before", "after"])
 def test_events_of_a_repository_are_delivered_in_their_order(
