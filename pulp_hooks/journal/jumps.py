@@ -7,7 +7,7 @@ once, and one that is set back would leave everything waiting for a day.
 import os
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.statements import insert_new, lock_deliveries
@@ -68,14 +68,16 @@ def _follow(connection: Connection, database: Database, machine: str) -> float:
         connection.execute(delete(clock).where(clock.c.machine != machine))
     connection.execute(insert_new(connection.dialect.name, clock), {"machine": machine, "ahead": ahead})
     connection.execute(update(clock).where(clock.c.machine == machine).values(ahead=ahead))
+    _call_back(connection, now)
     return jump
 
 
 def _move(connection: Connection, jump: float, now: float) -> None:
-    moved = {delivery.c.due: delivery.c.due + jump}
+    moved = {column: column + jump for column in (delivery.c.due, delivery.c.sent)}
     if jump > 0:
-        # What was fired after a jump ahead is right; nothing that was stored before it can be as young as that.
-        stored_before = delivery.c.created <= now - jump
+        # What was fired after a jump ahead is right; nothing that was stored before it can be as young as that. What
+        # was tried was claimed by somebody who had followed all jumps before this one.
+        stored_before = or_(delivery.c.created <= now - jump, delivery.c.attempts > 0)
         connection.execute(update(delivery).where(delivery.c.due.is_not(None), stored_before).values(moved))
     else:
         # The order of a repository's events is that of their storing: it stays when all of them move alike, and who
@@ -84,6 +86,12 @@ def _move(connection: Connection, jump: float, now: float) -> None:
         connection.execute(update(delivery).where(delivery.c.finished.is_(None)).values(moved))
     for column in (listener.c.paced_until, listener.c.failing_since):
         connection.execute(update(listener).where(column.is_not(None)).values({column: column + jump}))
+
+
+def _call_back(connection: Connection, now: float) -> None:
+    """Make due what was fired by a clock that was ahead for a while; nobody has tried it, nor put it off."""
+    fired = (delivery.c.attempts == 0, delivery.c.due <= delivery.c.created)
+    connection.execute(update(delivery).where(delivery.c.due > now, *fired).values(due=now))
 
 
 def _known(connection: Connection, machine: str) -> float | None:

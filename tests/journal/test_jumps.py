@@ -141,6 +141,43 @@ def test_what_waits_has_waited_as_long_as_before_when_the_clock_goes_back(filled
     filled.database.close()
 
 
+def test_messages_are_sent_again_after_a_jump_back(filled: Sqlite) -> None:
+    """A message that was sent before the jump does not stand for what comes due behind it."""
+    assert len(filled.claims.unsent("waiting", 9, 60)) == 1
+    filled.hands.jump(-DAY)
+    follow_clock(filled.database)
+    assert filled.claims.unsent("waiting", 9, 60) == []
+    filled.hands.go_on(60)
+    assert len(filled.claims.unsent("waiting", 9, 60)) == 1
+    filled.database.close()
+
+
+def test_what_was_tried_moves_though_it_was_stored_by_a_clock_that_was_ahead(filled: Sqlite) -> None:
+    """A small correction may have left the moment of its storing in the future; a jump ahead moves it as well."""
+    filled.hands.jump(-30)
+    assert follow_clock(filled.database) == 0
+    filled.hands.jump(DAY)
+    assert follow_clock(filled.database) == DAY
+    assert filled.dues()["retried"] == 330
+    filled.database.close()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_was_fired_while_the_clock_was_ahead_is_due_at_once(
+    filled: Sqlite, sqlite_url: str, new_event: Make, monkeypatch: pytest.MonkeyPatch, *, restarted: bool
+) -> None:
+    """A machine may start with a wrong clock, and have it corrected before a worker is there."""
+    if restarted:
+        monkeypatch.setattr("pulp_hooks.journal.jumps._machine", lambda: "another start")
+    store = Journal(sqlite_url)
+    store.append(new_event(), ["waiting"], now=filled.hands.wall + DAY)
+    store.close()
+    filled.hands.jump(-600)
+    follow_clock(filled.database)
+    assert len(filled.claims.claim("waiting", 9, 60)) == 2
+    filled.database.close()
+
+
 def test_small_corrections_change_nothing(filled: Sqlite) -> None:
     """A time server sets the clock by seconds all the time."""
     filled.hands.jump(30)
