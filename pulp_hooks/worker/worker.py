@@ -13,7 +13,7 @@ from pulp_hooks.errors import ClosedError, JournalError
 from pulp_hooks.journal.claim import Claim, Due
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.jumps import follow_clock
+from pulp_hooks.journal.jumps import TOLERANCE_SECONDS, follow_clock
 from pulp_hooks.journal.waking import Waking
 from pulp_hooks.plugins.relay import Relay
 from pulp_hooks.settings.model import JournalSettings, Settings
@@ -283,12 +283,15 @@ class Worker:
         return max(0.001, min(_POLL_SECONDS, until_limit, until_due))
 
     def _follow_clock(self) -> None:
-        self._ahead = self.journal.database.now() - time.monotonic()
-        if time.monotonic() >= self._clock_due:
+        ahead = self.journal.database.now() - time.monotonic()
+        if time.monotonic() >= self._clock_due or abs(ahead - self._ahead) > TOLERANCE_SECONDS:
             jumped = follow_clock(self.journal.database)
             self._clock_due = time.monotonic() + _CLOCK_SECONDS
             if jumped:
                 _log.warning("the clock has jumped by %.0f s; what waits is moved with it", jumped)
+            ahead = self.journal.database.now() - time.monotonic()
+        # Only now, when all that is in the journal is of the same time.
+        self._ahead = ahead
 
     def _now(self) -> float:
         """Give the journal's time without asking the journal."""

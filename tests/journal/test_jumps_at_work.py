@@ -154,6 +154,64 @@ def wait(holds: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("jump", [DAY, -DAY])
+def test_worker_follows_the_clock(jump: float, set_time: Times, journal: Journal) -> None:
+    """A retry that was due in an hour is so after the jump, and new events come at once."""
+    desk = Desk(fail)
+    hooks = hooks_of(journal, desk, retry_seconds=(HOUR,))
+    with hooks.worker():
+        hooks.repo_sync_started(repo_id="broken")
+        wait(lambda: dues(set_time)[0] > 60)
+        set_time.jump(jump)
+        wait(lambda: abs(dues(set_time)[0] - HOUR) < 0.3 * HOUR)
+        hooks.repo_sync_started(repo_id="new")
+        wait(lambda: desk.heard == ["broken", "new"])
+        wait(lambda: len(dues(set_time)) == 1)
+    (due,) = dues(set_time)
+    assert abs(due - HOUR) < 0.3 * HOUR
+
+
+@pytest.mark.parametrize("jump", [DAY, -DAY])
+def test_worker_follows_before_it_claims_or_records(
+    jump: float, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also between two of its looks: what comes due is claimed, and the next pause counted, in a time that is known."""
+    monkeypatch.setattr("pulp_hooks.worker.worker._CLOCK_SECONDS", HOUR)
+    set_time = SqliteTime(sqlite_url)
+    journal, desk = set_time.journal(), Desk(fail)
+    hooks = hooks_of(journal, desk, retry_seconds=(HOUR, HOUR))
+    with hooks.worker() as worker:
+        hooks.repo_sync_started(repo_id="broken")
+        wait(lambda: dues(set_time)[0] > 60)
+        set_time.jump(jump)
+        hooks.repo_sync_started(repo_id="broken")
+        wait(lambda: worker.tally.total() == 2)
+        wait(lambda: len(dues(set_time)) == 2)
+    assert desk.heard == ["broken", "broken"]
+    assert all(abs(due - HOUR) < 0.3 * HOUR for due in dues(set_time))
+    # Nobody has to move anything that was stored since.
+    assert follow_clock(journal.database) == 0
+    journal.close()
+
+
+@pytest.mark.parametrize("jump", [DAY, -DAY])
+def test_attempt_that_ends_after_a_jump_is_recorded_in_the_new_time(
+    jump: float, set_time: Times, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time that a worker goes by is that in which the journal is since the jump was followed."""
+    monkeypatch.setattr("pulp_hooks.worker.worker._CLOCK_SECONDS", 0.0)
+
+    def set_clock(_: object) -> None:
+        set_time.jump(jump)
+        raise RuntimeError("out of paper")
+
+    hooks = hooks_of(journal, Desk(set_clock), retry_seconds=(HOUR,))
+    hooks.repo_sync_started(repo_id="zoo")
+    hooks.worker().run_once()
+    (due,) = dues(set_time)
+    assert abs(due - HOUR) < 0.3 * HOUR
+
+
+@pytest.mark.parametrize("jump", [DAY, -DAY])
 def test_what_is_fired_before_anybody_follows_is_due_at_once(
     jump: float, set_time: Times, journal: Journal, new_event: Make
 ) -> None:
