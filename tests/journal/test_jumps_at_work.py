@@ -3,12 +3,15 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Engine, create_engine, select
 
 from pulp_hooks import Hooks, hookimpl
+from pulp_hooks.cli import cli
 from pulp_hooks.event import Event
 from pulp_hooks.journal import tables
 from pulp_hooks.journal.claim import Limits
@@ -17,6 +20,7 @@ from pulp_hooks.journal.clock import Clock
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.jumps import follow_clock
+from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.results import Result
 from pulp_hooks.journal.tables import State
 from pulp_hooks.settings.model import DeliverySettings, Settings
@@ -320,3 +324,29 @@ def test_answer_of_the_server_that_comes_late_is_no_jump(
     server.delay(0)
     assert follow_clock(database) == 0
     database.close()
+
+
+@pytest.mark.parametrize("command", [["replay", "--listener", "Desk", "--yes"], ["listeners", "enable", "Desk"]])
+def test_commands_follow_the_clock_before_they_store(
+    command: list[str], sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an operator has made due after a jump stays due, though the next worker comes later."""
+    set_time = SqliteTime(sqlite_url)
+    set_time.jump(-DAY)
+    journal = set_time.journal()
+    hooks = hooks_of(journal, Desk(fail), retry_seconds=())
+    hooks.repo_sync_started(repo_id="broken")
+    if command[0] == "replay":
+        hooks.worker().run_once()
+    else:
+        follow_clock(journal.database)
+        Listeners(journal.database).disable("Desk", "by hand")
+    set_time.jump(DAY)
+    file = tmp_path / "pulp-hooks.toml"
+    file.write_text(f'[journal]\nurl = "{sqlite_url}"\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0, done.output
+    assert follow_clock(journal.database) == 0
+    assert [due <= 0 for due in dues(set_time)] == [True]
+    journal.close()
