@@ -83,7 +83,7 @@ def command(  # noqa: PLR0913 - one for each option
     with journal_of(settings) as (journal, _):
         browsing = Browsing(journal.database)
         lines = browsing.deliveries(wanted, limit + 1, before)
-        if listener is not None and not lines:
+        if listener is not None and not lines and not browsing.knows(listener):
             known_listener(listener, browsing.listeners())
         now = journal.database.now()
     page, next_page = lines[:limit], lines[limit - 1].id if len(lines) > limit else None

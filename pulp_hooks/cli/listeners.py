@@ -91,7 +91,9 @@ def disable(  # noqa: PLR0913 - one for each argument and option
             kinds = {listener.name: listener.kind for listener in hooks.listeners}
         if kinds.get(name) is Kind.NOTIFIER:
             raise click.UsageError(f"{name!r} is a notifier, which has no deliveries; name a listener made of it")
-        known_listener(name, [*kinds, *Browsing(journal.database).listeners()])
+        browsing = Browsing(journal.database)
+        if name not in kinds and not browsing.knows(name):
+            known_listener(name, [*kinds, *browsing.listeners()])
         confirmed(f"Hold all deliveries to {name}?", yes=yes)
         held = Listeners(journal.database).disable(name, reason)
     if as_json:
@@ -114,7 +116,9 @@ def enable(inherited: str | None, name: str, settings: str | None, *, as_json: b
         listeners = Listeners(journal.database)
         disabled = [state.name for state in listeners.known() if state.disabled_at is not None]
         if name not in disabled:
-            known_listener(name, [*disabled, *Browsing(journal.database).listeners()])
+            browsing = Browsing(journal.database)
+            if not browsing.knows(name):
+                known_listener(name, [*disabled, *browsing.listeners()])
             raise click.UsageError(f"the listener {name!r} is not disabled")
         rate = read.delivery_of(name).resume_per_second
         resumed = listeners.enable(name, rate)

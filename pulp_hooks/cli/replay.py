@@ -104,8 +104,9 @@ def _by_id(database: Database, ids: tuple[str, ...]) -> int:
 
 
 def _many(database: Database, wanted: Finished, *, yes: bool) -> int:
-    if wanted.listener is not None:
-        known_listener(wanted.listener, Browsing(database).listeners())
+    browsing = Browsing(database)
+    if wanted.listener is not None and not browsing.knows(wanted.listener):
+        known_listener(wanted.listener, browsing.listeners())
     count = Replay(database).count(wanted)
     states = " and ".join(state.value for state in wanted.states)
     if count:

@@ -1,20 +1,27 @@
 """What an operator reads in a journal: deliveries with their attempts, and events."""
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, func, literal_column, or_, select, tuple_
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.database import Database
-from pulp_hooks.journal.tables import State, attempt, delivery, event
+from pulp_hooks.journal.tables import State, attempt, delivery, event, listener
 
 FAILING = "failing"
 """Besides the states: what waits after a failed attempt."""
 
 _LOT = 500
+
+_NEWEST = 10_000
+"""In the deliveries of so many events, the newest ones, a page is looked for first; that takes some milliseconds."""
+
+_RECENT = 1000
+"""The listeners of so many events, the newest ones, are known without looking further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,37 +136,52 @@ class Browsing:
         Raises:
             JournalError: The database failed, or does not know the event of `before`.
         """
-        query = _DELIVERIES.where(*_conditions(wanted))
+        window, conditions = _window(wanted), _conditions(wanted)
         with self._database.reading("list deliveries") as connection:
             if before is not None:
                 event_id, _, name = before.rpartition("/")
-                place = (_time_of(connection, event_id), event_id, name)
-                query = query.where(tuple_(event.c.time, event.c.id, delivery.c.listener) < tuple_(*place))
-            order = (event.c.time.desc(), event.c.id.desc(), delivery.c.listener.desc())
-            rows = _matching(connection, query.order_by(*order), wanted.repo_id, limit)
-            return [_line(row) for row in rows]
+                moment = _time_of(connection, event_id)
+                window.append(event.c.time <= moment)
+                place = tuple_(event.c.time, event.c.id, delivery.c.listener)
+                conditions.append(place < tuple_(moment, event_id, name))
+            by_events = self._by_events.where(*window, *conditions).order_by(event.c.time.desc(), *_WITHIN_A_MOMENT)
+            oldest = connection.execute(_OLDEST.where(*window)).scalar()
+            if oldest is not None:
+                newest = by_events.where(event.c.time >= oldest)
+                rows = list(_matching(connection, newest, wanted.repo_id, limit))
+                if len(rows) == limit:
+                    return [_line(row) for row in rows]
+            # What is not frequent there is looked for in the deliveries, where the time of an event has no index.
+            by_deliveries = _DELIVERIES.where(*window, *conditions).order_by(_SORTED_TIME.desc(), *_WITHIN_A_MOMENT)
+            rest = by_deliveries if wanted.repo_id is None else by_events
+            return [_line(row) for row in _matching(connection, rest, wanted.repo_id, limit)]
 
-    def deliveries_of(self, event_id: str, listener: str | None = None) -> list[DeliveryLine]:
-        """Give the deliveries of one event, or the one to a listener.
+    @property
+    def _by_events(self) -> Any:  # noqa: ANN401 - a SELECT
+        """Give the query that begins with the events, and so can end as soon as it has enough."""
+        return _BY_EVENTS_OF_SQLITE if self._database.is_sqlite else _DELIVERIES
+
+    def deliveries_of(self, event_id: str, name: str | None = None) -> list[DeliveryLine]:
+        """Give the deliveries of one event, or the one to the listener of this name.
 
         Raises:
             JournalError: The database failed.
         """
         query = _DELIVERIES.where(event.c.id == event_id).order_by(delivery.c.listener)
-        if listener is not None:
-            query = query.where(delivery.c.listener == listener)
+        if name is not None:
+            query = query.where(delivery.c.listener == name)
         with self._database.reading("show a delivery") as connection:
             return [_line(row) for row in connection.execute(query)]
 
-    def attempts_of(self, event_id: str, listener: str) -> list[AttemptLine]:
-        """Give the attempts of a delivery, the first one first.
+    def attempts_of(self, event_id: str, name: str) -> list[AttemptLine]:
+        """Give the attempts of a delivery to the listener of this name, the first one first.
 
         Raises:
             JournalError: The database failed.
         """
         a = attempt.c
         query = select(a.number, a.started, a.seconds, a.status, a.error)
-        query = query.where(a.event_id == event_id, a.listener == listener).order_by(a.number)
+        query = query.where(a.event_id == event_id, a.listener == name).order_by(a.number)
         with self._database.reading("show a delivery") as connection:
             return [AttemptLine(*row) for row in connection.execute(query)]
 
@@ -183,11 +205,13 @@ class Browsing:
         Raises:
             JournalError: The database failed, or does not know the event of `before`.
         """
-        query: Any = select(event.c.id, event.c.type, event.c.repo_id, event.c.time).where(*_conditions(wanted))
+        query: Any = select(event.c.id, event.c.type, event.c.repo_id, event.c.time)
+        query = query.where(*_window(wanted), *_conditions(wanted))
         with self._database.reading("list events") as connection:
             if before is not None:
-                place = (_time_of(connection, before), before)
-                query = query.where(tuple_(event.c.time, event.c.id) < tuple_(*place))
+                moment = _time_of(connection, before)
+                # Of a pair no index can tell where it begins.
+                query = query.where(event.c.time <= moment, tuple_(event.c.time, event.c.id) < tuple_(moment, before))
             order = (event.c.time.desc(), event.c.id.desc())
             rows = list(_matching(connection, query.order_by(*order), wanted.repo_id, limit))
             counted = select(delivery.c.event_id, delivery.c.state, func.count().label("number"))
@@ -198,18 +222,42 @@ class Browsing:
         return [EventLine(row.id, row.type, row.repo_id.decode(), row.time, counts.get(row.id, {})) for row in rows]
 
     def listeners(self) -> list[str]:
-        """Give the names of all listeners that have deliveries.
+        """Give the names of listeners, in order, without looking at every delivery.
+
+        Those are the ones that had one of the newest events, that something is due for, or that have failed or were
+        disabled once; `knows` knows the others too.
 
         Raises:
             JournalError: The database failed.
         """
+        newest = select(event.c.id).order_by(event.c.time.desc()).limit(_RECENT)
+        recent = select(delivery.c.listener).where(delivery.c.event_id.in_(newest)).distinct()
         with self._database.reading("list the listeners") as connection:
-            return list(
-                connection.execute(select(delivery.c.listener).distinct().order_by(delivery.c.listener)).scalars()
-            )
+            names = {*connection.execute(recent).scalars(), *connection.execute(select(listener.c.name)).scalars()}
+            names.update(_awaited(connection))
+        return sorted(names)
+
+    def knows(self, name: str) -> bool:
+        """Tell whether a listener has deliveries; takes long when it has none.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        query = select(delivery.c.listener).where(delivery.c.listener == name).limit(1)
+        with self._database.reading("look for a listener") as connection:
+            return connection.execute(query).first() is not None
 
 
-_DELIVERIES: Any = select(
+def _awaited(connection: Connection) -> Iterator[str]:
+    """Give the names of the listeners that something is due for: a step in the index for each."""
+    first = select(func.min(delivery.c.listener)).where(delivery.c.due.is_not(None))
+    name = connection.execute(first).scalar()
+    while name is not None:
+        yield name
+        name = connection.execute(first.where(delivery.c.listener > name)).scalar()
+
+
+_COLUMNS: Any = select(
     delivery.c.event_id,
     delivery.c.listener,
     event.c.type,
@@ -221,12 +269,32 @@ _DELIVERIES: Any = select(
     and_(delivery.c.lease.is_not(None), delivery.c.due.is_not(None)).label("claimed"),
     delivery.c.finished,
     delivery.c.error,
-).join(event, event.c.id == delivery.c.event_id)
+)
+_DELIVERIES = _COLUMNS.join_from(delivery, event, event.c.id == delivery.c.event_id)
+
+# SQLite, which does not know how often a value occurs, would sort all deliveries for the first page. With the plus it
+# cannot look an event up by its id, and has to begin with the events, in the order of their times.
+_BY_EVENTS_OF_SQLITE = _COLUMNS.join_from(event, delivery, delivery.c.event_id == literal_column("+event.id"))
+
+_OLDEST = select(event.c.time).order_by(event.c.time.desc()).offset(_NEWEST).limit(1)
+
+_WITHIN_A_MOMENT = event.c.id.desc(), delivery.c.listener.desc()
+_SORTED_TIME = event.c.time + delivery.c.attempts * 0.0
+"""The time of an event as no table and no index has it: only the deliveries that were found can be sorted by it."""
 
 
 def _line(row: Any) -> DeliveryLine:  # noqa: ANN401 - a row of the above
     values = row._asdict()
     return DeliveryLine(**values | {"repo_id": row.repo_id.decode(), "claimed": bool(row.claimed)})
+
+
+def _window(wanted: Filter) -> list[ColumnElement[bool]]:
+    window: list[ColumnElement[bool]] = []
+    if wanted.since is not None:
+        window.append(event.c.time >= wanted.since)
+    if wanted.until is not None:
+        window.append(event.c.time < wanted.until)
+    return window
 
 
 def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
@@ -236,15 +304,21 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         failing = and_(delivery.c.state == State.WAITING.value, delivery.c.error.is_not(None))
         among = delivery.c.state.in_(states)
         conditions.append(or_(among, failing) if FAILING in wanted.states else among)
+        if wanted.listener is not None and {*wanted.states} <= {FAILING, State.WAITING.value}:
+            # All that waits is due some time, and what is due has an index, by listener.
+            conditions.append(delivery.c.due.is_not(None))
     if wanted.listener is not None:
         conditions.append(delivery.c.listener == wanted.listener)
     if wanted.event_type is not None:
         conditions.append(event.c.type == wanted.event_type)
-    if wanted.since is not None:
-        conditions.append(event.c.time >= wanted.since)
-    if wanted.until is not None:
-        conditions.append(event.c.time < wanted.until)
+    if wanted.repo_id is not None:
+        # What stands before the first wildcard is compared in the database; the byte 255 is in no text.
+        beginning = _LITERAL.match(wanted.repo_id)[0].encode()  # type: ignore[index] # it matches every text
+        conditions.append(event.c.repo_id.between(beginning, beginning + b"\xff"))
     return conditions
+
+
+_LITERAL = re.compile(r"[^*?\[]*")
 
 
 def _matching(
@@ -258,12 +332,13 @@ def _matching(
         yield from connection.execute(query.limit(limit))
         return
     found = 0
-    for row in connection.execution_options(yield_per=_LOT).execute(query):
-        if fnmatchcase(row.repo_id.decode(), repo_id):
-            yield row
-            found += 1
-            if found == limit:
-                return
+    with connection.execute(query, execution_options={"yield_per": _LOT}) as rows:
+        for row in rows:
+            if fnmatchcase(row.repo_id.decode(), repo_id):
+                yield row
+                found += 1
+                if found == limit:
+                    return
 
 
 def _time_of(connection: Connection, event_id: str) -> float:
