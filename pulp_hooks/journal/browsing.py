@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -119,6 +120,23 @@ class EventLine:
     deliveries: dict[str, int]
 
 
+@contextmanager
+def one_state(database: Database, doing: str) -> Iterator[Connection]:
+    """Give a connection whose SELECTs all see the journal as it was at the first of them.
+
+    Args:
+        database: The journal's.
+        doing: What is not done when the database fails.
+
+    Raises:
+        JournalError: The database failed.
+    """
+    with database.reading(doing) as connection:
+        if not database.is_sqlite:  # which knows nothing else
+            connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
+
+
 class Browsing:
     """Reads a journal; changes nothing, and keeps nobody waiting."""
 
@@ -137,7 +155,7 @@ class Browsing:
             JournalError: The database failed, or does not know the event of `before`.
         """
         window, conditions = _window(wanted), _conditions(wanted)
-        with self._database.reading("list deliveries") as connection:
+        with one_state(self._database, "list deliveries") as connection:
             if before is not None:
                 event_id, _, name = before.rpartition("/")
                 moment = _time_of(connection, event_id)
@@ -207,7 +225,7 @@ class Browsing:
         """
         query: Any = select(event.c.id, event.c.type, event.c.repo_id, event.c.time)
         query = query.where(*_window(wanted), *_conditions(wanted))
-        with self._database.reading("list events") as connection:
+        with one_state(self._database, "list events") as connection:
             if before is not None:
                 moment = _time_of(connection, before)
                 # Of a pair no index can tell where it begins.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Executable, func, select
 
+from pulp_hooks.journal.browsing import one_state
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.tables import State, attempt, delivery, listener
 
@@ -63,7 +64,7 @@ def statistics(database: Database, since: float | None = None) -> list[Statistic
     def of(name: str) -> Statistics:
         return found.setdefault(name, Statistics(name))
 
-    with database.reading("count") as connection:
+    with one_state(database, "count") as connection:
         for row in connection.execute(states.group_by(d.listener, d.state)):
             figures = of(row.listener)
             setattr(figures, row.state, row.number)

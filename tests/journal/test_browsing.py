@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event as events
+from sqlalchemy import func, select
 
 from pulp_hooks.event import Event
 from pulp_hooks.journal import browsing as module
-from pulp_hooks.journal.browsing import Browsing, Filter
+from pulp_hooks.journal.browsing import Browsing, Filter, one_state
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.results import Result
@@ -140,6 +141,19 @@ def test_listeners_are_named_without_a_look_at_every_delivery(filled: Journal, p
     """Each completion in a shell asks for them."""
     Browsing(filled.database).listeners()
     assert [plan for plan in plans if "SCAN delivery" in plan.replace("SCAN delivery USING", "")] == []
+
+
+def test_what_is_stored_meanwhile_is_in_no_part_of_what_is_read(filled: Journal, new_event: Make) -> None:
+    """The figures and lists, of several SELECTs, agree with each other; the next reader is not bound by that."""
+    count = select(func.count()).select_from(delivery)
+    with one_state(filled.database, "look") as connection:
+        before = connection.execute(count).scalar_one()
+        filled.append(new_event(), ["a"])
+        assert connection.execute(count).scalar_one() == before
+    with filled.database.reading("look") as connection:
+        assert connection.execute(count).scalar_one() == before + 1
+        filled.append(new_event(), ["a"])
+        assert connection.execute(count).scalar_one() == before + (1 if filled.database.is_sqlite else 2)
 
 
 def test_percentiles_are_those_of_each_listener(journal: Journal, new_event: Make) -> None:
