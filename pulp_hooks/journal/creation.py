@@ -4,14 +4,14 @@ from sqlalchemy import Connection, Engine, inspect, select
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal import tables
-from pulp_hooks.journal.sqlite_file import READS
+from pulp_hooks.journal.sqlite_file import READS, turn_on_write_ahead_log
 
 _LOCK = 0x70756C70
 """Number of PostgreSQL's advisory lock under which one process at a time creates the tables."""
 
 
 def prepare(engine: Engine, name: str) -> None:
-    """Create the tables in a new database.
+    """Create the tables in a new database, which is left as it is when it is none for a journal.
 
     Args:
         engine: The database.
@@ -20,15 +20,20 @@ def prepare(engine: Engine, name: str) -> None:
     Raises:
         JournalError: The database is no journal, or one of another version.
     """
+    is_sqlite = engine.dialect.name == "sqlite"
     # A journal that is there is only read, so that it can be opened while others write.
     with engine.connect().execution_options(**{READS: True}) as connection:
         is_new = not _is_there(connection)
+        if not is_new:
+            _check_version(connection, name)
+        elif is_sqlite:
+            # With PostgreSQL, which needs no setting up, another process may be creating them right now.
+            _check_names(connection, name)
+    if is_sqlite:
+        turn_on_write_ahead_log(engine)
     if is_new:
         with engine.begin() as connection:
             prepare_within(connection, name)
-        return
-    with engine.connect().execution_options(**{READS: True}) as connection:
-        _check_version(connection, name)
 
 
 def prepare_within(connection: Connection, name: str) -> None:
@@ -41,7 +46,9 @@ def prepare_within(connection: Connection, name: str) -> None:
         # Another process may be about to do the same.
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
     if not _is_there(connection):
-        _create(connection, name)
+        _check_names(connection, name)
+        tables.metadata.create_all(connection, checkfirst=False)
+        connection.execute(tables.journal.insert().values(version=tables.VERSION))
     _check_version(connection, name)
 
 
@@ -49,15 +56,13 @@ def _is_there(connection: Connection) -> bool:
     return inspect(connection).has_table(tables.journal.name)
 
 
-def _create(connection: Connection, name: str) -> None:
+def _check_names(connection: Connection, name: str) -> None:
     foreign = sorted(set(inspect(connection).get_table_names()) & set(tables.metadata.tables))
     if foreign:
         raise JournalError(
             f"the journal {name} could not be opened: it has tables of these names that are no "
             f"journal's: {', '.join(foreign)}; take another database"
         )
-    tables.metadata.create_all(connection, checkfirst=False)
-    connection.execute(tables.journal.insert().values(version=tables.VERSION))
 
 
 def _check_version(connection: Connection, name: str) -> None:

@@ -16,6 +16,9 @@ from pulp_hooks.errors import JournalError
 READS = "pulp_hooks_reads"
 """Execution option of a connection that only reads, and so need not wait for those that write."""
 
+_BUSY_SECONDS = "pulp_hooks_busy_seconds"
+"""Execution option of the engine: how long somebody waits who wants to write while others do."""
+
 _WAITS = "pulp_hooks_waits"
 """Key of what is known of a connection: how long SQLite itself waits for others; seconds."""
 
@@ -68,12 +71,11 @@ class SqliteFile:
         self._identity: tuple[int, int] | None = None
 
     def engine(self) -> Engine:
-        """Give what connects to the file, which is made where there is none.
+        """Give what connects to the file, which is made where there is none, and else left as it is.
 
         Raises:
             JournalError: There is no such folder, or it is on a network file system.
             OSError: The file cannot be made.
-            sqlite3.Error: It cannot be set up.
         """
         self.check_folder()
         # SQLite would create the file for everybody to read; its companions take the mode of the file.
@@ -83,11 +85,11 @@ class SqliteFile:
             connect_args={"timeout": self._busy_seconds, "check_same_thread": False},
             hide_parameters=True,
             paramstyle="named",
+            execution_options={_BUSY_SECONDS: self._busy_seconds},
             pool_reset_on_return=None,  # every connection comes back with its transaction ended
         )
         event.listen(engine, "connect", self._set_up)
         event.listen(engine, "begin", self._begin)
-        self._turn_on_write_ahead_log(engine)
         self._identity = _identity(self.path)
         return engine
 
@@ -158,21 +160,27 @@ class SqliteFile:
         else:
             self.begin_immediate(connection.connection)
 
-    def _turn_on_write_ahead_log(self, engine: Engine) -> None:
-        # Here SQLite does not always wait for the others that open the new file at the same time.
-        deadline = time.monotonic() + self._busy_seconds
-        while True:
-            connection = engine.raw_connection()
-            try:
-                connection.cursor().execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
-            finally:
-                connection.close()
+
+def turn_on_write_ahead_log(engine: Engine) -> None:
+    """Let those who read a journal not wait for those who write it; the file keeps that.
+
+    Raises:
+        sqlite3.Error: The file cannot be set up.
+    """
+    # Here SQLite does not always wait for the others that open the new file at the same time.
+    deadline = time.monotonic() + engine.get_execution_options()[_BUSY_SECONDS]
+    while True:
+        connection = engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+        finally:
+            connection.close()
 
 
 def roll_back(connection: PoolProxiedConnection) -> None:

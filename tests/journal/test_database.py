@@ -153,6 +153,29 @@ def test_tables_of_somebody_else_are_refused(url: str) -> None:
         Database(url).open()
 
 
+@pytest.mark.parametrize("table", ["event (x INTEGER)", "journal (version INTEGER)", "journal (x INTEGER)"])
+def test_database_of_somebody_else_is_not_changed(sqlite_url: str, tmp_path: Path, table: str) -> None:
+    """What is refused keeps its kind of log, and gets no files beside it."""
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
+        connection.execute(f"CREATE TABLE {table}")
+    before = (tmp_path / "journal.db").read_bytes()
+    with pytest.raises(JournalError, match="could not be opened"):
+        Database(sqlite_url).open()
+    assert (tmp_path / "journal.db").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["journal.db"]
+
+
+def test_copy_of_a_journal_gets_its_write_ahead_log_back(sqlite_url: str, tmp_path: Path) -> None:
+    """A backup that another program has made is a journal as any other."""
+    Database(sqlite_url).open().dispose()
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
+        assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+    database = Database(sqlite_url)
+    with database.reading("look") as reader:
+        assert reader.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    database.close()
+
+
 def test_file_that_is_no_database_is_said(sqlite_url: str, tmp_path: Path, new_event: Make) -> None:
     """A text file is not touched."""
     (tmp_path / "journal.db").write_text("my diary, " * 1000)
