@@ -1,7 +1,6 @@
 """`pulp-hooks deliveries`."""
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -88,7 +87,7 @@ def command(  # noqa: PLR0913 - one for each option
         now = journal.database.now()
     page, next_page = lines[:limit], lines[limit - 1].id if len(lines) > limit else None
     if as_json:
-        echo_json({"deliveries": [_json(line) for line in page], "next": next_page})
+        echo_json({"deliveries": [_json(line, now) for line in page], "next": next_page})
         return
     if not page:
         click.echo("no deliveries")
@@ -126,7 +125,7 @@ def show(inherited: str | None, delivery: str, settings: str | None, *, as_json:
     event = json.loads(content)
     if as_json:
         shown = [
-            _json(line) | {"attempts": [asdict(one) | {"started": moment_json(one.started)} for one in made]}
+            _json(line, now) | {"attempts": [asdict(one) | {"started": moment_json(one.started)} for one in made]}
             for line, made in zip(lines, attempts, strict=True)
         ]
         echo_json({"event": event, "deliveries": shown})
@@ -181,7 +180,7 @@ def _row(line: DeliveryLine, now: float) -> list[str]:
     ]
 
 
-def _json(line: DeliveryLine) -> dict[str, Any]:
+def _json(line: DeliveryLine, now: float) -> dict[str, Any]:
     moments = {name: moment_json(getattr(line, name)) for name in ("time", "due", "finished")}
-    working = line.claimed and line.due is not None and line.due > time.time()
+    working = line.claimed and line.due is not None and line.due > now
     return {"id": line.id} | asdict(line) | moments | {"claimed": working}
