@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
+from threading import Event
 from types import FrameType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import click
 
@@ -72,19 +74,26 @@ def command(  # noqa: PLR0913 - one for each option
     logging.getLogger("pulp_hooks.worker").setLevel(logging.INFO)
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
         worker = hooks.worker(threads=threads)
-        _end_by_signal(worker, grace)
+        stopping = _end_by_signal(worker, grace)
         # Signals reach the main thread, which therefore does nothing but wait.
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="pulp_hooks worker") as main:
             main.submit(worker.run_once if once else worker.run).result()
     attempts, succeeded = worker.tally.total(), worker.tally[Ending.SUCCEEDED]
     if not as_json:
         click.echo(f"{counted(attempts, 'attempt')}, {succeeded} delivered")
-    if once and succeeded < attempts:
-        ctx.exit(1)
+    # What a stop has cut short is no failure.
+    code = 1 if once and succeeded < attempts and not stopping.is_set() else 0
+    if worker.abandoned:
+        _end_at_once(code)
+    ctx.exit(code)
 
 
-def _end_by_signal(worker: Worker, grace_seconds: float) -> None:
+def _end_by_signal(worker: Worker, grace_seconds: float) -> Event:
+    """Have signals stop the worker; gives what is set when one has come."""
+    stopping = Event()
+
     def handle(number: int, _frame: FrameType | None) -> None:
+        stopping.set()
         for later in (signal.SIGTERM, signal.SIGINT):
             signal.signal(later, lambda again, _: os._exit(_KILLED + again))
         worker.request_stop(grace_seconds)
@@ -92,6 +101,16 @@ def _end_by_signal(worker: Worker, grace_seconds: float) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
+    return stopping
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """End the process although listeners have not ended: Python would wait for the threads of their executors."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def _log_json(stream: TextIO) -> None:

@@ -139,6 +139,11 @@ class Worker:
     def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
+    @property
+    def abandoned(self) -> int:
+        """How many calls were abandoned and have not ended."""
+        return sum(lanes.hung for lanes in self._lanes.values())
+
     def run(self) -> None:
         """Deliver until `stop` is called. What the journal fails with is logged, and tried again.
 

@@ -54,6 +54,16 @@ def repo_sync_started(body):
     print(f"late {body['repo_id']}\\n", end="", flush=True)
 """
 
+DEEP = """
+import asyncio, time
+from pulp_hooks import hookimpl
+
+@hookimpl
+async def repo_sync_started(body):
+    print(f"deep {body['repo_id']}\\n", end="", flush=True)
+    await asyncio.to_thread(time.sleep, 60)
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path, run: Run, install: Install) -> Path:
@@ -175,6 +185,35 @@ def test_grace_time_gives_back_what_does_not_end(
         assert (worker.returncode, time.monotonic() - began < 10) == (0, True)
     (delivery,) = as_json("deliveries")["deliveries"]
     assert (delivery["state"], delivery["claimed"]) == ("waiting", False)
+
+
+def test_worker_that_runs_once_is_stopped_with_exit_code_0(
+    fire: Callable[..., str], working: Callable[..., Any], as_json: Json
+) -> None:
+    """That the stop cut an attempt short is no failure."""
+    fire("slow")
+    with working("--once", "--grace", "0.3", SECONDS="60") as worker:
+        _heard(worker)
+        worker.terminate()
+        worker.communicate(timeout=30)
+        assert worker.returncode == 0
+    (delivery,) = as_json("deliveries")["deliveries"]
+    assert (delivery["state"], delivery["claimed"]) == ("waiting", False)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--once"]])
+def test_grace_time_holds_for_what_hangs_in_a_thread_of_a_listener(
+    arguments: list[str], fire: Callable[..., str], working: Callable[..., Any], install: Install
+) -> None:
+    """Python would wait for the executors' threads, and a service manager would kill the worker."""
+    install("deep", DEEP)
+    fire("slow")
+    with working("--grace", "0.3", *arguments) as worker:
+        _line(worker.stderr, "deep slow")
+        worker.terminate()
+        said, _ = worker.communicate(timeout=10)
+        assert worker.returncode == 0
+    assert "interrupted" in [json.loads(line)["status"] for line in said.splitlines()]
 
 
 def test_second_signal_ends_at_once_and_loses_nothing(
