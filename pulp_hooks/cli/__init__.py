@@ -1,6 +1,8 @@
 """The command line: one file per command, each imported when it is used, so that `--help` answers at once."""
 
 import difflib
+import io
+import logging
 import sys
 import traceback
 from importlib import import_module
@@ -109,4 +111,9 @@ def main() -> None:
 
     Exit codes: 0 done, 1 something failed or is wrong, 2 wrong usage, 130 canceled by Ctrl-C, 143 by SIGTERM.
     """
+    # What the pool of connections tells of one that died is a traceback, and whoever used it gets an error anyway.
+    logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A repository's name must not end a command on a terminal that lacks its letters.
+        sys.stdout.reconfigure(errors="backslashreplace")
     cli(args=sys.argv[1:], prog_name="pulp-hooks")

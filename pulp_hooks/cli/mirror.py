@@ -11,7 +11,15 @@ from typing import Any, NoReturn
 import click
 from click import progressbar
 
-from pulp_hooks.cli.output import counted, echo_json, json_option, settings_option, show_log, stdout_for_listeners
+from pulp_hooks.cli.output import (
+    counted,
+    echo_json,
+    json_for,
+    json_option,
+    settings_option,
+    show_log,
+    stdout_for_listeners,
+)
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.hosts.file_mirror import MirrorResult, mirror
 from pulp_hooks.outcomes import Report
@@ -84,7 +92,7 @@ class _PrintingHooks(Hooks):
     def fire(self, *arguments: Any, **options: Any) -> Report:  # noqa: ANN401 - as inherited
         report = super().fire(*arguments, **options)
         # Where listeners print, see `stdout_for_listeners`, is not the standard output.
-        click.echo(report.event.to_json(), file=sys.__stdout__)
+        click.echo(json_for(sys.__stdout__, report.event.to_json()), file=sys.__stdout__)
         return report
 
 

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import click
 
@@ -14,6 +14,7 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 
 _WIDEST_CELL = 100
 _TENS = 10
+_FIRST, _LAST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (2, 9999))
 
 
 def json_option(function: _Function) -> _Function:
@@ -32,7 +33,16 @@ def settings_option(function: _Function) -> _Function:
 
 def echo_json(value: object) -> None:
     """Print one JSON document on one line."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(json_for(sys.stdout, json.dumps(value, ensure_ascii=False)))
+
+
+def json_for(stream: TextIO | None, text: str) -> str:
+    """Give the text, which is JSON; where the stream lacks a letter of it, all that is not ASCII is escaped."""
+    try:
+        text.encode((stream and stream.encoding) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(text))
+    return text
 
 
 def echo_table(headers: Sequence[str], rows: Sequence[Sequence[str]], colours: Mapping[str, str] | None = None) -> None:
@@ -75,12 +85,18 @@ def printable(text: str) -> str:
 
 def moment(seconds: float | None) -> str:
     """Give seconds since 1970 as local time to the second; nothing for none."""
-    return "" if seconds is None else f"{datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M:%S}"
+    return "" if seconds is None else f"{datetime.fromtimestamp(_shown(seconds)).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def moment_json(seconds: float | None) -> str | None:
     """Give seconds since 1970 in ISO 8601 and UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+    return None if seconds is None else datetime.fromtimestamp(_shown(seconds), UTC).isoformat().replace("+00:00", "Z")
+
+
+def _shown(seconds: float) -> float:
+    """Give the moment, or the nearest one that has a date; one moment must not keep the others from being shown."""
+    # The comparison is false too of what is no number.
+    return max(_FIRST, seconds) if seconds < _LAST else _LAST
 
 
 def duration(seconds: float | None) -> str:

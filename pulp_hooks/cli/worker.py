@@ -16,6 +16,7 @@ import click
 
 from pulp_hooks.cli.output import (
     counted,
+    json_for,
     json_option,
     moment_json,
     settings_option,
@@ -117,12 +118,16 @@ def _log_json(stream: TextIO) -> None:
     package = logging.getLogger("pulp_hooks")
     package.propagate = False
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_JsonLines())
+    handler.setFormatter(_JsonLines(stream))
     package.addHandler(handler)
 
 
 class _JsonLines(logging.Formatter):
-    """Gives each record as a line of JSON."""
+    """Gives each record as a line of JSON, for this stream."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
 
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""
@@ -131,4 +136,4 @@ class _JsonLines(logging.Formatter):
         line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
         if "due" in line:
             line["due"] = moment_json(getattr(record, "due", None))
-        return json.dumps(line, ensure_ascii=False)
+        return json_for(self._stream, json.dumps(line, ensure_ascii=False))

@@ -1,6 +1,9 @@
 """What the commands make of a clock, arguments and terminals that are not as they should be."""
 
 import json
+import logging
+import math
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +11,23 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pulp_hooks.cli import cli
+from pulp_hooks.cli import cli, main
+from pulp_hooks.cli.output import moment, moment_json
 from pulp_hooks.event import Event
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
 
 Make = Callable[..., Event]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+DESK = """
+from pulp_hooks import hookimpl
+
+@hookimpl
+def repo_sync_started(body):
+    print("heard", body["repo_id"])
+"""
 
 
 @pytest.fixture
@@ -38,3 +52,57 @@ def test_claim_is_judged_by_the_time_of_the_journal(
     for arguments in (["deliveries"], ["deliveries", "show", event.id]):
         done = CliRunner().invoke(cli, [*arguments, "--settings", str(settings), "--json"])
         assert [x["claimed"] for x in json.loads(done.stdout)["deliveries"]] == [True]
+
+
+@pytest.mark.parametrize("seconds", [1e12, -1e12, 1e300, math.inf, -math.inf, math.nan])
+def test_moment_that_no_calendar_has_is_shown_as_the_nearest_one(seconds: float) -> None:
+    """One delivery that is due in 30,000 years does not keep the others from being listed."""
+    year = "0002" if seconds < 0 else "9999"
+    assert moment_json(seconds) == f"{year}-01-01T00:00:00Z"
+    # In local time it may still be the year before.
+    assert int(moment(seconds).partition("-")[0]) in {int(year), int(year) - 1}
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_text_that_the_terminal_lacks_is_escaped(
+    encoding: str, settings: Path, run: Run, install: Callable[[str, str], None]
+) -> None:
+    """A command is not ended by the name of a repository; JSON stays JSON."""
+    install("desk", DESK)
+    name = "\u017eoo-\U0001f600-\u20ac"
+
+    def ran(*arguments: str, text: str | None = None) -> str:
+        done = run(*arguments, "--settings", str(settings), text=text, PYTHONIOENCODING=encoding)
+        assert (done.returncode, done.stderr.replace(f"heard {ascii(name)[1:-1]}\n", "")) == (0, "")
+        return done.stdout
+
+    fired = ran("fire", "repo-sync-started", "--body", "-", "--json", text=json.dumps({"repo_id": name}))
+    assert json.loads(fired)["event"]["body"]["repo_id"] == name
+    assert json.loads(ran("deliveries", "--json"))["deliveries"][0]["repo_id"] == name
+    if encoding == "latin-1":
+        assert ascii(name)[1:-1] in ran("deliveries")
+    assert ran("events").count("repo-sync-started") == 1
+    assert json.loads(ran("worker", "--once", "--json"))["status"] == "succeeded"
+
+
+def test_mirror_prints_events_on_a_terminal_that_lacks_their_letters(run: Run, tmp_path: Path) -> None:
+    """Each line is JSON in ASCII."""
+    (tmp_path / "files").mkdir()
+    source, dest = str(tmp_path / "files"), str(tmp_path / "mirror")
+    done = run("mirror", source, dest, "--repo-id", "\u017eoo", "--json", PYTHONIOENCODING="latin-1")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[0])["body"]["repo_id"] == "\u017eoo"
+
+
+def test_pool_of_connections_prints_nothing_by_itself(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """That a connection has died is told by the error of what was not done, not by a traceback before it."""
+    monkeypatch.setattr("sys.argv", ["pulp-hooks", "--version"])
+    pool = logging.getLogger("sqlalchemy.pool")
+    monkeypatch.setattr(pool, "handlers", [])
+    monkeypatch.setattr(pool, "propagate", False)
+    with pytest.raises(SystemExit):
+        main()
+    logging.getLogger("sqlalchemy.pool.impl.QueuePool").error("Exception during reset or similar")
+    assert capfd.readouterr().err == ""
