@@ -19,7 +19,7 @@ from pulp_hooks.cli.output import (
     printable,
     settings_option,
 )
-from pulp_hooks.cli.parameters import EventTypeParameter, MomentParameter, check_window
+from pulp_hooks.cli.parameters import EventTypeParameter, MomentParameter, check_window, checked_text
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event_types import EventType
 from pulp_hooks.journal.browsing import FAILING, AttemptLine, Browsing, DeliveryLine, Filter
@@ -46,13 +46,18 @@ Examples:
     type=click.Choice([*(state.value for state in State), FAILING]),
     help="waiting, held, delivered, dead, or failing: waiting after a failure. May be given several times.",
 )
-@click.option("--listener", type=ListenerParameter(), help="To this listener.")
+@click.option("--listener", type=ListenerParameter(), callback=checked_text, help="To this listener.")
 @click.option("--type", "event_type", type=EventTypeParameter(), help="Of this event type.")
-@click.option("--repo-id", metavar="PATTERN", help="Of repositories that match: * is any text, ? any character.")
+@click.option(
+    "--repo-id",
+    metavar="PATTERN",
+    callback=checked_text,
+    help="Of repositories that match: * is any text, ? any character.",
+)
 @click.option("--since", type=MomentParameter(), help="Fired then or later: ISO 8601, or 2h for two hours ago.")
 @click.option("--until", type=MomentParameter(), help="Fired earlier than that.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most.")
-@click.option("--before", metavar="ID", help="Go on behind this delivery: the next page.")
+@click.option("--before", metavar="ID", callback=checked_text, help="Go on behind this delivery: the next page.")
 @settings_option
 @json_option
 @click.pass_context
@@ -102,7 +107,7 @@ def command(  # noqa: PLR0913 - one for each option
 
 
 @command.command("show")
-@click.argument("delivery", metavar="ID")
+@click.argument("delivery", metavar="ID", callback=checked_text)
 @click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
 @json_option
 @click.pass_obj

@@ -16,6 +16,7 @@ from pulp_hooks.cli.output import (
     show_log,
     stdout_for_listeners,
 )
+from pulp_hooks.cli.parameters import checked_text
 from pulp_hooks.errors import PulpHooksError
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.plugins.listeners import Kind, Listener, State
@@ -69,8 +70,14 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
 
 
 @command.command("disable", epilog='\b\nExample:\n  pulp-hooks listeners disable audit --reason "the disk is full"')
-@click.argument("name", type=ListenerParameter())
-@click.option("--reason", default="by hand", show_default=True, help="Why; it is shown where the listener is listed.")
+@click.argument("name", type=ListenerParameter(), callback=checked_text)
+@click.option(
+    "--reason",
+    default="by hand",
+    show_default=True,
+    callback=checked_text,
+    help="Why; it is shown where the listener is listed.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
 @json_option
@@ -103,7 +110,7 @@ def disable(  # noqa: PLR0913 - one for each argument and option
 
 
 @command.command("enable", epilog="\b\nExample:\n  pulp-hooks listeners enable audit")
-@click.argument("name", type=ListenerParameter())
+@click.argument("name", type=ListenerParameter(), callback=checked_text)
 @click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
 @json_option
 @click.pass_obj

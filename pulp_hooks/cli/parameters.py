@@ -3,12 +3,16 @@
 import re
 import time
 from datetime import datetime
+from typing import TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from pulp_hooks.errors import UnknownEventTypeError
 from pulp_hooks.event_types import EventType
+from pulp_hooks.text import clean_text
+
+_Text = TypeVar("_Text", str, str | None, tuple[str, ...])
 
 
 class EventTypeParameter(click.ParamType["EventType"]):
@@ -27,6 +31,18 @@ class EventTypeParameter(click.ParamType["EventType"]):
         """Give the type IDs that begin so."""
         del ctx, param
         return [CompletionItem(event_type.value) for event_type in EventType if event_type.startswith(incomplete)]
+
+
+def checked_text(_ctx: click.Context, _param: click.Parameter, value: _Text) -> _Text:
+    """Refuse what is no text, for a parameter that a journal is asked for; bytes that are no UTF-8 reach us as halves.
+
+    Raises:
+        click.BadParameter: It is none.
+    """
+    for text in (value,) if isinstance(value, str) else value or ():
+        if text != clean_text(text):
+            raise click.BadParameter(f"{text!r} is no text in UTF-8")
+    return value
 
 
 class MomentParameter(click.ParamType["float"]):

@@ -4,7 +4,7 @@ import click
 
 from pulp_hooks.cli.journal_access import ListenerParameter, confirmed, journal_of, known_listener
 from pulp_hooks.cli.output import deliveries, echo_json, json_option, settings_option, show_log, stdout_for_listeners
-from pulp_hooks.cli.parameters import MomentParameter, check_window
+from pulp_hooks.cli.parameters import MomentParameter, check_window, checked_text
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
@@ -26,8 +26,8 @@ Examples:
   pulp-hooks replay --since 2026-11-20 --until 2026-11-21 --state dead --state delivered --yes
   pulp-hooks replay --to archive --since 30d"""
 )
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--listener", type=ListenerParameter(), help="All of this listener.")
+@click.argument("ids", metavar="[ID]...", nargs=-1, callback=checked_text)
+@click.option("--listener", type=ListenerParameter(), callback=checked_text, help="All of this listener.")
 @click.option(
     "--state",
     "states",

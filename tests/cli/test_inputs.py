@@ -106,3 +106,31 @@ def test_pool_of_connections_prints_nothing_by_itself(
         main()
     logging.getLogger("sqlalchemy.pool.impl.QueuePool").error("Exception during reset or similar")
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["deliveries", "--listener", "\udcff"],
+        ["deliveries", "--repo-id", "\udcff*"],
+        ["deliveries", "--before", "\udcff/a"],
+        ["deliveries", "show", "\udcff"],
+        ["events", "--repo-id", "\udcff*"],
+        ["events", "--before", "\udcff"],
+        ["replay", "\udcff/a"],
+        ["replay", "--listener", "\udcff"],
+        ["replay", "--to", "\udcff"],
+        ["listeners", "disable", "\udcff", "--yes"],
+        ["listeners", "disable", "desk", "--yes", "--reason", "\udcff"],
+        ["listeners", "enable", "\udcff"],
+    ],
+    ids=lambda arguments: " ".join(arguments).replace("\udcff", "half"),
+)
+def test_argument_that_is_no_text_is_wrong_usage(arguments: list[str], settings: Path, url: str) -> None:
+    """Bytes that are no UTF-8 reach the commands as halves of characters, which no database takes."""
+    journal = Journal(url)
+    journal.database.open()
+    journal.close()
+    done = CliRunner().invoke(cli, [*arguments, "--settings", str(settings)])
+    assert done.exit_code == 2, done.stderr
+    assert "'\\udcff" in done.stderr
