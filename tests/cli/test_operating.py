@@ -272,6 +272,7 @@ def test_deliveries_are_listed_newest_first_and_paged(run: Run, fire: Callable[.
 
 def test_filters_of_deliveries_hold_together(folder: Path, run: Run, fire: Callable[..., str], as_json: Json) -> None:
     """State, listener, type, repository and time each leave out what they do not mean."""
+    (folder / "pulp-hooks.toml").write_text(SETTINGS.replace("0.01", "60"))
     ids = {repo_id: fire(repo_id) for repo_id in ("zoo-1", "zoo-2", "park")}
     run("worker", "--once")
     (folder / "fail").touch()
