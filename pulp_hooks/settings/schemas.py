@@ -73,7 +73,19 @@ def _is_switch(value: object) -> object:
     return value
 
 
+def _at_most(most: float, meaning: str) -> Range:
+    return Range(max=most, error=f"must be at most {most}, {meaning}")
+
+
 _POSITIVE = Range(min=0, min_inclusive=False, error="must be more than 0")
+_NOT_NEGATIVE = Range(min=0, error="must not be negative")
+
+# Beyond these limits moments get no date, pauses are longer than a thread can wait, and rates count nothing.
+_YEAR_OF_SECONDS = _at_most(31_622_400, "which is 366 days")
+_YEAR_OF_HOURS = _at_most(8784, "which is 366 days")
+_DAY_OF_SECONDS = _at_most(86_400, "which is a day")
+_CENTURY_OF_DAYS = _at_most(36_525, "which is a hundred years")
+_RATE = Range(min=0.00001, max=1e6, error="must be from 0.00001, which is about one in a day, to 1000000")
 
 
 class PluginsTable(_Table):
@@ -85,7 +97,7 @@ class PluginsTable(_Table):
 class DispatchTable(_Table):
     """`[dispatch]`."""
 
-    slow_seconds = _number(validate=Range(min=0, error="must not be negative"))
+    slow_seconds = _number(validate=_NOT_NEGATIVE)
     max_body_bytes = fields.Integer(
         strict=True,
         pre_load=_is_number,
@@ -101,30 +113,30 @@ class JournalTable(_Table):
         required=True, pre_load=_is_text, validate=Length(min=1, error="must not be empty"), error_messages=_TEXT
     )
     synchronous = fields.String(pre_load=_is_text, validate=OneOf(("NORMAL", "FULL"), error="must be NORMAL or FULL"))
-    busy_seconds = _number(validate=_POSITIVE)
+    busy_seconds = _number(validate=[_POSITIVE, _DAY_OF_SECONDS])
     on_error = fields.String(
         pre_load=_is_text, validate=OneOf(("raise", "dispatch"), error="must be raise or dispatch")
     )
-    keep_delivered_days = _number(validate=_POSITIVE)
-    keep_dead_days = _number(validate=_POSITIVE)
+    keep_delivered_days = _number(validate=[_POSITIVE, _CENTURY_OF_DAYS])
+    keep_dead_days = _number(validate=[_POSITIVE, _CENTURY_OF_DAYS])
 
 
 class DeliveryTable(_Table):
     """`[delivery]`, without `[delivery.listeners]`, and each table in there."""
 
-    timeout_seconds = _number(validate=_POSITIVE)
+    timeout_seconds = _number(validate=[_POSITIVE, _YEAR_OF_SECONDS])
     retry_seconds = fields.List(
-        _number(validate=Range(min=0, error="must not be negative")),
+        _number(validate=[_NOT_NEGATIVE, _YEAR_OF_SECONDS]),
         validate=Length(max=_MOST_RETRIES, error=f"must have at most {_MOST_RETRIES} numbers"),
         error_messages={"invalid": "must be a list of numbers"},
     )
-    disable_after_hours = _number(validate=_POSITIVE)
-    resume_per_second = _number(validate=_POSITIVE)
+    disable_after_hours = _number(validate=[_POSITIVE, _YEAR_OF_HOURS])
+    resume_per_second = _number(validate=_RATE)
     ordered = fields.Boolean(pre_load=_is_switch)
     concurrency = fields.Integer(
         strict=True, pre_load=_is_number, validate=Range(min=1, error="must be at least 1"), error_messages=_NUMBER
     )
-    per_second = _number(validate=_POSITIVE)
+    per_second = _number(validate=_RATE)
 
 
 class ListenerTable(_Table):

@@ -20,6 +20,14 @@ FAULTS = {
     "unknown mode": ("[journal]\nurl = 'sqlite:///a'\nsynchronous = 'OFF'", "must be NORMAL or FULL"),
     "unknown on_error": ("[journal]\nurl = 'sqlite:///a'\non_error = 'ignore'", "must be raise or dispatch"),
     "no time": ("[journal]\nurl = 'sqlite:///a'\nbusy_seconds = 0", "busy_seconds must be more than 0"),
+    "wait of years": (
+        "[journal]\nurl = 'sqlite:///a'\nbusy_seconds = 1e9",
+        "busy_seconds must be at most 86400, which",
+    ),
+    "kept for ever": (
+        "[journal]\nurl = 'sqlite:///a'\nkeep_dead_days = 1e9",
+        "must be at most 36525, which is a hundred years",
+    ),
     "misspelt table": ("[jurnal]\nurl = 'sqlite:///a'", "jurnal is no table of the settings, did you mean 'journal'?"),
     "unknown database": ("[journal]\nurl = 'mysql://a/b'", "must begin with sqlite:/// or postgresql://"),
 }
@@ -31,6 +39,15 @@ DELIVERY_FAULTS = {
     "no time at all": ("[delivery]\ntimeout_seconds = 0", "delivery: timeout_seconds must be more than 0"),
     "negative pause": ("[delivery]\nretry_seconds = [1, -1]", "delivery: retry_seconds[1] must not be negative"),
     "endless pause": ("[delivery]\nretry_seconds = [inf]", "delivery: retry_seconds[0] must be finite"),
+    "pause of ages": (
+        "[delivery]\nretry_seconds = [1e12]",
+        "retry_seconds[0] must be at most 31622400, which is 366 days",
+    ),
+    "time limit of ages": ("[delivery]\ntimeout_seconds = 1e12", "timeout_seconds must be at most 31622400"),
+    "patience of ages": ("[delivery]\ndisable_after_hours = 1e5", "disable_after_hours must be at most 8784"),
+    "rate of nothing": ("[delivery]\nper_second = 5e-324", "per_second must be from 0.00001, which is about one in a"),
+    "rate beyond counting": ("[delivery]\nper_second = 1e300", "per_second must be from 0.00001"),
+    "slow resumption": ("[delivery]\nresume_per_second = 5e-324", "resume_per_second must be from 0.00001"),
     "number for pauses": ("[delivery]\nretry_seconds = 5", "delivery: retry_seconds must be a list of numbers"),
     "number for a switch": ("[delivery]\nordered = 1", "delivery: ordered must be true or false"),
     "no attempts at all": ("[delivery]\nconcurrency = 0", "delivery: concurrency must be at least 1"),
@@ -57,6 +74,22 @@ keep_dead_days = 2
     assert read(text).journal == JournalSettings("postgresql://db/journal", "FULL", 3, "dispatch", 1.5, 2)
     assert read("[journal]\nurl = 'sqlite:////a.db'").journal == JournalSettings("sqlite:////a.db")
     assert read("").journal is None
+
+
+def test_longest_and_slowest_settings_are_read(read: Read) -> None:
+    """The limits themselves are allowed."""
+    text = """[journal]
+url = "sqlite:////a.db"
+busy_seconds = 86400
+keep_dead_days = 36525
+[delivery]
+timeout_seconds = 31622400
+retry_seconds = [31622400, 0]
+disable_after_hours = 8784
+resume_per_second = 0.00001
+per_second = 1000000
+"""
+    assert read(text).problems == ()
 
 
 def test_relative_file_of_a_journal_begins_at_the_settings(read: Read, folder: Path) -> None:
