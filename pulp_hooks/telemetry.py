@@ -1,14 +1,22 @@
-"""Spans and metrics of OpenTelemetry, where it is installed; names follow its conventions for messaging."""
+"""Spans and metrics of OpenTelemetry, where it is installed; names follow its conventions for messaging.
 
+Whatever OpenTelemetry, or what a program has plugged into it, raises is logged once; nobody else feels it.
+"""
+
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import TracebackType
 
     from opentelemetry.metrics import Counter, Histogram
     from opentelemetry.trace import Span, SpanKind, Tracer
+
+# It is a problem with what is installed, and logged where a host looks for those.
+_log = logging.getLogger("pulp_hooks.hooks")
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
 _SYSTEM = {"messaging.system": "pulp_hooks"}
@@ -25,9 +33,65 @@ class _Instruments(NamedTuple):
     is_traced: "Callable[[], bool]"
 
 
+class _Harmless(AbstractContextManager[None]):
+    """A block around each call into OpenTelemetry: whatever that raises ends here.
+
+    Attributes:
+        is_told: Whether it was logged that it has raised something.
+    """
+
+    is_told = False
+
+    def __exit__(self, _: object, error: BaseException | None, trace: "TracebackType | None") -> bool:
+        if not isinstance(error, Exception):
+            return False
+        if not self.is_told:
+            self.is_told = True
+            _log.warning("OpenTelemetry raised %s, which is logged this once", type(error).__name__, exc_info=error)
+        return True
+
+
+_HARMLESS = _Harmless()
+
+
+class _Span(AbstractContextManager["Span | None"]):
+    """A block with a span around it.
+
+    Args:
+        begin: Gives the block of OpenTelemetry.
+        succeeded: Called when this block has ended without an exception.
+    """
+
+    def __init__(
+        self,
+        begin: "Callable[[], AbstractContextManager[Span | None]]",
+        succeeded: "Callable[[], object]" = lambda: None,
+    ) -> None:
+        self._begin = begin
+        self._succeeded = succeeded
+        self._begun: AbstractContextManager[Span | None] = _NOTHING
+
+    def __enter__(self) -> "Span | None":
+        with _HARMLESS:
+            block = self._begin()
+            span = block.__enter__()
+            self._begun = block
+            return span
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
+    ) -> None:
+        with _HARMLESS:
+            self._begun.__exit__(kind, error, trace)
+        if error is None:
+            with _HARMLESS:
+                self._succeeded()
+
+
 @cache
 def _instruments() -> _Instruments | None:
-    """Give the instruments; nothing where OpenTelemetry is not installed."""
+    """Give the instruments; nothing where OpenTelemetry is not installed, or cannot give them."""
     try:
         from opentelemetry import metrics, trace  # noqa: PLC0415 - it is looked for once, when it is first used
     except ImportError:
@@ -37,62 +101,75 @@ def _instruments() -> _Instruments | None:
         """Tell whether the program has set up who takes the spans; to make them for nobody is not free."""
         return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
-    meter = metrics.get_meter("pulp_hooks")
-    return _Instruments(
-        trace.get_tracer("pulp_hooks"),
-        meter.create_counter("pulp_hooks.events", "{event}", "Events that were fired"),
-        meter.create_histogram("pulp_hooks.attempt.duration", "s", "How long listeners take, by how it ended"),
-        trace.SpanKind.PRODUCER,
-        trace.SpanKind.CONSUMER,
-        is_traced,
-    )
+    with _HARMLESS:
+        meter = metrics.get_meter("pulp_hooks")
+        return _Instruments(
+            trace.get_tracer("pulp_hooks"),
+            meter.create_counter("pulp_hooks.events", "{event}", "Events that were fired"),
+            meter.create_histogram("pulp_hooks.attempt.duration", "s", "How long listeners take, by how it ended"),
+            trace.SpanKind.PRODUCER,
+            trace.SpanKind.CONSUMER,
+            is_traced,
+        )
+    return None
 
 
 def firing(event_type: str, event_id: str) -> AbstractContextManager[object]:
-    """Give a block around the firing of an event: a span, and one more event that is counted."""
+    """Give a block around the firing of an event: a span, and one more event that is counted at its good end."""
     instruments = _instruments()
     if instruments is None:
         return _NOTHING
-    instruments.events.add(1, {"messaging.destination.name": event_type})
-    if not instruments.is_traced():
-        return _NOTHING
-    attributes = _SYSTEM | {
-        "messaging.operation.type": "send",
-        "messaging.destination.name": event_type,
-        "messaging.message.id": event_id,
-    }
-    return instruments.tracer.start_as_current_span(
-        f"send {event_type}", kind=instruments.producer, attributes=attributes
-    )
+
+    def begin() -> "AbstractContextManager[Span | None]":
+        if not instruments.is_traced():
+            return _NOTHING
+        attributes = _SYSTEM | {
+            "messaging.operation.type": "send",
+            "messaging.destination.name": event_type,
+            "messaging.message.id": event_id,
+        }
+        return instruments.tracer.start_as_current_span(
+            f"send {event_type}", kind=instruments.producer, attributes=attributes
+        )
+
+    return _Span(begin, lambda: instruments.events.add(1, {"messaging.destination.name": event_type}))
 
 
 def attempting(event_type: str, event_id: str, listener: str, number: int) -> "AbstractContextManager[Span | None]":
     """Give a block around an attempt to deliver an event: a span, in which the listener may make its own."""
     instruments = _instruments()
-    if instruments is None or not instruments.is_traced():
+    if instruments is None:
         return _NOTHING
-    attributes: Mapping[str, str | int] = _SYSTEM | {
-        "messaging.operation.type": "process",
-        "messaging.destination.name": event_type,
-        "messaging.message.id": event_id,
-        "pulp_hooks.listener": listener,
-        "pulp_hooks.attempt": number,
-    }
-    return instruments.tracer.start_as_current_span(
-        f"process {event_type}", kind=instruments.consumer, attributes=attributes
-    )
+
+    def begin() -> "AbstractContextManager[Span | None]":
+        if not instruments.is_traced():
+            return _NOTHING
+        attributes: Mapping[str, str | int] = _SYSTEM | {
+            "messaging.operation.type": "process",
+            "messaging.destination.name": event_type,
+            "messaging.message.id": event_id,
+            "pulp_hooks.listener": listener,
+            "pulp_hooks.attempt": number,
+        }
+        return instruments.tracer.start_as_current_span(
+            f"process {event_type}", kind=instruments.consumer, attributes=attributes
+        )
+
+    return _Span(begin)
 
 
 def failed(span: "Span | None", error: str) -> None:
     """Mark the span of an attempt as failed."""
     if span is not None:
-        from opentelemetry.trace import StatusCode  # noqa: PLC0415 - it is installed
+        with _HARMLESS:
+            from opentelemetry.trace import StatusCode  # noqa: PLC0415 - it is installed
 
-        span.set_status(StatusCode.ERROR, error)
+            span.set_status(StatusCode.ERROR, error)
 
 
 def attempted(listener: str, status: str, seconds: float) -> None:
     """Measure an attempt that is over."""
     instruments = _instruments()
     if instruments is not None:
-        instruments.attempts.record(seconds, {"pulp_hooks.listener": listener, "pulp_hooks.status": status})
+        with _HARMLESS:
+            instruments.attempts.record(seconds, {"pulp_hooks.listener": listener, "pulp_hooks.status": status})

@@ -9,12 +9,12 @@ import pytest
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from pulp_hooks import telemetry
+from pulp_hooks import EventError, Hooks, JournalError, telemetry
 from tests.worker.conftest import Host, Listener, Other
 
 STARTED = "repo-sync-started"
@@ -40,6 +40,10 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[InMemorySpanExporter
 def raises(_event: object) -> None:
     """Be a listener that fails."""
     raise RuntimeError("out of paper")
+
+
+def _no_network(*_: object) -> None:
+    raise RuntimeError("no network")
 
 
 def test_firing_and_attempts_are_spans(host: Host, told: tuple[InMemorySpanExporter, InMemoryMetricReader]) -> None:
@@ -75,6 +79,74 @@ def test_events_and_attempts_are_measured(host: Host, told: tuple[InMemorySpanEx
         for point in found["pulp_hooks.attempt.duration"]
     }
     assert counts == {("Listener", "succeeded"): 3, ("Other", "failed"): 3}
+
+
+def test_event_that_the_journal_refuses_is_not_counted(told: tuple[InMemorySpanExporter, InMemoryMetricReader]) -> None:
+    """Its span is an error, and the counter of events that were fired stays as it is."""
+    with Hooks([Listener()], journal="sqlite:////no/folder/journal.db") as hooks, pytest.raises(JournalError):
+        hooks.fire(STARTED, {"repo_id": "zoo"})
+    assert [span.status.status_code for span in told[0].get_finished_spans()] == [StatusCode.ERROR]
+    assert told[1].get_metrics_data() is None
+
+
+class Broken(SpanProcessor):
+    """Raises when a span begins, or when it ends."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def on_start(self, span: object, parent_context: object = None) -> None:
+        """Raise, if it is here."""
+        del span, parent_context
+        if self._place == "start":
+            raise RuntimeError("no network")
+
+    def on_end(self, span: object) -> None:
+        """Raise, if it is here."""
+        del span
+        if self._place == "end":
+            raise RuntimeError("no network")
+
+
+@pytest.mark.usefixtures("told")
+@pytest.mark.parametrize("place", ["start", "end", "meter"])
+def test_telemetry_that_fails_harms_nobody_and_is_logged_once(
+    place: str, host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Events are fired and delivered as without it, what listeners raise is theirs, and errors stay what they are."""
+    if place == "meter":
+        broken: Any = telemetry._instruments()
+        monkeypatch.setattr(broken.events, "add", _no_network)
+        monkeypatch.setattr(broken.attempts, "record", _no_network)
+    else:
+        tracers: Any = trace.get_tracer_provider()
+        tracers.add_span_processor(Broken(place))
+    monkeypatch.setattr(telemetry, "_HARMLESS", telemetry._Harmless())
+    listener = Listener()
+    hooks = host.hooks(listener, Other(raises), retry_seconds=())
+    for _ in range(2):
+        hooks.fire(STARTED, {"repo_id": "zoo"})
+    with pytest.raises(EventError):
+        hooks.fire(STARTED, {"repo_id": "zoo"}, event_id="?")
+    hooks.worker(threads=1).run_once()
+    assert sorted(host.states()) == ["dead", "dead", "delivered", "delivered"]
+    assert len(listener.events) == 2
+    (line,) = [record for record in caplog.records if "OpenTelemetry" in record.getMessage()]
+    assert line.getMessage() == "OpenTelemetry raised RuntimeError, which is logged this once"
+
+
+def test_interruption_passes_through_a_span_whose_end_fails(
+    told: tuple[InMemorySpanExporter, InMemoryMetricReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of the block is the one that leaves it."""
+    del told
+    tracers: Any = trace.get_tracer_provider()
+    tracers.add_span_processor(Broken("end"))
+    monkeypatch.setattr(telemetry, "_HARMLESS", telemetry._Harmless())
+    with pytest.raises(KeyboardInterrupt), telemetry.firing(STARTED, "id"):
+        raise KeyboardInterrupt
+    with pytest.raises(RuntimeError, match="out of paper"), telemetry.firing(STARTED, "id"):
+        raises(None)
 
 
 def test_nothing_is_told_where_it_is_not_installed() -> None:
