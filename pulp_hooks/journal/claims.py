@@ -3,21 +3,27 @@
 import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
     Connection,
     Double,
     Executable,
+    FromClause,
+    LargeBinary,
+    ScalarSelect,
     Select,
     Text,
     bindparam,
     func,
+    literal,
     or_,
     select,
-    tuple_,
+    union_all,
     update,
 )
 
@@ -193,6 +199,9 @@ class Claims:
         return {(row.event_id, row.listener) for row in rows if wanted.get((row.event_id, row.listener)) == row.lease}
 
 
+_NAME = bindparam("name", type_=Text)
+
+
 def _key(claim: Claim) -> tuple[str, str]:
     return claim.event_id, claim.listener
 
@@ -201,44 +210,83 @@ def _where(claim: Claim) -> dict[str, object]:
     return {"of_event": claim.event_id, "of_listener": claim.listener}
 
 
-def _claimable(*, ordered: bool) -> list[ColumnElement[bool]]:
-    """Give the conditions on a delivery that may be claimed when it is due."""
-    conditions = [
-        delivery.c.listener == bindparam("name"),
-        delivery.c.due.is_not(None),
-        # Of the parameter, not of the column: so PostgreSQL asks once, and not with a join of the whole backlog.
-        ~is_disabled(bindparam("name", type_=Text)),
+# Of the parameter, not of the column: so PostgreSQL asks once, and not with a join of the whole backlog.
+_OF_LISTENER = (delivery.c.listener == _NAME, ~is_disabled(_NAME))
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """Conditions by which deliveries are found that may be claimed when they are due."""
+
+    conditions: Sequence[ColumnElement[bool]]
+    due: ColumnElement[float] = delivery.c.due
+
+
+def _ways(*, ordered: bool) -> list[_Way]:
+    """Give the ways to what may be claimed; each finds others.
+
+    Where order is kept these are the heads of the lanes, and what was stored without a lane. The heads are found lane
+    by lane: who looked at what is due, one by one, would look at all that waits behind heads that cannot be claimed.
+    """
+    waiting = (*_OF_LISTENER, delivery.c.due.is_not(None))
+    if not ordered:
+        return [_Way(waiting)]
+    lanes = _lanes()
+    heads = select(_head(lanes.c.lane)).select_from(lanes)
+    return [
+        _Way((*waiting, delivery.c.lane.is_(None))),
+        # With a sum no database is led to look through the index of what is due.
+        _Way((*_OF_LISTENER, delivery.c.event_id.in_(heads)), delivery.c.due + 0.0),
     ]
-    if ordered:
-        other = delivery.alias("earlier")
-        earlier = select(other.c.event_id).where(
-            other.c.listener == delivery.c.listener,
-            other.c.lane == delivery.c.lane,
-            other.c.finished.is_(None),
-            tuple_(other.c.created, other.c.event_id) < tuple_(delivery.c.created, delivery.c.event_id),
-        )
-        conditions.append(~earlier.exists())
-    return conditions
+
+
+def _unfinished(other: FromClause) -> list[ColumnElement[bool]]:
+    return [other.c.listener == _NAME, other.c.finished.is_(None)]
+
+
+def _lanes() -> CTE:
+    """Give the lanes in which something is unfinished; each is found by a look at the index, behind the one before."""
+    lanes = select(literal(b"", LargeBinary).label("lane")).cte("lanes", recursive=True)
+    other = delivery.alias("following")
+    following = select(other.c.lane).where(*_unfinished(other), other.c.lane > lanes.c.lane).order_by(other.c.lane)
+    return lanes.union_all(select(following.limit(1).scalar_subquery()).where(lanes.c.lane.is_not(None)))
+
+
+def _head(lane: ColumnElement[bytes]) -> ScalarSelect[str]:
+    """Give the first unfinished delivery of a lane, which alone may be claimed; held ones count too."""
+    other = delivery.alias("first")
+    first = select(other.c.event_id).where(*_unfinished(other), other.c.lane == lane)
+    return first.order_by(other.c.created, other.c.event_id).limit(1).scalar_subquery()
+
+
+def _chosen(ways: Sequence[_Way], *conditions: ColumnElement[bool]) -> Select[Any]:
+    """Give the query for the deliveries that are due longest, and keep others off them."""
+    # As a common table expression each choice is made once, whatever plan the database follows.
+    found = [
+        select(delivery.c.event_id, delivery.c.due)
+        .where(*way.conditions, way.due <= bindparam("now", type_=Double), *conditions)
+        .order_by(way.due, delivery.c.event_id)
+        .limit(bindparam("most"))
+        .with_for_update(of=delivery, skip_locked=True)
+        .cte(f"found_{place}")
+        for place, way in enumerate(ways)
+    ]
+    line = union_all(*[select(one.c.event_id, one.c.due) for one in found]).subquery("line")
+    return select(line.c.event_id).order_by(line.c.due, line.c.event_id).limit(bindparam("most"))
 
 
 @cache
 def _claiming(*, ordered: bool, one: bool) -> Executable:
-    conditions = _claimable(ordered=ordered)
     if one:
-        conditions.append(delivery.c.event_id == bindparam("of_event"))
-    # As a common table expression the choice is made once, whatever plan the database follows.
-    chosen = (
-        select(delivery.c.event_id)
-        .where(*conditions, delivery.c.due <= bindparam("now"))
-        .order_by(delivery.c.due, delivery.c.event_id)
-        .limit(bindparam("most"))
-        .with_for_update(of=delivery, skip_locked=True)
-        .cte("chosen")
-    )
+        that = (*_OF_LISTENER, delivery.c.event_id == bindparam("of_event"))
+        alone = or_(delivery.c.lane.is_(None), delivery.c.event_id == _head(delivery.c.lane))
+        chosen = _chosen([_Way((*that, alone) if ordered else that)])
+    else:
+        chosen = _chosen(_ways(ordered=ordered))
     content = select(event.c.content).where(event.c.id == delivery.c.event_id).scalar_subquery()
     return (
         update(delivery)
-        .where(delivery.c.listener == bindparam("name"), delivery.c.event_id.in_(select(chosen.c.event_id)))
+        .where(delivery.c.listener == bindparam("name"), delivery.c.event_id.in_(chosen))
         .values(
             due=bindparam("until"),
             lease=bindparam("token"),
@@ -260,17 +308,10 @@ def _sending(*, ordered: bool) -> Executable:
     unsent = or_(
         delivery.c.sent.is_(None), delivery.c.sent < delivery.c.due, delivery.c.sent <= bindparam("lost", type_=Double)
     )
-    chosen = (
-        select(delivery.c.event_id)
-        .where(*_claimable(ordered=ordered), delivery.c.due <= bindparam("now"), unsent)
-        .order_by(delivery.c.due, delivery.c.event_id)
-        .limit(bindparam("most"))
-        .with_for_update(of=delivery, skip_locked=True)
-        .cte("chosen")
-    )
+    chosen = _chosen(_ways(ordered=ordered), unsent)
     return (
         update(delivery)
-        .where(delivery.c.listener == bindparam("name"), delivery.c.event_id.in_(select(chosen.c.event_id)))
+        .where(delivery.c.listener == bindparam("name"), delivery.c.event_id.in_(chosen))
         .values(sent=bindparam("now"))
         .returning(delivery.c.event_id, delivery.c.due)
     )
@@ -278,7 +319,8 @@ def _sending(*, ordered: bool) -> Executable:
 
 @cache
 def _next(*, ordered: bool) -> Select[Any]:
-    return select(func.min(delivery.c.due)).where(*_claimable(ordered=ordered))
+    dues = [select(func.min(way.due).label("due")).where(*way.conditions) for way in _ways(ordered=ordered)]
+    return select(func.min(union_all(*dues).subquery("dues").c.due))
 
 
 _LEASES = (

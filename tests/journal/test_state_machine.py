@@ -56,23 +56,31 @@ class Model(RuleBasedStateMachine):
         self.claims, self.listeners = Claims(self.journal.database), Listeners(self.journal.database)
         self.replay = Replay(self.journal.database)
 
-    @rule(wanted=st.sets(names), repo_id=st.sampled_from(["x", "y"]))
-    def fire(self, wanted: set[str], repo_id: str) -> None:
-        """Append an event."""
-        self.fired += 1
-        self.now += 1
-        event_id = f"{self.fired:06d}"
-        moment = datetime.fromtimestamp(self.now, UTC)
-        body: Any = {**self.body, "repo_id": repo_id}
-        event = Event(id=event_id, type=EventType.REPO_SYNC_FINISHED, time=moment, source="urn:test", body=body)
-        assert self.journal.append(event, sorted(wanted), now=self.now)
-        for name in wanted:
-            self.states[event_id, name] = State.HELD if name in self.disabled else State.WAITING
+    @rule(wanted=st.sets(names), number=st.integers(1, 3), repo_id=st.sampled_from(["x", "y"]), ordered=st.booleans())
+    def fire(self, wanted: set[str], number: int, repo_id: str, *, ordered: bool) -> None:
+        """Append events of a repository."""
+        for _ in range(number):
+            self.fired += 1
+            self.now += 1
+            event_id = f"{self.fired:06d}"
+            moment = datetime.fromtimestamp(self.now, UTC)
+            body: Any = {**self.body, "repo_id": repo_id}
+            event = Event(id=event_id, type=EventType.REPO_SYNC_FINISHED, time=moment, source="urn:test", body=body)
+            lanes = wanted if ordered else ()
+            assert self.journal.append(event, sorted(wanted), now=self.now, ordered=lanes)
+            for name in wanted:
+                self.states[event_id, name] = State.HELD if name in self.disabled else State.WAITING
 
     @rule(name=names, limit=st.integers(1, 3), ordered=st.booleans())
     def claim(self, name: str, limit: int, *, ordered: bool) -> None:
-        """Claim what is due; nothing finished, held or leased is ever given out."""
-        lot = self.claims.claim(name, limit, LEASE, Limits(ordered=ordered), now=self.now)
+        """Claim what is due longest, of a lane its head; nothing finished, held or leased is ever given out."""
+        expected = self.claimable(name, ordered=ordered)
+        limits = Limits(ordered=ordered)
+        first = self.claims.dues({name: limits}, now=self.now).get(name)
+        assert (None if first is None else first.due) == min((row.due for row in expected), default=None)
+        lot = self.claims.claim(name, limit, LEASE, limits, now=self.now)
+        due = sorted((row.due, row.event_id) for row in expected if row.due <= self.now)
+        assert {claim.event_id for claim in lot} == {event_id for _due, event_id in due[:limit]}
         assert not (lot and name in self.disabled)
         assert len(lot) <= limit
         for claim in lot:
@@ -165,6 +173,20 @@ class Model(RuleBasedStateMachine):
         """Prune everything that is finished."""
         prune(self.journal.database, delivered_before=self.now + 1, dead_before=self.now + 1)
         self.states = {key: s for key, s in self.states.items() if s in {State.WAITING, State.HELD}}
+
+    def claimable(self, name: str, *, ordered: bool) -> list[Any]:
+        """Give the rows of a listener that may be claimed when they are due."""
+        if name in self.disabled:
+            return []
+        query = select(tables.delivery).where(tables.delivery.c.listener == name)
+        with self.journal.database.reading("look") as connection:
+            rows = connection.execute(query.order_by(tables.delivery.c.created, tables.delivery.c.event_id)).all()
+        heads: dict[bytes, str] = {}
+        for row in rows:
+            if row.finished is None and row.lane is not None:
+                heads.setdefault(row.lane, row.event_id)
+        free = [row for row in rows if not ordered or row.lane is None or heads.get(row.lane) == row.event_id]
+        return [row for row in free if row.due is not None]
 
     def due(self, key: tuple[str, str]) -> float | None:
         """Give what the journal says of a delivery's due time."""

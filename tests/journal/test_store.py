@@ -1,7 +1,9 @@
 """Tests of appending, claiming, finishing, holding, replaying and pruning, in both databases."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, func, select
@@ -10,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.journal import tables
-from pulp_hooks.journal.claim import NO_LIMITS, Claim, Limits
+from pulp_hooks.journal.claim import NO_LIMITS, Claim, Due, Limits
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.listeners import Listeners
@@ -151,6 +153,42 @@ def test_ordered_claim_takes_the_first_unfinished_of_each_repository(journal: Jo
     claims.finish([dead(x)], now=101)
     (x,) = claims.claim("a", 9, 30, Limits(ordered=True), now=102)
     assert x.created == 11
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_what_can_be_claimed_is_what_a_look_at_every_delivery_says(journal: Journal, *, ordered: bool) -> None:
+    """Delivered, held, claimed and waiting, with lanes and without: of a lane it is its first unfinished delivery."""
+    chance, limits, claims = random.Random(7), Limits(ordered=ordered), Claims(journal.database)  # noqa: S311 - no secret
+    events: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for place in range(120):
+        state = chance.choice([State.WAITING, State.WAITING, State.HELD, State.DELIVERED])
+        events.append({"id": f"{place:03}", "type": "x", "time": 1.0, "repo_id": b"", "content": b""})
+        lane = chance.choice([None, *(bytes([number]) * 16 for number in range(8))])
+        due = chance.randrange(100) if state is State.WAITING else None
+        finished = 1.0 if state is State.DELIVERED else None
+        row: dict[str, Any] = {"event_id": f"{place:03}", "listener": chance.choice("ab"), "lane": lane}
+        row |= {"state": state.value, "due": due, "created": chance.randrange(50), "finished": finished}
+        rows.append(row)
+    with journal.database.writing("fill it") as connection:
+        connection.execute(tables.event.insert(), events)
+        connection.execute(tables.delivery.insert(), rows)
+    expected = []
+    for row in rows:
+        same = [one for one in rows if (one["listener"], one["lane"]) == ("a", row["lane"]) and one["finished"] is None]
+        first = min(same, key=lambda one: (one["created"], one["event_id"]), default=None)
+        if row["listener"] == "a" and row["due"] is not None and (not ordered or row["lane"] is None or row is first):
+            expected.append((row["due"], row["event_id"]))
+    expected.sort()
+    line = [event_id for moment, event_id in expected if moment <= 60]
+    assert claims.dues({"a": limits}) == {"a": Due(expected[0][0], expected[0][0])}
+    assert claims.unsent("a", 5, 30, limits, now=60) == line[:5]
+    assert claims.unsent("a", 99, 30, limits, now=60) == line[5:]
+    alone = {row["event_id"] for row in rows if claims.claim("a", 1, 99, limits, event_id=row["event_id"], now=10)}
+    assert alone == {event_id for moment, event_id in expected if moment <= 10}
+    rest = [event_id for event_id in line if event_id not in alone]
+    assert {claim.event_id for claim in claims.claim("a", 3, 99, limits, now=60)} == set(rest[:3])
+    assert {claim.event_id for claim in claims.claim("a", 99, 99, limits, now=60)} == set(rest[3:])
 
 
 def test_ordered_claim_holds_nothing_that_was_stored_without_order(journal: Journal, new_event: Make) -> None:
