@@ -15,6 +15,7 @@ class Claim:
         tries: Which try this is since the event was fired or replayed, from 1 on.
         attempts: Which attempt of all this is, from 1 on.
         created: When the delivery was stored.
+        is_suspect: Whether nothing is known of an earlier attempt: whoever made it may have died of it.
     """
 
     event_id: str
@@ -24,6 +25,7 @@ class Claim:
     tries: int
     attempts: int
     created: float
+    is_suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,10 @@ from sqlalchemy import (
     Select,
     Text,
     bindparam,
+    case,
     func,
     literal,
+    literal_column,
     or_,
     select,
     union_all,
@@ -32,7 +34,7 @@ from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.journal import disabled_listeners, is_disabled
 from pulp_hooks.journal.pacing import allowed, next_pace, paced
 from pulp_hooks.journal.results import Result, record
-from pulp_hooks.journal.tables import State, delivery, event
+from pulp_hooks.journal.tables import State, attempt, delivery, event
 
 
 class Claims:
@@ -53,7 +55,8 @@ class Claims:
     ) -> list[Claim]:
         """Claim deliveries of a listener that are due, those that are due longest before the others.
 
-        A claim that is not finished when its lease ends comes due again. Disabled listeners have nothing to claim.
+        A claim that is not finished when its lease ends comes due again, and is then given alone: whoever held it may
+        have died of it, and is not to take others along. Disabled listeners have nothing to claim.
 
         Args:
             name: The listener.
@@ -75,8 +78,9 @@ class Claims:
             values = {"name": name, "now": now, "until": now + lease_seconds, "token": lease, "most": limit}
             statement = _claiming(ordered=limits.ordered, one=event_id is not None)
             rows = connection.execute(statement, values if event_id is None else values | {"of_event": event_id}).all()
+            rows = _apart(connection, name, rows, now)
             paced(connection, name, len(rows), limits, now)
-        claims = [Claim(row.event_id, name, lease, row.content, row.tries, row.attempts, row.created) for row in rows]
+        claims = [_claim(row, name, lease) for row in rows]
         return sorted(claims, key=lambda claim: (claim.created, claim.event_id))
 
     def finish(self, results: Iterable[Result], now: float | None = None) -> list[Claim]:
@@ -284,6 +288,9 @@ def _claiming(*, ordered: bool, one: bool) -> Executable:
     else:
         chosen = _chosen(_ways(ordered=ordered))
     content = select(event.c.content).where(event.c.id == delivery.c.event_id).scalar_subquery()
+    # Behind RETURNING SQLAlchemy writes columns for SQLite without the table's name; these would be those of `attempt`.
+    of_event, of_listener = literal_column("delivery.event_id", Text), literal_column("delivery.listener", Text)
+    recorded = select(func.count()).where(attempt.c.event_id == of_event, attempt.c.listener == of_listener)
     return (
         update(delivery)
         .where(delivery.c.listener == bindparam("name"), delivery.c.event_id.in_(chosen))
@@ -299,8 +306,34 @@ def _claiming(*, ordered: bool, one: bool) -> Executable:
             delivery.c.attempts,
             delivery.c.created,
             content.label("content"),
+            case((delivery.c.attempts > 1, recorded.scalar_subquery()), else_=0).label("recorded"),
         )
     )
+
+
+def _claim(row: Any, name: str, lease: str) -> Claim:  # noqa: ANN401 - a row of the above
+    facts = (row.content, row.tries, row.attempts, row.created)
+    return Claim(row.event_id, name, lease, *facts, is_suspect=_is_suspect(row))
+
+
+def _is_suspect(row: Any) -> bool:  # noqa: ANN401 - a row of the above
+    return bool(row.attempts - 1 > row.recorded)
+
+
+def _apart(connection: Connection, name: str, rows: Sequence[Any], now: float) -> Sequence[Any]:
+    """Give of what was claimed one delivery alone of which an earlier attempt has left nothing, or else all."""
+    suspects = [row for row in rows if _is_suspect(row)]
+    if not suspects:
+        return rows
+    suspect = min(suspects, key=lambda row: (row.created, row.event_id))
+    others = [
+        {"of_event": row.event_id, "of_listener": name, "new_state": State.WAITING.value, "new_due": now}
+        for row in rows
+        if row is not suspect
+    ]
+    if others:
+        connection.execute(_RELEASE, others)
+    return [suspect]
 
 
 @cache

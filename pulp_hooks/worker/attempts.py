@@ -21,6 +21,9 @@ _MOST_ATTEMPTS = 100
 """From so many attempts on the schedule holds, whatever the listener asks for."""
 
 
+MOST_LOST = 5
+"""So many attempts beyond those of the schedule may end without anything being recorded of them."""
+
 SLACK_SECONDS = 30.0
 """By how much a lease is longer than the time limit of an attempt."""
 
@@ -35,6 +38,7 @@ class Ending(StrEnum):
         INTERRUPTED: The worker was stopped meanwhile; the delivery is due again at once.
         UNWANTED: The listener does not take this event any more.
         UNREADABLE: The stored event cannot be read.
+        LOST: Nothing is known of too many attempts before: whoever made them died, perhaps of them.
     """
 
     SUCCEEDED = "succeeded"
@@ -43,6 +47,7 @@ class Ending(StrEnum):
     INTERRUPTED = "interrupted"
     UNWANTED = "unwanted"
     UNREADABLE = "unreadable"
+    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +87,19 @@ class Attempt:
         return self.ending in {Ending.FAILED, Ending.TIMED_OUT} and not self.refuses
 
 
-def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], started: float) -> Attempt:
+def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], started: float, most_tries: int) -> Attempt:
     """Call the listener with the stored event; whatever it raises is in the attempt.
 
     Args:
         claim: What is to be delivered.
         guards_of: Gives the guards of all listeners that an event is for.
         started: The journal's time.
+        most_tries: How many tries there may be, those included of which nothing is known.
     """
     begun = time.perf_counter()
+    if claim.tries > most_tries:
+        unknown = f"nothing is known of {MOST_LOST} attempts or more: it may be what ends the workers"
+        return Attempt(claim, Ending.LOST, started, 0.0, unknown)
     try:
         event = Event.from_stored(claim.content)
     except ValueError as error:
@@ -143,7 +152,7 @@ def result_of(ended: Attempt, settings: DeliverySettings, now: float) -> Result:
 def _next(ended: Attempt, settings: DeliverySettings, now: float) -> tuple[State, float | None, bool]:
     if ended.ending is Ending.SUCCEEDED:
         return State.DELIVERED, None, True
-    if ended.ending in {Ending.UNWANTED, Ending.UNREADABLE}:
+    if ended.ending in {Ending.UNWANTED, Ending.UNREADABLE, Ending.LOST}:
         return State.DEAD, None, True
     if ended.ending is Ending.INTERRUPTED or ended.disables:
         # Of a listener that is disabled it is held until the listener is enabled.

@@ -134,10 +134,13 @@ class Lanes:
         return back
 
     def next_limit(self) -> float | None:
-        """Give when the first attempt reaches its time limit; elapsed time."""
+        """Give when the first attempt reaches its time limit at the earliest; elapsed time."""
         with self._state:
-            begun = min((running.began for running in self._running.values()), default=None)
-        return None if begun is None else begun + self.timeout_seconds
+            begun = [running.began for running in self._running.values()]
+            if self._waiting:
+                # A thread may be about to begin it.
+                begun.append(time.monotonic())
+        return min(begun) + self.timeout_seconds if begun else None
 
     def abandon(self, *, after_seconds: float) -> list[Running]:
         """Give the calls that have taken longer than that; from now on nobody waits for them."""

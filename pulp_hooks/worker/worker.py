@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import logging
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pulp_hooks.journal.jumps import TOLERANCE_SECONDS, follow_clock
 from pulp_hooks.journal.waking import Waking
 from pulp_hooks.plugins.relay import Relay
 from pulp_hooks.settings.model import JournalSettings, Settings
-from pulp_hooks.worker.attempts import SLACK_SECONDS, Attempt, Ending, attempt, limits_of
+from pulp_hooks.worker.attempts import MOST_LOST, SLACK_SECONDS, Attempt, Ending, attempt, limits_of
 from pulp_hooks.worker.lanes import MOST_HUNG, Lanes, Running
 from pulp_hooks.worker.maintenance import Maintenance
 from pulp_hooks.worker.recorder import Recorder
@@ -78,6 +79,8 @@ class Worker:
         self._ended: list[Attempt] = []
         self._hung: list[threading.Thread] = []
         self._give_back: list[Claim] = []
+        # Listeners that have a delivery that may end the worker: they get no other before it is recorded.
+        self._apart: set[str] = set()
         self._ahead = 0.0
         self._clock_due = 0.0
         self._stop_by: float | None = None
@@ -85,11 +88,12 @@ class Worker:
 
     def _new_lanes(self, name: str, relay: Relay, threads: int) -> Lanes:
         settings = self._settings.delivery_of(name)
+        most_tries = len(settings.retry_seconds) + 1 + MOST_LOST
         return Lanes(
             name=name,
             width=min(threads, settings.concurrency or threads),
             timeout_seconds=settings.timeout_seconds,
-            call=lambda claim, started: attempt(claim, relay.guards, started),
+            call=lambda claim, started: attempt(claim, relay.guards, started, most_tries),
             now=self._now,
             ended=self._take,
         )
@@ -307,7 +311,7 @@ class Worker:
         hungry = {
             name: self.limits[name]
             for name, lanes in self._lanes.items()
-            if lanes.free_width and 2 * lanes.waiting <= _batch(lanes)
+            if name not in self._apart and lanes.free_width and 2 * lanes.waiting <= _batch(lanes)
         }
         now, later = self._now(), []
         for name, due in self._claims.dues(hungry, now=now).items():
@@ -315,11 +319,15 @@ class Worker:
                 later.append(due)
                 continue
             lanes = self._lanes[name]
-            lease_seconds = lanes.timeout_seconds + SLACK_SECONDS
+            # So that what two listeners had in hand when a worker died does not come due at the same moment.
+            slack = SLACK_SECONDS * random.uniform(0.9, 1)  # noqa: S311 - nobody gains by guessing it
             wanted = _batch(lanes) - lanes.waiting
             # Before the claim, which may have to wait for others.
-            begin_before = time.monotonic() + SLACK_SECONDS
-            lanes.feed(self._claims.claim(name, wanted, lease_seconds, self.limits[name]), begin_before)
+            begin_before = time.monotonic() + slack
+            claims = self._claims.claim(name, wanted, lanes.timeout_seconds + slack, self.limits[name])
+            if any(claim.is_suspect for claim in claims):
+                self._apart.add(name)
+            lanes.feed(claims, begin_before)
         return later
 
     def _record(self) -> None:
@@ -342,13 +350,16 @@ class Worker:
                 _log.exception("%d attempts could not be recorded", len(lot))
                 # One by one, so that it costs the others nothing; that one is made again when its lease ends.
                 lots += [[one] for one in lot] if len(lot) > 1 or lot is ended else []
+                self._apart -= {one.claim.listener for one in lot}
                 continue
+            self._apart -= {one.claim.listener for one in lot if one.claim.is_suspect}
             for name in disabled:
                 self._give_back += self._lanes[name].take_back()
 
     def _release(self) -> None:
         if self._give_back:
             self._claims.release(self._give_back)
+            self._apart -= {claim.listener for claim in self._give_back if claim.is_suspect}
             self._give_back = []
 
     def _wind_up(self) -> float | None:

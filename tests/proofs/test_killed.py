@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, select
 
 from pulp_hooks.journal import tables
+from pulp_hooks.worker.attempts import MOST_LOST
 from tests.proofs.conftest import Start, kill, until
 
 ROUNDS = 25
@@ -56,6 +57,12 @@ with Hooks([Desk()] if dies != "both" else [Desk(), Board()], journal=url) as ho
     with hooks.worker(threads=int(threads)):
         time.sleep(120)
 """
+
+
+POISONED = WORK.replace(
+    "        time.sleep(float(seconds))\n",
+    "        if event.body['repo_id'] == 'r-3':\n            os._exit(9)\n",
+).replace("timeout_seconds=1.0", "timeout_seconds=0.5, retry_seconds=()")
 
 
 def calls(file: Path) -> list[tuple[str, float]]:
@@ -143,3 +150,18 @@ def test_workers_killed_again_and_again_leave_nothing_behind(sqlite_url: str, tm
     start(WORK, sqlite_url, file, 0, "both", 0.2, 3)
     until(lambda: states(sqlite_url) == {"delivered": 600})
     assert len({event_id for event_id, _ in calls(file)}) == 300
+
+
+def test_event_that_ends_every_worker_is_given_up_and_harms_no_other(url: str, tmp_path: Path, start: Start) -> None:
+    """What dies of it is started again and again: the others are delivered once, and it is dead in the end."""
+    start(FIRE.replace("[Desk(), Board()]", "[Desk()]"), url, 14).wait()
+    file = tmp_path / "calls"
+    deaths = 0
+    while states(url)["waiting"]:
+        worker = start(POISONED, url, file, 0, "never", 0.1, 2)
+        until(lambda worker=worker: worker.poll() is not None or not states(url)["waiting"])  # type: ignore[misc]
+        deaths += worker.poll() == 9
+        kill(worker)
+    assert states(url) == {"delivered": 12, "dead": 2}
+    assert max(Counter(event_id for event_id, _ in calls(file)).values()) <= 1 + MOST_LOST
+    assert MOST_LOST < deaths < 2 * (2 + MOST_LOST)

@@ -530,7 +530,7 @@ def test_secret_of_a_listener_is_not_stored_whatever_it_raises(sqlite_url: str) 
         slow_seconds=5,
         secrets=["hunter2-hunter2"],
     )
-    ended = attempt(Claim("e", "a", "token", content, 1, 1, 0.0), lambda _: [guard], 0.0)
+    ended = attempt(Claim("e", "a", "token", content, 1, 1, 0.0), lambda _: [guard], 0.0, 10)
     assert (ended.ending, ended.error) == (Ending.FAILED, "KeyboardInterrupt: the token is ***")
 
 
