@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Event
@@ -28,6 +28,7 @@ from pulp_hooks.worker.attempts import Ending
 from pulp_hooks.worker.worker import GRACE_SECONDS, Worker
 
 _FIELDS = ("event_id", "delivery", "listener", "attempt", "seconds", "status", "state", "error", "due")
+_LOOK_SECONDS = 0.2
 _KILLED = 128
 """A process that a signal ends at once has this and the number of the signal as its exit code, as shells have it."""
 
@@ -78,7 +79,11 @@ def command(  # noqa: PLR0913 - one for each option
         stopping = _end_by_signal(worker, grace)
         # Signals reach the main thread, which therefore does nothing but wait.
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="pulp_hooks worker") as main:
-            main.submit(worker.run_once if once else worker.run).result()
+            running = main.submit(worker.run_once if once else worker.run)
+            # One that comes just before a wait begins, or to another thread, is handled when that wait is over.
+            while not running.done():
+                wait([running], _LOOK_SECONDS)
+            running.result()
     attempts, succeeded = worker.tally.total(), worker.tally[Ending.SUCCEEDED]
     if not as_json:
         click.echo(f"{counted(attempts, 'attempt')}, {succeeded} delivered")

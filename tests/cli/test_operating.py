@@ -54,6 +54,15 @@ def repo_sync_started(body):
     print(f"late {body['repo_id']}\\n", end="", flush=True)
 """
 
+RINGER = """
+import signal, threading
+from pulp_hooks import hookimpl
+
+@hookimpl
+def repo_sync_started(body):
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+"""
+
 DEEP = """
 import asyncio, time
 from pulp_hooks import hookimpl
@@ -172,6 +181,18 @@ def test_signal_lets_the_worker_finish_what_is_under_way(
     assert not any(x["claimed"] for x in as_json("deliveries")["deliveries"])
 
 
+def test_signal_that_reaches_another_thread_stops_the_worker(
+    fire: Callable[..., str], working: Callable[..., Any], install: Install
+) -> None:
+    """The main thread, which nothing has interrupted then, handles it all the same."""
+    install("ringer", RINGER)
+    fire()
+    with working() as worker:
+        _, said = worker.communicate(timeout=30)
+        assert worker.returncode == 0
+    assert "SIGTERM: finishing what is under way" in said
+
+
 def test_grace_time_gives_back_what_does_not_end(
     fire: Callable[..., str], working: Callable[..., Any], as_json: Json
 ) -> None:
@@ -272,7 +293,7 @@ def test_deliveries_are_listed_newest_first_and_paged(run: Run, fire: Callable[.
 
 def test_filters_of_deliveries_hold_together(folder: Path, run: Run, fire: Callable[..., str], as_json: Json) -> None:
     """State, listener, type, repository and time each leave out what they do not mean."""
-    (folder / "pulp-hooks.toml").write_text(SETTINGS.replace("0.01", "60"))
+    (folder / "pulp-hooks.toml").write_text(SETTINGS.replace("[0.01]", "[600]"))
     ids = {repo_id: fire(repo_id) for repo_id in ("zoo-1", "zoo-2", "park")}
     run("worker", "--once")
     (folder / "fail").touch()
@@ -321,6 +342,7 @@ def test_delivery_is_shown_with_body_and_attempts(
 
 def test_statistics_count_each_listener(folder: Path, run: Run, fire: Callable[..., str], as_json: Json) -> None:
     """Delivered, waiting, failing, held and dead, the oldest that waits, the times, and why it is disabled."""
+    (folder / "pulp-hooks.toml").write_text(SETTINGS.replace("[0.01]", "[600]"))
     fire()
     run("worker", "--once")
     (folder / "fail").touch()
