@@ -14,7 +14,6 @@ from pulp_hooks.errors import ClosedError, JournalError
 from pulp_hooks.journal.claim import Claim, Due
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.jumps import TOLERANCE_SECONDS, follow_clock
 from pulp_hooks.journal.waking import Waking
 from pulp_hooks.plugins.relay import Relay
 from pulp_hooks.settings.model import JournalSettings, Settings
@@ -22,6 +21,7 @@ from pulp_hooks.worker.attempts import MOST_LOST, SLACK_SECONDS, Attempt, Ending
 from pulp_hooks.worker.lanes import MOST_HUNG, Lanes, Running
 from pulp_hooks.worker.maintenance import Maintenance
 from pulp_hooks.worker.recorder import Recorder
+from pulp_hooks.worker.timekeeper import Timekeeper
 
 _log = logging.getLogger("pulp_hooks.worker")
 
@@ -30,9 +30,6 @@ GRACE_SECONDS = 30.0
 
 _POLL_SECONDS = 1.0
 """How often a worker looks whether others have stored something."""
-
-_CLOCK_SECONDS = 1.0
-"""How often a worker looks whether the clock has jumped."""
 
 _BATCH_SECONDS = 0.2
 """How much work a worker claims at once, as far as it knows how long that takes."""
@@ -72,6 +69,7 @@ class Worker:
         self.tally = self._recorder.tally
         self._settings = settings
         self.maintenance = Maintenance(journal.database, settings.journal or JournalSettings(""))
+        self._time = Timekeeper(journal.database)
         self._lanes = {name: self._new_lanes(name, relay, threads) for name in relay.names}
         self.limits = {name: limits_of(settings.delivery_of(name)) for name in relay.names}
         self._wake, self._hungry = threading.Event(), threading.Event()
@@ -81,8 +79,6 @@ class Worker:
         self._give_back: list[Claim] = []
         # Listeners that have a delivery that may end the worker: they get no other before it is recorded.
         self._apart: set[str] = set()
-        self._ahead = 0.0
-        self._clock_due = 0.0
         self._stop_by: float | None = None
         self._thread: threading.Thread | None = None
 
@@ -94,7 +90,7 @@ class Worker:
             width=min(threads, settings.concurrency or threads),
             timeout_seconds=settings.timeout_seconds,
             call=lambda claim, started: attempt(claim, relay.guards, started, most_tries),
-            now=self._now,
+            now=self._time.now,
             ended=self._take,
         )
 
@@ -186,8 +182,7 @@ class Worker:
         name = f"pulp_hooks {listener}"
         if listener not in self._lanes or sum(call.name == name for call in self._hung) >= MOST_HUNG:
             return None
-        limit, now = self._lanes[listener].timeout_seconds, self.journal.database.now()
-        self._ahead = now - time.monotonic()
+        limit, now = self._lanes[listener].timeout_seconds, self._time.look()
         claims = self._claims.claim(listener, 1, limit + SLACK_SECONDS, self.limits[listener], event_id=event_id)
         if not claims:
             return None
@@ -200,7 +195,7 @@ class Worker:
         if call.is_alive():
             self._hung.append(call)
         one = ended[0] if ended else _abandoned(claims[0], now, limit, Ending.TIMED_OUT)
-        self._recorder.record([one], self._now())
+        self._recorder.record([one], self._time.now())
         return one.ending
 
     @contextlib.contextmanager
@@ -273,7 +268,7 @@ class Worker:
 
     def _turn(self, *, once: bool) -> float | None:
         """Do what there is to do in the journal; give how long to wait then, nothing when it is all over."""
-        self._follow_clock()
+        self._time.follow()
         self._record()
         if self._stop_by is not None:
             return self._wind_up()
@@ -282,29 +277,14 @@ class Worker:
         self._release()
         later = self._claim()
         busy = any(lanes.in_hand for lanes in self._lanes.values()) or self._ended
-        if once and not busy and not any(due.due <= self._now() for due in later):
+        if once and not busy and not any(due.due <= self._time.now() for due in later):
             return None
         moments = [lanes.next_limit() for lanes in self._lanes.values()]
         until_limit = min(
             (moment - time.monotonic() for moment in moments if moment is not None), default=_POLL_SECONDS
         )
-        until_due = min((due.claimable - self._now() for due in later), default=_POLL_SECONDS)
+        until_due = min((due.claimable - self._time.now() for due in later), default=_POLL_SECONDS)
         return max(0.001, min(_POLL_SECONDS, until_limit, until_due))
-
-    def _follow_clock(self) -> None:
-        ahead = self.journal.database.now() - time.monotonic()
-        if time.monotonic() >= self._clock_due or abs(ahead - self._ahead) > TOLERANCE_SECONDS:
-            jumped = follow_clock(self.journal.database)
-            self._clock_due = time.monotonic() + _CLOCK_SECONDS
-            if jumped:
-                _log.warning("the clock has jumped by %.0f s; what waits is moved with it", jumped)
-            ahead = self.journal.database.now() - time.monotonic()
-        # Only now, when all that is in the journal is of the same time.
-        self._ahead = ahead
-
-    def _now(self) -> float:
-        """Give the journal's time without asking the journal."""
-        return time.monotonic() + self._ahead
 
     def _claim(self) -> list[Due]:
         """Claim for every listener that has free lanes; give the others' next deliveries that cannot be claimed yet."""
@@ -313,7 +293,7 @@ class Worker:
             for name, lanes in self._lanes.items()
             if name not in self._apart and lanes.free_width and 2 * lanes.waiting <= _batch(lanes)
         }
-        now, later = self._now(), []
+        now, later = self._time.now(), []
         for name, due in self._claims.dues(hungry, now=now).items():
             if due.claimable > now:
                 later.append(due)
@@ -341,7 +321,7 @@ class Worker:
         while lots:
             lot = lots.pop(0)
             try:
-                disabled = self._recorder.record(lot, self._now())
+                disabled = self._recorder.record(lot, self._time.now())
             except JournalError:
                 with self._ended_lock:
                     self._ended = [*lot, *itertools.chain(*lots), *self._ended]
@@ -369,7 +349,7 @@ class Worker:
         if self._is_over():
             for lanes in self._lanes.values():
                 for running in lanes.abandon(after_seconds=0.0):
-                    self._take_abandoned(running, self._now() - running.started, Ending.INTERRUPTED)
+                    self._take_abandoned(running, self._time.now() - running.started, Ending.INTERRUPTED)
             self._record()
         if not any(lanes.in_hand for lanes in self._lanes.values()) and not self._ended:
             return None

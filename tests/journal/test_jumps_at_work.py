@@ -179,7 +179,7 @@ def test_worker_follows_before_it_claims_or_records(
     jump: float, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also between two of its looks: what comes due is claimed, and the next pause counted, in a time that is known."""
-    monkeypatch.setattr("pulp_hooks.worker.worker._CLOCK_SECONDS", HOUR)
+    monkeypatch.setattr("pulp_hooks.worker.timekeeper._LOOK_SECONDS", HOUR)
     set_time = SqliteTime(sqlite_url)
     journal, desk = set_time.journal(), Desk(fail)
     hooks = hooks_of(journal, desk, retry_seconds=(HOUR, HOUR))
@@ -202,7 +202,7 @@ def test_attempt_that_ends_after_a_jump_is_recorded_in_the_new_time(
     jump: float, set_time: Times, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time that a worker goes by is that in which the journal is since the jump was followed."""
-    monkeypatch.setattr("pulp_hooks.worker.worker._CLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("pulp_hooks.worker.timekeeper._LOOK_SECONDS", 0.0)
 
     def set_clock(_: object) -> None:
         set_time.jump(jump)
