@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from pulp_hooks.errors import JournalError
 
@@ -15,17 +15,24 @@ def postgresql_engine(url: URL, name: str, busy_seconds: float) -> Engine:
     Args:
         url: URL of the database.
         name: What it is called in messages.
-        busy_seconds: How long to wait for a server that does not answer, unless the URL says so.
+        busy_seconds: How long to wait for others that have locked something, and for a server that cannot be reached,
+            unless the URL says so.
 
     Raises:
         JournalError: psycopg is not installed.
     """
     # A worker must hear soon that the server is not there.
-    waiting = {} if "connect_timeout" in url.query else {"connect_timeout": max(2, int(busy_seconds))}
+    seconds = max(2, int(busy_seconds))
+    waiting = {
+        "connect_timeout": seconds,
+        "keepalives_idle": seconds // 2,
+        "keepalives_interval": seconds // 2,
+        "tcp_user_timeout": 1000 * seconds,
+    }
     try:
-        return create_engine(
+        engine = create_engine(
             url,
-            connect_args=waiting,
+            connect_args={name: value for name, value in waiting.items() if name not in url.query},
             hide_parameters=True,
             isolation_level="READ COMMITTED",
             pool_pre_ping=True,
@@ -34,6 +41,15 @@ def postgresql_engine(url: URL, name: str, busy_seconds: float) -> Engine:
         raise JournalError(
             f"the journal {name} could not be opened: psycopg is not installed; install pulp-hooks[postgresql]"
         ) from None
+    event.listen(engine, "connect", lambda connection, _record: _limit_waiting(connection, busy_seconds))
+    return engine
+
+
+def _limit_waiting(connection: Any, busy_seconds: float) -> None:  # noqa: ANN401 - psycopg may not be installed
+    """Let a connection wait so long for others' locks, where nobody else has said how long."""
+    query = "SELECT set_config('lock_timeout', %s, false) WHERE current_setting('lock_timeout') = '0'"
+    connection.execute(query, [f"{max(1, int(1000 * busy_seconds))}ms"])
+    connection.commit()
 
 
 def driver_failures() -> tuple[type[Exception], ...]:
