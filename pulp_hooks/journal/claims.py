@@ -32,7 +32,7 @@ from sqlalchemy import (
 from pulp_hooks.journal.claim import NO_LIMITS, Claim, Due, Limits
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.journal import disabled_listeners, is_disabled
-from pulp_hooks.journal.pacing import allowed, next_pace, paced
+from pulp_hooks.journal.pacing import allowed, next_pace, paced, take_turn
 from pulp_hooks.journal.results import Result, record
 from pulp_hooks.journal.tables import State, attempt, delivery, event
 
@@ -64,14 +64,16 @@ class Claims:
             lease_seconds: How long no other worker may claim them.
             limits: What holds for all workers together.
             event_id: Claim the delivery of this event only.
-            now: The time, if not that of the clock.
+            now: The time, if not that of the clock when the database lets this be done.
 
         Raises:
             JournalError: The database failed; nothing is claimed.
         """
-        now = self._database.now() if now is None else now
         lease = secrets.token_hex(8)
         with self._database.writing("give work to a worker") as connection:
+            take_turn(connection, name, limits)
+            # The lease begins when there is nothing more to wait for.
+            now = self._database.now() if now is None else now
             limit = allowed(connection, name, limit, limits, now, lease_seconds)
             if limit < 1:
                 return []
@@ -176,12 +178,13 @@ class Claims:
         Raises:
             JournalError: The database failed; nothing is noted.
         """
-        now = self._database.now() if now is None else now
-        values: dict[str, Any] = {"name": name, "now": now, "lost": now - resend_seconds}
         with self._database.writing("say what is to be sent") as connection:
-            values["most"] = allowed(connection, name, limit, limits, now, math.inf)
-            if values["most"] < 1:
+            take_turn(connection, name, limits)
+            now = self._database.now() if now is None else now
+            limit = allowed(connection, name, limit, limits, now, math.inf)
+            if limit < 1:
                 return []
+            values = {"name": name, "now": now, "lost": now - resend_seconds, "most": limit}
             rows = connection.execute(_sending(ordered=limits.ordered), values).all()
         return [row.event_id for row in sorted(rows, key=lambda row: (row.due, row.event_id))]
 

@@ -9,27 +9,35 @@ import math
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from pulp_hooks.journal.claim import Limits
-from pulp_hooks.journal.statements import insert_new
+from pulp_hooks.journal.statements import insert_new, share_deliveries
 from pulp_hooks.journal.tables import delivery, listener
 
 _ROUNDING = 1e-6
 """Part of a token that may be lost in rounding."""
 
 
+def take_turn(connection: Connection, name: str, limits: Limits) -> None:
+    """Wait for whoever has locked all deliveries, and keep other workers from claiming until the transaction ends.
+
+    It is to be the first thing in the transaction, and the time is to be taken after it: nothing waits any more.
+    """
+    share_deliveries(connection)
+    if limits.concurrency is not None or limits.per_second is not None:
+        connection.execute(insert_new(connection.dialect.name, listener), {"name": name})
+        connection.execute(_LOCKED, {"of_listener": name})
+
+
 def allowed(  # noqa: PLR0913, PLR0917 - each is one fact about the claim
     connection: Connection, name: str, wanted: int, limits: Limits, now: float, lease_seconds: float
 ) -> int:
-    """Give how many deliveries may be claimed, and keep other workers from asking until the transaction ends."""
-    if limits.concurrency is None and limits.per_second is None:
-        return wanted
-    connection.execute(insert_new(connection.dialect.name, listener), {"name": name})
-    until = connection.execute(_LOCKED, {"of_listener": name}).scalar()
+    """Give how many deliveries may be claimed by whom it is the turn."""
     if limits.concurrency is not None:
         # Others may have claimed a moment later than this one looked at the clock; far later no lease ends.
         values = {"name": name, "now": now, "latest": now + 2 * lease_seconds}
         claimed = connection.execute(_CLAIMED, values).scalar_one()
         wanted = min(wanted, limits.concurrency - claimed)
     if limits.per_second is not None:
+        until = connection.execute(_READ, {"of_listener": name}).scalar()
         tokens = (now - _used_until(until, limits.per_second, now)) * limits.per_second
         wanted = min(wanted, math.floor(tokens + _ROUNDING))
     return wanted
@@ -38,7 +46,7 @@ def allowed(  # noqa: PLR0913, PLR0917 - each is one fact about the claim
 def paced(connection: Connection, name: str, claimed: int, limits: Limits, now: float) -> None:
     """Take the tokens of what was claimed out of the bucket."""
     if limits.per_second is not None and claimed:
-        until = connection.execute(_LOCKED, {"of_listener": name}).scalar()
+        until = connection.execute(_READ, {"of_listener": name}).scalar()
         used = _used_until(until, limits.per_second, now) + claimed / limits.per_second
         connection.execute(_USED, {"of_listener": name, "until": used})
 

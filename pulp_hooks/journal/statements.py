@@ -35,3 +35,12 @@ def lock_deliveries(connection: Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"LOCK TABLE {delivery.name} IN EXCLUSIVE MODE")
+
+
+def share_deliveries(connection: Connection) -> None:
+    """Keep `lock_deliveries` of others off until the transaction ends; it is to be the first thing in it.
+
+    Who took it only when a delivery is changed, after another lock, would wait in a circle with those who lock all.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"LOCK TABLE {delivery.name} IN ROW EXCLUSIVE MODE")

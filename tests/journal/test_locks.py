@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
@@ -72,6 +72,22 @@ def test_late_worker_waits_for_the_claim_that_makes_it_late(
     with journal.database.reading("look") as connection:
         row = connection.execute(select(delivery)).one()
     assert (row.state, row.lease, row.due) == (State.WAITING, "another", 99.0)
+
+
+def test_lease_begins_when_the_wait_for_the_database_is_over(journal: Journal, new_event: Make) -> None:
+    """A claim that had to wait for an operator has its whole lease all the same."""
+    journal.append(new_event(), ["a"])
+    claims = Claims(journal.database)
+    with ThreadPoolExecutor(1) as pool:
+        with journal.database.writing("lock") as other:
+            lock_deliveries(other)
+            waiting = pool.submit(claims.claim, "a", 1, 30)
+            wait_until_blocked(journal)
+            time.sleep(1)
+            released = journal.database.now()
+        assert len(waiting.result()) == 1
+    with journal.database.reading("look") as connection:
+        assert connection.execute(select(func.min(delivery.c.due))).scalar_one() >= released + 30
 
 
 @pytest.mark.parametrize("options", ["", " -clock_timeout=7s"])

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pulp_hooks.event import Event
-from pulp_hooks.journal.claim import NO_LIMITS
+from pulp_hooks.journal.claim import NO_LIMITS, Limits
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.listeners import Listeners
@@ -139,14 +139,15 @@ def test_four_workers_claim_each_delivery_once(journal: Journal, url: str, new_e
 def test_commands_on_many_deliveries_and_workers_never_wait_in_a_circle(
     journal: Journal, new_event: Callable[..., Event]
 ) -> None:
-    """While two workers run, an operator shifts, disables, enables and replays: no one fails by a deadlock."""
+    """While workers run, some within limits, an operator disables, enables and replays: no one fails by a deadlock."""
     for _ in range(400):
         journal.append(new_event(), ["a"])
     claims, listeners, replay = Claims(journal.database), Listeners(journal.database), Replay(journal.database)
     deadline = time.monotonic() + 2
 
-    def work() -> None:
-        lot = claims.claim("a", 50, 60)
+    def work(limits: Limits = NO_LIMITS) -> None:
+        claims.unsent("a", 50, 0, limits)
+        lot = claims.claim("a", 50, 60, limits)
         claims.finish([Result(claim, State.WAITING, 1.0, 1.0, "again", due=time.time()) for claim in lot])
 
     def switch() -> None:
@@ -160,6 +161,10 @@ def test_commands_on_many_deliveries_and_workers_never_wait_in_a_circle(
             times += 1
         return times
 
-    actions = [work, work, switch, lambda: claims.dues({"a": NO_LIMITS}), lambda: replay.many(Finished("a"))]
+    def work_within_limits() -> None:
+        work(Limits(concurrency=100, per_second=1e6))
+
+    workers = [work, work_within_limits, work_within_limits]
+    actions = [*workers, switch, lambda: claims.dues({"a": NO_LIMITS}), lambda: replay.many(Finished("a"))]
     with ThreadPoolExecutor(len(actions)) as pool:
         assert all(pool.map(repeat, actions))
