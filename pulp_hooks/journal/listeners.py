@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.statements import insert_new, lock_deliveries
@@ -59,6 +59,8 @@ class Listeners:
     def disable(self, name: str, reason: str, now: float | None = None) -> int:
         """Disable a listener: what waits is held, what a worker has claimed is left to the worker.
 
+        All is done at once: with a million deliveries others wait for many seconds to write.
+
         Returns:
             How many deliveries are held that were not before.
 
@@ -82,6 +84,9 @@ class Listeners:
     def enable(self, name: str, per_second: float, now: float | None = None) -> int:
         """Enable a listener: what was held comes due again, oldest first, so many in each second.
 
+        So does what is held although the listener is enabled: a host's transaction that began while it was disabled may
+        have stored that. All is done at once: with a million deliveries others wait for many seconds to write.
+
         Returns:
             How many deliveries come due again.
 
@@ -94,10 +99,11 @@ class Listeners:
         with self._database.writing("enable a listener") as connection:
             lock_deliveries(connection)
             enabled = update(listener).where(listener.c.name == name, listener.c.disabled_at.is_not(None))
-            if not connection.execute(enabled.values(disabled_at=None, reason=None, failing_since=None)).rowcount:
-                return 0
-            # Besides what is held there may be what a worker had claimed, and then died.
-            stopped = or_(delivery.c.state == State.HELD.value, delivery.c.due <= now)
+            changed = connection.execute(enabled.values(disabled_at=None, reason=None, failing_since=None)).rowcount
+            stopped: ColumnElement[bool] = delivery.c.state == State.HELD.value
+            if changed:
+                # There may also be what a worker had claimed, and then died.
+                stopped = or_(stopped, delivery.c.due <= now)
             place = func.row_number().over(order_by=(delivery.c.created, delivery.c.event_id))
             line = (
                 select(delivery.c.event_id, place.label("place"))

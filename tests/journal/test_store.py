@@ -289,6 +289,22 @@ def test_replay_to_a_new_listener_gives_it_what_it_missed_in_order(journal: Jour
     assert {claim.event_id for claim in order} == {event.id for event in events}
 
 
+def test_enabling_resumes_what_is_held_though_the_listener_is_enabled(journal: Journal, new_event: Make) -> None:
+    """A host's transaction that began while the listener was disabled may have stored it; the rest stays as it is."""
+    listeners, claims = Listeners(journal.database), Claims(journal.database)
+    stuck, due = new_event(), new_event()
+    journal.append(due, ["a"], now=5)
+    listeners.disable("a", "gone", now=6)
+    assert listeners.enable("a", 1, now=7) == 1
+    listeners.disable("b", "gone", now=6)
+    journal.append(stuck, ["b"], now=8)
+    with journal.database.writing("break") as connection:
+        connection.execute(tables.delivery.update().values(listener="a"))
+    assert [claim.event_id for claim in claims.claim("a", 9, 1, now=20)] == [due.id]
+    assert (listeners.enable("a", 1, now=30), listeners.enable("a", 1, now=30)) == (1, 0)
+    assert {claim.event_id for claim in claims.claim("a", 9, 1, now=30)} == {due.id, stuck.id}
+
+
 def test_replay_for_a_disabled_listener_is_held(journal: Journal, new_event: Make) -> None:
     """What is replayed waits with the rest until the listener is enabled."""
     event, missed = new_event(), new_event()
