@@ -1,23 +1,20 @@
 """Delivering again what was delivered or given up, or for the first time what a new listener missed."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select, tuple_, update
 
 from pulp_hooks.event_types import EventType
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.journal import disabled_listeners, is_disabled, lane
-from pulp_hooks.journal.statements import insert_new, lock_deliveries
+from pulp_hooks.journal.statements import insert_new, lock_deliveries, share_deliveries
 from pulp_hooks.journal.tables import State, delivery, event
 from pulp_hooks.journal.waking import notify
 
-_T = TypeVar("_T")
-
 _LOT = 1000
-"""How many rows are stored at a time."""
+"""How many events are looked at, and then stored, at a time."""
 
 _FINISHED = frozenset({State.DELIVERED, State.DEAD})
 
@@ -83,7 +80,7 @@ class Replay:
         return bool(self._again([delivery.c.event_id == event_id, delivery.c.listener == name], now))
 
     def many(self, wanted: Finished, now: float | None = None) -> int:
-        """Replay finished deliveries.
+        """Replay finished deliveries, all at once: while a million of them are, others wait for many seconds to write.
 
         Returns:
             How many.
@@ -106,6 +103,8 @@ class Replay:
     def to(self, name: str, missed: Missed, now: float | None = None) -> int:
         """Deliver events to a listener that was added later, those that it has no delivery of.
 
+        They are stored in lots, so that others who write get in between.
+
         Args:
             name: The listener.
             missed: Which events.
@@ -115,14 +114,15 @@ class Replay:
             How many deliveries were stored.
 
         Raises:
-            JournalError: The database failed; nothing is stored.
+            JournalError: The database failed; what was stored until then stays stored, and the rest can be replayed.
         """
         now = self._database.now() if now is None else now
-        with self._database.writing("replay") as connection:
-            held = name in disabled_listeners(connection)
-            stored = 0
-            # Created anew, they are in the order of their events: each a little later than the one before.
-            for rows in _batched(self._missed(connection, name, missed), _LOT):
+        stored = 0
+        for rows in self._missed(name, missed):
+            with self._database.writing("replay") as connection:
+                # Nobody enables the listener between the look whether it is disabled and the end.
+                share_deliveries(connection)
+                held = name in disabled_listeners(connection)
                 new = [
                     {
                         "event_id": row.id,
@@ -132,12 +132,13 @@ class Replay:
                         "due": None if held else now,
                         "tries": 0,
                         "attempts": 0,
+                        # They are in the order of their events: each a little later than the one before.
                         "created": now + (stored + place) * 1e-6,
                     }
                     for place, row in enumerate(rows)
                 ]
-                stored += len(new)
                 connection.execute(insert_new(connection.dialect.name, delivery), new)
+            stored += len(new)
         return stored
 
     def count_missed(self, name: str, missed: Missed) -> int:
@@ -146,23 +147,27 @@ class Replay:
         Raises:
             JournalError: The database failed.
         """
-        with self._database.reading("count what was missed") as connection:
-            return sum(1 for _ in self._missed(connection, name, missed))
+        return sum(len(rows) for rows in self._missed(name, missed))
 
-    @staticmethod
-    def _missed(connection: Connection, name: str, missed: Missed) -> Iterator[Any]:
+    def _missed(self, name: str, missed: Missed) -> Iterator[Sequence[Any]]:
+        """Give the events that a listener missed in lots, in the order of their times."""
         has = select(delivery.c.event_id).where(delivery.c.event_id == event.c.id, delivery.c.listener == name)
-        query = select(event.c.id, event.c.repo_id).where(
-            *_window(missed.since, missed.until), event.c.type.in_(missed.event_types), ~has.exists()
+        query = (
+            select(event.c.id, event.c.time, event.c.repo_id)
+            .where(*_window(missed.since, missed.until), event.c.type.in_(missed.event_types), ~has.exists())
+            .order_by(event.c.time, event.c.id)
+            .limit(_LOT)
         )
-        # All of them at once: what is stored meanwhile must not be read.
-        for lot in _batched(connection.execute(query.order_by(event.c.time, event.c.id)).all(), _LOT):
-            if missed.wants is None:
-                yield from lot
-                continue
-            query = select(event.c.id, event.c.content).where(event.c.id.in_([row.id for row in lot]))
-            wanted = {row.id for row in connection.execute(query) if missed.wants(row.content)}
-            yield from [row for row in lot if row.id in wanted]
+        lot = query
+        while True:
+            with self._database.reading("look for what was missed") as connection:
+                rows = connection.execute(lot).all()
+                wanted: Sequence[Any] = rows if missed.wants is None else _wanted(connection, rows, missed.wants)
+            if wanted:
+                yield wanted
+            if len(rows) < _LOT:
+                return
+            lot = query.where(tuple_(event.c.time, event.c.id) > tuple_(rows[-1].time, rows[-1].id))
 
     def _again(self, conditions: list[ColumnElement[bool]], now: float | None) -> int:
         now = self._database.now() if now is None else now
@@ -195,7 +200,7 @@ def _window(since: float | None, until: float | None) -> list[ColumnElement[bool
     return conditions
 
 
-def _batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    iterator = iter(items)
-    while lot := list(islice(iterator, size)):
-        yield lot
+def _wanted(connection: Connection, rows: Sequence[Any], wants: Callable[[bytes], bool]) -> list[Any]:
+    contents = select(event.c.id, event.c.content).where(event.c.id.in_([row.id for row in rows]))
+    wanted = {row.id for row in connection.execute(contents) if wants(row.content)}
+    return [row for row in rows if row.id in wanted]

@@ -12,9 +12,11 @@ from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.listeners import Listeners
+from pulp_hooks.journal.replay import Missed, Replay
 from pulp_hooks.journal.results import Result
 from pulp_hooks.journal.statements import lock_deliveries
-from pulp_hooks.journal.tables import State, delivery
+from pulp_hooks.journal.tables import State, delivery, listener
 
 Make = Callable[..., Event]
 
@@ -88,6 +90,21 @@ def test_lease_begins_when_the_wait_for_the_database_is_over(journal: Journal, n
         assert len(waiting.result()) == 1
     with journal.database.reading("look") as connection:
         assert connection.execute(select(func.min(delivery.c.due))).scalar_one() >= released + 30
+
+
+def test_replay_to_a_listener_that_is_just_enabled_is_not_held(journal: Journal, new_event: Make) -> None:
+    """Whether the listener is disabled is looked at when whoever enables it is ready."""
+    journal.append(new_event(), [])
+    Listeners(journal.database).disable("new", "not yet")
+    with ThreadPoolExecutor(1) as pool:
+        with journal.database.writing("enable") as other:
+            lock_deliveries(other)
+            other.execute(update(listener).values(disabled_at=None))
+            stored = pool.submit(Replay(journal.database).to, "new", Missed())
+            wait_until_blocked(journal)
+        assert stored.result() == 1
+    with journal.database.reading("look") as connection:
+        assert connection.execute(select(delivery.c.state)).scalar_one() == State.WAITING
 
 
 @pytest.mark.parametrize("options", ["", " -clock_timeout=7s"])

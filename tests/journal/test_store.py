@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
+from pulp_hooks.journal import replay as replays
 from pulp_hooks.journal import tables
 from pulp_hooks.journal.claim import NO_LIMITS, Claim, Due, Limits
 from pulp_hooks.journal.claims import Claims
@@ -273,20 +274,49 @@ def test_replay_makes_finished_deliveries_again_and_others_not(journal: Journal,
     assert count(journal, "attempt") == 3
 
 
-def test_replay_to_a_new_listener_gives_it_what_it_missed_in_order(journal: Journal, new_event: Make) -> None:
-    """A listener that was added later has a delivery of each event of the window once, those of a lane in order."""
-    events = [new_event(moment=1000.0 + place) for place in range(4)]
+def test_replay_to_a_new_listener_gives_it_what_it_missed_in_order(
+    journal: Journal, new_event: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listener that was added later has a delivery of each event of the window once, in the order of the events."""
+    monkeypatch.setattr(replays, "_LOT", 2)
+    events = [new_event(moment=1000.0 + place // 2, event_id=name) for place, name in enumerate("gfabed")]
     for event in reversed(events):
         journal.append(event, ["a"], now=5)
     replay, claims = Replay(journal.database), Claims(journal.database)
-    assert replay.to("new", Missed(since=1001.0), now=10) == 3
-    assert replay.to("new", Missed(), now=10) == 1
-    assert replay.to("new", Missed(), now=10) == 0
-    order = [claims.claim("new", 9, 30, Limits(ordered=True), now=10)[0]]
-    while claims.finish([delivered(order[-1])], now=11) == [] and (more := claims.claim("new", 9, 30, now=11)):
-        order += more
-        claims.finish([delivered(claim) for claim in more], now=12)
-    assert {claim.event_id for claim in order} == {event.id for event in events}
+    assert (replay.count_missed("new", Missed(since=1001.0)), replay.count_missed("new", Missed())) == (4, 6)
+    assert replay.to("new", Missed(since=1001.0), now=10) == 4
+    assert replay.to("new", Missed(), now=11) == 2
+    assert (replay.to("new", Missed(), now=12), replay.count_missed("new", Missed())) == (0, 0)
+    claimed = claims.claim("new", 9, 30, now=12)
+    assert [claim.event_id for claim in claimed] == list("abdefg")
+    assert len({claim.created for claim in claimed}) == 6
+
+
+def test_replay_to_a_new_listener_lets_others_write_between_its_lots(
+    journal: Journal, url: str, new_event: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each lot is stored by itself, held or not as the listener is then; what a failure comes after stays stored."""
+    monkeypatch.setattr(replays, "_LOT", 2)
+    for place in range(6):
+        journal.append(new_event(moment=1000.0 + place, event_id=str(place)), [])
+    other = Journal(url, busy_seconds=0.1)
+    Listeners(journal.database).disable("new", "not yet")
+    found: list[dict[tuple[str, str], str]] = []
+
+    def wants(_content: bytes) -> bool:
+        found.append(states(other))
+        if len(found) == 3:
+            Listeners(other.database).enable("new", 1)
+        if len(found) == 5:
+            raise RuntimeError("a filter fails")
+        return True
+
+    with pytest.raises(RuntimeError, match="a filter fails"):
+        Replay(journal.database).to("new", Missed(wants=wants))
+    other.close()
+    assert [len(seen) for seen in found] == [0, 0, 2, 2, 4]
+    assert set(found[2].values()) == {"held"}
+    assert states(journal) == {(str(place), "new"): "waiting" for place in range(4)}
 
 
 def test_enabling_resumes_what_is_held_though_the_listener_is_enabled(journal: Journal, new_event: Make) -> None:
