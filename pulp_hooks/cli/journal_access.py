@@ -34,8 +34,8 @@ def journal_of(settings: str | None) -> Iterator[tuple["Journal", Settings]]:
         faults = "; ".join(problem.cause for problem in read.problems) if read.path else f"there is no {FILE_NAME} here"
         raise JournalError(f"{MISSING} ({faults})" if faults else f"{MISSING} ({read.path})")
     journal = open_journal(read.journal)
-    if journal.database.path is not None and not journal.database.path.exists():
-        raise JournalError(f"there is no journal {journal.database.path} yet: it is made when the first event is fired")
+    if not journal.database.is_there():
+        raise JournalError(f"there is no journal {journal.database.name} yet: it is made when the first event is fired")
     from pulp_hooks.journal.jumps import follow_clock  # noqa: PLC0415 - only where there is a journal
 
     try:

@@ -23,7 +23,7 @@ def prepare(engine: Engine, name: str) -> None:
     is_sqlite = engine.dialect.name == "sqlite"
     # A journal that is there is only read, so that it can be opened while others write.
     with engine.connect().execution_options(**{READS: True}) as connection:
-        is_new = not _is_there(connection)
+        is_new = not is_journal(connection)
         if not is_new:
             _check_version(connection, name)
         elif is_sqlite:
@@ -45,14 +45,15 @@ def prepare_within(connection: Connection, name: str) -> None:
     if connection.dialect.name == "postgresql":
         # Another process may be about to do the same.
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-    if not _is_there(connection):
+    if not is_journal(connection):
         _check_names(connection, name)
         tables.metadata.create_all(connection, checkfirst=False)
         connection.execute(tables.journal.insert().values(version=tables.VERSION))
     _check_version(connection, name)
 
 
-def _is_there(connection: Connection) -> bool:
+def is_journal(connection: Connection) -> bool:
+    """Tell whether there are the tables of a journal, of whatever version."""
     return inspect(connection).has_table(tables.journal.name)
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from pulp_hooks.errors import JournalError
 from pulp_hooks.forks import ForkGate
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
-from pulp_hooks.journal.creation import prepare, prepare_within
+from pulp_hooks.journal.creation import is_journal, prepare, prepare_within
 from pulp_hooks.journal.postgresql_server import driver_failures, listening, postgresql_engine, server_time
 from pulp_hooks.journal.reasons import reason
 from pulp_hooks.journal.sqlite_file import READS, SqliteFile, Synchronous, roll_back
@@ -247,6 +247,22 @@ class Database:
         self._file.check_connection(connection)
         if self._engine is None:
             prepare_within(connection, self.name)
+
+    def is_there(self) -> bool:
+        """Tell whether the journal was made already, without making it.
+
+        Raises:
+            JournalError: The database cannot be opened.
+        """
+        if self._file:
+            return self._file.path.exists()
+        with self.errors("be opened"):
+            engine = self._connected()
+            try:
+                with engine.connect() as connection:
+                    return is_journal(connection)
+            finally:
+                engine.dispose()
 
     def check(self) -> None:
         """Find out whether events can be stored, without making a database that is not there.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, inspect
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Install = Callable[[str, str], None]
@@ -473,6 +474,16 @@ def test_command_without_a_journal_says_what_to_add(arguments: list[str], run: R
     assert done.returncode == 1
     assert "[journal]" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_looking_into_a_database_without_a_journal_makes_none(folder: Path, run: Run, postgresql_url: str) -> None:
+    """Who looks may have no right to make tables, or may have named the wrong database."""
+    (folder / "pulp-hooks.toml").write_text(f'[journal]\nurl = "{postgresql_url}"\n')
+    done = run("deliveries")
+    assert (done.returncode, "it is made when the first event is fired" in done.stderr) == (1, True)
+    engine = create_engine(postgresql_url)
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
 
 
 def test_looking_into_a_journal_that_is_not_there_makes_none(folder: Path, run: Run) -> None:
