@@ -19,7 +19,7 @@ from pulp_hooks.cli.output import (
     printable,
     settings_option,
 )
-from pulp_hooks.cli.parameters import EventTypeParameter, MomentParameter, check_window, checked_text
+from pulp_hooks.cli.parameters import check_window, checked_text, listing_options
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event_types import EventType
 from pulp_hooks.journal.browsing import FAILING, AttemptLine, Browsing, DeliveryLine, Filter
@@ -47,17 +47,7 @@ Examples:
     help="waiting, held, delivered, dead, or failing: waiting after a failure. May be given several times.",
 )
 @click.option("--listener", type=ListenerParameter(), callback=checked_text, help="To this listener.")
-@click.option("--type", "event_type", type=EventTypeParameter(), help="Of this event type.")
-@click.option(
-    "--repo-id",
-    metavar="PATTERN",
-    callback=checked_text,
-    help="Of repositories that match: * is any text, ? any character.",
-)
-@click.option("--since", type=MomentParameter(), help="Fired then or later: ISO 8601, or 2h for two hours ago.")
-@click.option("--until", type=MomentParameter(), help="Fired earlier than that.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most.")
-@click.option("--before", metavar="ID", callback=checked_text, help="Go on behind this delivery: the next page.")
+@listing_options("delivery")
 @settings_option
 @json_option
 @click.pass_context

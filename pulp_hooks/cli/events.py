@@ -6,7 +6,7 @@ import click
 
 from pulp_hooks.cli.journal_access import journal_of
 from pulp_hooks.cli.output import echo_json, echo_table, json_option, moment, moment_json, settings_option
-from pulp_hooks.cli.parameters import EventTypeParameter, MomentParameter, check_window, checked_text
+from pulp_hooks.cli.parameters import check_window, listing_options
 from pulp_hooks.event_types import EventType
 from pulp_hooks.journal.browsing import Browsing, Filter
 
@@ -17,17 +17,7 @@ Examples:
   pulp-hooks events --since 1d
   pulp-hooks events --type repo-sync-finished --repo-id 'fedora-*' --json"""
 )
-@click.option("--type", "event_type", type=EventTypeParameter(), help="Of this event type.")
-@click.option(
-    "--repo-id",
-    metavar="PATTERN",
-    callback=checked_text,
-    help="Of repositories that match: * is any text, ? any character.",
-)
-@click.option("--since", type=MomentParameter(), help="Fired then or later: ISO 8601, or 2h for two hours ago.")
-@click.option("--until", type=MomentParameter(), help="Fired earlier than that.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most.")
-@click.option("--before", metavar="ID", callback=checked_text, help="Go on behind this event: the next page.")
+@listing_options("event")
 @settings_option
 @json_option
 def command(  # noqa: PLR0913 - one for each option

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from pulp_hooks.errors import UnknownEventTypeError
 from pulp_hooks.event_types import EventType
 from pulp_hooks.text import clean_text
 
+_Function = TypeVar("_Function", bound=Callable[..., object])
 _Text = TypeVar("_Text", str, str | None, tuple[str, ...])
 
 
@@ -62,6 +64,35 @@ class MomentParameter(click.ParamType["float"]):
                 param,
                 ctx,
             )
+
+
+def listing_options(what: str) -> Callable[[_Function], _Function]:
+    """Add to a command that lists events, or what belongs to them, the options that say which and how many.
+
+    Args:
+        what: What is listed, in one word.
+    """
+    options = (
+        click.option("--type", "event_type", type=EventTypeParameter(), help="Of this event type."),
+        click.option(
+            "--repo-id",
+            metavar="PATTERN",
+            callback=checked_text,
+            help="Of repositories that match: * is any text, ? any character.",
+        ),
+        click.option("--since", type=MomentParameter(), help="Fired then or later: ISO 8601, or 2h for two hours ago."),
+        click.option("--until", type=MomentParameter(), help="Fired earlier than that."),
+        click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most."),
+        click.option("--before", metavar="ID", callback=checked_text, help=f"Go on behind this {what}: the next page."),
+    )
+
+    def add(function: _Function) -> _Function:
+        # click puts the option first that was added last.
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
 
 
 def check_window(since: float | None, until: float | None) -> None:
