@@ -122,13 +122,13 @@ def enable(inherited: str | None, name: str, settings: str | None, *, as_json: b
     with journal_of(settings or inherited) as (journal, read):
         listeners = Listeners(journal.database)
         disabled = [state.name for state in listeners.known() if state.disabled_at is not None]
-        if name not in disabled:
-            browsing = Browsing(journal.database)
-            if not browsing.knows(name):
-                known_listener(name, [*disabled, *browsing.listeners()])
-            raise click.UsageError(f"the listener {name!r} is not disabled")
+        browsing = Browsing(journal.database)
+        if name not in disabled and not browsing.knows(name):
+            known_listener(name, [*disabled, *browsing.listeners()])
         rate = read.delivery_of(name).resume_per_second
         resumed = listeners.enable(name, rate)
+        if name not in disabled and not resumed:
+            raise click.UsageError(f"the listener {name!r} is not disabled")
     if as_json:
         echo_json({"listener": name, "disabled": False, "resumed": resumed})
     else:
