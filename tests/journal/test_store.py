@@ -332,7 +332,9 @@ def test_enabling_resumes_what_is_held_though_the_listener_is_enabled(journal: J
         connection.execute(tables.delivery.update().values(listener="a"))
     assert [claim.event_id for claim in claims.claim("a", 9, 1, now=20)] == [due.id]
     assert (listeners.enable("a", 1, now=30), listeners.enable("a", 1, now=30)) == (1, 0)
-    assert {claim.event_id for claim in claims.claim("a", 9, 1, now=30)} == {due.id, stuck.id}
+    # What was claimed before, and came to nothing, is given alone.
+    lots = [[claim.event_id for claim in claims.claim("a", 9, 1, now=30)] for _ in range(2)]
+    assert lots == [[due.id], [stuck.id]]
 
 
 def test_replay_for_a_disabled_listener_is_held(journal: Journal, new_event: Make) -> None:
