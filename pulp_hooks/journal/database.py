@@ -108,7 +108,7 @@ class Database:
                 engine, connection = self._take()
                 cursor = connection.cursor()
                 if self._file:
-                    self._file.begin_immediate(connection)
+                    self._file.begin_immediate(connection, cursor)
                 # Of PostgreSQL the driver begins the transaction, and the pool rolls back what was not committed.
                 yield cursor
                 connection.commit()

@@ -209,7 +209,8 @@ _DELIVERIES = {
 
 def _lots(dialect: str, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[Insert, list[dict[str, Any]]]]:
     """Give the statements that store deliveries, each with its rows; those in any order do not pay for the others."""
-    for ordered in (False, True):
-        lot = [row for row in rows if (row["lane"] is not None) is ordered]
-        if lot:
-            yield _DELIVERIES[dialect, ordered], lot
+    lots: dict[bool, list[dict[str, Any]]] = {}
+    for row in rows:
+        lots.setdefault(row["lane"] is not None, []).append(row)
+    for ordered, lot in lots.items():
+        yield _DELIVERIES[dialect, ordered], lot

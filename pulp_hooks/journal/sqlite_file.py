@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from pulp_hooks.errors import JournalError
 
@@ -25,7 +26,10 @@ _WAITS = "pulp_hooks_waits"
 _LOOKS = 0.0002, 0.002
 """Between these numbers of seconds lies the pause before the next look whether somebody else still writes."""
 
-_LOG_PAGES = 4000
+_LOOK_SECONDS = 0.1
+"""How often it is looked at most whether the file was removed or replaced."""
+
+_LOG_PAGES = 8000
 """How long the write-ahead log grows before SQLite carries it over into the file; pages of 4 KiB.
 
 By default a thousand, which a fire of a few pages reaches so often that it pays for pages that the next one changes.
@@ -69,6 +73,7 @@ class SqliteFile:
         self._synchronous = synchronous
         self._busy_seconds = busy_seconds
         self._identity: tuple[int, int] | None = None
+        self._look_due = 0.0
 
     def engine(self) -> Engine:
         """Give what connects to the file, which is made where there is none, and else left as it is.
@@ -94,8 +99,17 @@ class SqliteFile:
         return engine
 
     def is_in_place(self) -> bool:
-        """Tell whether the file is still the one that `engine` connects to, and nobody has removed or replaced it."""
-        return _identity(self.path) == self._identity
+        """Tell whether the file is still the one that `engine` connects to, and nobody has removed or replaced it.
+
+        It is looked at ten times a second at most: a look at each of many fires would cost as much as to insert a row.
+        """
+        now = time.monotonic()
+        if now < self._look_due:
+            return True
+        is_there = _identity(self.path) == self._identity
+        if is_there:
+            self._look_due = now + _LOOK_SECONDS
+        return is_there
 
     def check_connection(self, connection: Connection) -> None:
         """Find out whether a host's connection is one to this file.
@@ -125,16 +139,20 @@ class SqliteFile:
                 "SQLite loses data; put it on a local disk, or use PostgreSQL"
             )
 
-    def begin_immediate(self, connection: PoolProxiedConnection) -> None:
+    def begin_immediate(self, connection: PoolProxiedConnection, cursor: DBAPICursor) -> None:
         """Begin to write as soon as nobody else does.
 
         SQLite's own waiting would sleep for up to 100 ms between two looks, and let late comers overtake.
+
+        Args:
+            connection: The connection.
+            cursor: A cursor of it.
 
         Raises:
             sqlite3.OperationalError: Others write for longer than `busy_seconds`.
         """
         _wait_in_sqlite(connection, 0)
-        cursor, deadline = connection.cursor(), time.monotonic() + self._busy_seconds
+        deadline = time.monotonic() + self._busy_seconds
         while True:
             try:
                 cursor.execute("BEGIN IMMEDIATE")
@@ -158,7 +176,7 @@ class SqliteFile:
             _wait_in_sqlite(connection.connection, self._busy_seconds)
             connection.connection.cursor().execute("BEGIN")
         else:
-            self.begin_immediate(connection.connection)
+            self.begin_immediate(connection.connection, connection.connection.cursor())
 
 
 def turn_on_write_ahead_log(engine: Engine) -> None:

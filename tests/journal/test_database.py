@@ -4,6 +4,7 @@ import os
 import sqlite3
 import stat
 import subprocess
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -265,6 +266,7 @@ def test_removed_or_replaced_file_is_opened_anew(
         file.unlink()
     if replaced:
         (tmp_path / "other.db").rename(tmp_path / "journal.db")
+    time.sleep(0.15)
     journal.append(new_event(), ["a"])
     assert "was removed or replaced" in caplog.text
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
