@@ -49,7 +49,7 @@ class Event:
         return {
             "id": self.id,
             "type": self.type.value,
-            "time": self.time.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z",
+            "time": _utc(self.time).isoformat()[:-6] + "Z",
             "source": self.source,
             "body": self.body,
             "call_report": self.call_report,
@@ -160,6 +160,10 @@ def _event_from(members: Mapping[str, Any]) -> Event:
 
 
 _MOST_SHOWN = 10
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 def _moment(text: str) -> datetime:

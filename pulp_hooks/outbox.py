@@ -65,7 +65,9 @@ class Outbox:
         """
         hooks = {guard.listener: guard.hook for guard in guards}
         try:
-            is_new = self.journal.append(event, list(hooks), connection, ordered=ordered)
+            # Past the lock, which is there for the first use.
+            journal = self._journal or self.journal
+            is_new = journal.append(event, list(hooks), connection, ordered=ordered)
         except JournalError as error:
             if self._settings.on_error == "raise" or connection is not None:
                 raise

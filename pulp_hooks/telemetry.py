@@ -89,6 +89,26 @@ class _Span(AbstractContextManager["Span | None"]):
                 self._succeeded()
 
 
+class _Counting(AbstractContextManager[None]):
+    """A block at whose good end an event is counted.
+
+    Args:
+        events: Counts them.
+        event_type: ID of the event type.
+    """
+
+    __slots__ = ("_event_type", "_events")
+
+    def __init__(self, events: "Counter", event_type: str) -> None:
+        self._events = events
+        self._event_type = event_type
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            with _HARMLESS:
+                self._events.add(1, {"messaging.destination.name": self._event_type})
+
+
 @cache
 def _instruments() -> _Instruments | None:
     """Give the instruments; nothing where OpenTelemetry is not installed, or cannot give them."""
@@ -120,9 +140,13 @@ def firing(event_type: str, event_id: str) -> AbstractContextManager[object]:
     if instruments is None:
         return _NOTHING
 
+    traced = False
+    with _HARMLESS:
+        traced = instruments.is_traced()
+    if not traced:
+        return _Counting(instruments.events, event_type)
+
     def begin() -> "AbstractContextManager[Span | None]":
-        if not instruments.is_traced():
-            return _NOTHING
         attributes = _SYSTEM | {
             "messaging.operation.type": "send",
             "messaging.destination.name": event_type,
