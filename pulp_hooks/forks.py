@@ -1,9 +1,14 @@
-"""Forks of the process: what other threads are in the midst of has to be over when the process is copied."""
+"""Forks of the process: other threads finish what they are doing first, and the child knows what it inherited."""
 
 import os
+import stat
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from weakref import WeakSet
+
+FileIdentity = tuple[int, int]
+"""Device and inode of a file: the same under each of its names."""
 
 _PATIENCE_SECONDS = 10.0
 """How long a fork waits for other threads."""
@@ -73,8 +78,36 @@ def _each(action: Callable[[ForkGate], None]) -> None:
         action(gate)
 
 
+_inherited: dict[int, FileIdentity] = {}
+"""The files that this process has from its parent, by their descriptors."""
+
+
+def inherited_files() -> set[FileIdentity]:
+    """Return the files that the parent process had open at the fork and that are still open in this one."""
+    return {identity for descriptor, identity in _inherited.items() if _regular_file(descriptor) == identity}
+
+
+def _regular_file(descriptor: int) -> FileIdentity | None:
+    with suppress(OSError):  # the descriptor of the list that it was read from is closed by now
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode):
+            return found.st_dev, found.st_ino
+    return None
+
+
+def _note_inherited() -> None:
+    _inherited.clear()
+    with suppress(OSError):  # a system that does not list them
+        for name in os.listdir("/dev/fd"):  # noqa: PTH208 - descriptors are numbers, not paths
+            if (identity := _regular_file(int(name))) is not None:
+                _inherited[int(name)] = identity
+
+
+def _begin_child() -> None:
+    _note_inherited()
+    _each(ForkGate.renew)
+
+
 os.register_at_fork(
-    before=lambda: _each(ForkGate.shut),
-    after_in_parent=lambda: _each(ForkGate.open),
-    after_in_child=lambda: _each(ForkGate.renew),
+    before=lambda: _each(ForkGate.shut), after_in_parent=lambda: _each(ForkGate.open), after_in_child=_begin_child
 )

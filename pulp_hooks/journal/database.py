@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -24,8 +23,6 @@ from pulp_hooks.journal.sqlite_file import READS, SqliteFile, Synchronous, roll_
 from pulp_hooks.text import REDACTED, one_line
 
 _log = logging.getLogger(__name__)
-
-_databases: "WeakSet[Database]" = WeakSet()
 
 _BREAKS = re.compile(r"\s*(\\[nt])+\s*")
 
@@ -78,7 +75,6 @@ class Database:
         # What a process knows of the locks of its SQLite files goes over to its children, who would believe that they
         # have them. PostgreSQL's connections are told apart by `_process`.
         self._gate = ForkGate(self._close if self.is_sqlite else lambda: None, self._renew)
-        _databases.add(self)
 
     @property
     def path(self) -> Path | None:
@@ -189,11 +185,6 @@ class Database:
         if engine is not None and self._process == os.getpid() and self._is_in_place():
             return engine
         with self._gate, self._opening, self.errors("be opened"):
-            if self._file and any(other.was_open_before_fork(self._file.path) for other in tuple(_databases)):
-                raise JournalError(
-                    f"the journal {self.name} cannot be used in this process: it was in use when the process was "
-                    "forked off, and SQLite does not survive that; fork before, or spawn the process"
-                )
             if self._process != os.getpid():
                 # The connections are the parent's, which goes on with them: they are neither used nor closed here.
                 self._inherited += [self._engine, self._kept]
@@ -210,10 +201,6 @@ class Database:
                     raise
                 self._engine = engine
             return self._engine
-
-    def was_open_before_fork(self, path: Path) -> bool:
-        """Tell whether this is open on a SQLite file in the process from which this one was forked off."""
-        return self._engine is not None and self._process != os.getpid() and self.path == path
 
     def _renew(self) -> None:
         """Go on in a new process, in which no other thread has the lock."""

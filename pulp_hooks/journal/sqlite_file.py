@@ -1,8 +1,15 @@
-"""The SQLite file of a journal: how it is made and set up, and how those who write wait for each other."""
+"""The SQLite file of a journal: how it is created and set up, and how writers wait for each other.
 
+Nothing here opens or closes the file itself, only SQLite does. Closing any descriptor of a file drops every POSIX lock
+that the process holds on it, those of all its SQLite connections included, and the next writer corrupts the file
+(sqlite.org, "How To Corrupt An SQLite Database File", 2.2).
+"""
+
+import errno
 import os
 import random
 import re
+import secrets
 import sqlite3
 import time
 from contextlib import suppress
@@ -13,6 +20,7 @@ from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, create_en
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from pulp_hooks.errors import JournalError
+from pulp_hooks.forks import FileIdentity, inherited_files
 
 READS = "pulp_hooks_reads"
 """Execution option of a connection that only reads, and so need not wait for those that write."""
@@ -29,11 +37,17 @@ _LOOKS = 0.0002, 0.002
 _LOOK_SECONDS = 0.1
 """How often it is looked at most whether the file was removed or replaced."""
 
+_CREATION_SECONDS = 1.0
+"""How long another process may take between naming a file that it creates and removing the file's first name."""
+
 _LOG_PAGES = 8000
 """How long the write-ahead log grows before SQLite carries it over into the file; pages of 4 KiB.
 
 By default a thousand, which a fire of a few pages reaches so often that it pays for pages that the next one changes.
 """
+
+_NO_LINK = frozenset({errno.EEXIST, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
+"""Why a new file may get no name by a hard link although it can be created."""
 
 _NETWORK_FILE_SYSTEMS = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ceph|coda|davfs|glusterfs|lustre|gpfs|ocfs2|beegfs|"
@@ -72,21 +86,26 @@ class SqliteFile:
         self._name = name
         self._synchronous = synchronous
         self._busy_seconds = busy_seconds
-        self._identity: tuple[int, int] | None = None
+        self._identity: FileIdentity | None = None
         self._look_due = 0.0
 
     def engine(self) -> Engine:
-        """Give what connects to the file, which is made where there is none, and else left as it is.
+        """Return an engine for the file; create the file if there is none, else leave it as it is.
 
         Raises:
-            JournalError: There is no such folder, or it is on a network file system.
-            OSError: The file cannot be made.
+            JournalError: The folder is missing or on a network file system, the file has a second name, or this process
+                inherited it open from its parent.
+            OSError: The file cannot be created.
         """
         self.check_folder()
-        # SQLite would create the file for everybody to read; its companions take the mode of the file.
-        os.close(os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # SQLite names the write-ahead log after the path that it is given: every process has to use the same one.
+        path = Path(os.path.realpath(self.path))
+        _create(path)
+        self._refuse_second_name(path)
+        self._identity = identity_of(path)
+        self._refuse_inherited()
         engine = create_engine(
-            self._url.set(database=str(self.path)),
+            self._url.set(database=str(path)),
             connect_args={"timeout": self._busy_seconds, "check_same_thread": False},
             hide_parameters=True,
             paramstyle="named",
@@ -95,7 +114,6 @@ class SqliteFile:
         )
         event.listen(engine, "connect", self._set_up)
         event.listen(engine, "begin", self._begin)
-        self._identity = _identity(self.path)
         return engine
 
     def is_in_place(self) -> bool:
@@ -106,19 +124,20 @@ class SqliteFile:
         now = time.monotonic()
         if now < self._look_due:
             return True
-        is_there = _identity(self.path) == self._identity
+        is_there = identity_of(self.path) == self._identity
         if is_there:
             self._look_due = now + _LOOK_SECONDS
         return is_there
 
     def check_connection(self, connection: Connection) -> None:
-        """Find out whether a host's connection is one to this file.
+        """Check that a host's connection is one to this file, and safe to use in this process.
 
         Raises:
-            JournalError: It is one to another file.
+            JournalError: It is a connection to another file, or this process inherited the file open from its parent.
         """
+        self._refuse_inherited()
         files = [Path(row.file) for row in connection.exec_driver_sql("PRAGMA database_list") if row.name == "main"]
-        if not files or _identity(files[0]) != _identity(self.path):
+        if not files or identity_of(files[0]) != identity_of(self.path):
             raise JournalError(
                 f"the connection is to another database ({', '.join(map(str, files))}), not to the journal {self._name}"
             )
@@ -137,6 +156,27 @@ class SqliteFile:
             raise JournalError(
                 f"the journal {self._name} could not be opened: {folder} is on a network file system ({kind}), where "
                 "SQLite loses data; put it on a local disk, or use PostgreSQL"
+            )
+
+    def _refuse_inherited(self) -> None:
+        if identity_of(self.path) in inherited_files():
+            raise JournalError(
+                f"the journal {self._name} cannot be used in this process: its file was open when the process was "
+                "forked, and SQLite does not survive that; fix: fork before the file is opened, or spawn the process"
+            )
+
+    def _refuse_second_name(self, path: Path) -> None:
+        """Raise `JournalError` for a file with two names: each name would have a write-ahead log of its own."""
+        deadline = time.monotonic() + _CREATION_SECONDS
+        # A file that another process creates has two names for a moment.
+        while (names := path.stat().st_nlink) > 1 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        if names > 1 or path in _mounts():
+            why = f"has {names} names (hard links)" if names > 1 else "is mounted as a single file"
+            remedy = "remove the other names" if names > 1 else "mount its folder"
+            raise JournalError(
+                f"the journal {self._name} could not be opened: its file {why}, and SQLite loses data when it is used "
+                f"by two of them; fix: {remedy} while nobody uses the journal"
             )
 
     def begin_immediate(self, connection: PoolProxiedConnection, cursor: DBAPICursor) -> None:
@@ -215,7 +255,8 @@ def _wait_in_sqlite(connection: PoolProxiedConnection, seconds: float) -> None:
         connection.info[_WAITS] = seconds
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def identity_of(path: Path) -> FileIdentity | None:
+    """Return device and inode of a file; null where there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -223,15 +264,41 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _file_system(folder: Path) -> str:
-    """Give the type of the file system that holds the folder; empty where the system does not tell."""
+def _create(path: Path) -> None:
+    """Create an empty file that its owner alone may read, if there is none.
+
+    SQLite would let everybody read it; the write-ahead log takes the mode of the file. It is closed before it gets its
+    name, so that no thread of this process can have locked it yet.
+    """
+    if path.exists():
+        return
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        os.link(new, path)
+    except OSError as error:
+        # Another process was quicker, or the file system has no hard links: then SQLite creates the file.
+        if error.errno not in _NO_LINK:
+            raise
+    finally:
+        new.unlink()
+
+
+def _mounts() -> dict[Path, str]:
+    """Return the type of the file system at each mount point; nothing where the system does not tell."""
     try:
         lines = Path("/proc/mounts").read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
-        return ""
+        return {}
     kinds = {}
     for line in lines:
         _device, point, kind, *_ = line.split(" ")
         # Blanks and the like are written as octal numbers; a later mount hides an earlier one.
         kinds[Path(re.sub(r"\\([0-7]{3})", lambda number: chr(int(number[1], 8)), point))] = kind
+    return kinds
+
+
+def _file_system(folder: Path) -> str:
+    """Return the type of the file system that holds a folder; empty where the system does not tell."""
+    kinds = _mounts()
     return next((kinds[parent] for parent in (folder, *folder.parents) if parent in kinds), "")
