@@ -3,6 +3,7 @@
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from weakref import WeakSet
@@ -14,60 +15,100 @@ _PATIENCE_SECONDS = 10.0
 """How long a fork waits for other threads."""
 
 
+_LOOK_SECONDS = 0.001
+"""How long a thread sleeps before it looks again whether a fork is over, or whether others are."""
+
+
 class ForkGate:
-    """A block that other threads may be in at any time, but not while the process forks.
+    """Keeps the process from forking while other threads are in a `passage`.
+
+    A passage counts as long as its object lives, which the frame of the `with` block holds. So an exception of a signal
+    handler, which may arrive between any two bytecodes, leaves no passage behind that is never left.
 
     Args:
-        close: Called before a fork, if nobody is in the block.
-        renew: Called behind a fork in the new process, which has none of the other threads.
+        close: Called before a fork, if nobody is in a passage.
+        renew: Called after a fork in the new process, which has none of the other threads.
     """
 
     def __init__(self, close: Callable[[], None], renew: Callable[[], None]) -> None:
         self._close = close
         self._renew = renew
-        self._state = threading.Condition()
-        self._inside: dict[int, int] = {}
+        # Not a Condition: an exception inside its `__enter__`, which is Python code, would leave it locked for ever.
+        self._lock = threading.RLock()
+        self._passages: WeakSet[Passage] = WeakSet()
         self._is_shut = False
         _gates.add(self)
 
-    def __enter__(self) -> None:
-        me = threading.get_ident()
-        with self._state:
-            # Who is in already may go on to where it leaves.
-            while self._is_shut and me not in self._inside:
-                self._state.wait()
-            self._inside[me] = self._inside.get(me, 0) + 1
+    def passage(self) -> "Passage":
+        """Return a context manager around a block that no fork of another thread interrupts."""
+        return Passage(self)
 
-    def __exit__(self, *_: object) -> None:
+    def enter(self, passage: "Passage") -> None:
+        """Count a passage, as soon as no other thread is about to fork."""
+        while True:
+            with self._lock:
+                # A thread that is inside already may go on until it leaves.
+                if not self._is_shut or self.is_inside():
+                    self._passages.add(passage)
+                    return
+            time.sleep(_LOOK_SECONDS)
+
+    def leave(self, passage: "Passage") -> None:
+        """Count a passage no longer."""
+        with self._lock:
+            self._passages.discard(passage)
+
+    def is_inside(self) -> bool:
+        """Return whether the calling thread is in a passage."""
         me = threading.get_ident()
-        with self._state:
-            self._inside[me] -= 1
-            if not self._inside[me]:
-                del self._inside[me]
-                if self._is_shut:
-                    self._state.notify_all()
+        with self._lock:
+            return any(passage.thread == me for passage in self._passages)
 
     def shut(self) -> None:
-        """Let nobody in, wait until nobody else is inside, and call `close`, unless somebody still is."""
+        """Let nobody in, wait until no other thread is inside, and call `close` unless this thread is inside."""
         me = threading.get_ident()
-        with self._state:
+        with self._lock:
             self._is_shut = True
-            self._state.wait_for(lambda: not self._inside.keys() - {me}, _PATIENCE_SECONDS)
-            if not self._inside:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            with self._lock:
+                inside = {passage.thread for passage in self._passages}
+            if not inside:
                 self._close()
+            if inside <= {me}:
+                return
+            time.sleep(_LOOK_SECONDS)
 
     def open(self) -> None:
         """Let everybody in again."""
-        with self._state:
-            self._is_shut = False
-            self._state.notify_all()
+        self._is_shut = False
 
     def renew(self) -> None:
-        """Let everybody in, in a process in which nobody else is."""
-        self._state = threading.Condition()
-        self._inside = {}
+        """Let everybody in, in a new process that has no other thread."""
+        self._lock = threading.RLock()
+        self._passages = WeakSet()
         self._is_shut = False
         self._renew()
+
+
+class Passage:
+    """One `with` block behind a gate.
+
+    Attributes:
+        thread: The thread that is inside.
+    """
+
+    __slots__ = ("__weakref__", "_gate", "thread")
+
+    def __init__(self, gate: ForkGate) -> None:
+        self._gate = gate
+        self.thread = threading.get_ident()
+
+    def __enter__(self) -> None:
+        self._gate.enter(self)
+
+    def __exit__(self, *_: object) -> None:
+        self._gate.leave(self)
 
 
 _gates: WeakSet[ForkGate] = WeakSet()

@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.forks import ForkGate
+from pulp_hooks.frames import calls_under_way
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.journal.creation import is_journal, prepare, prepare_within
 from pulp_hooks.journal.postgresql_server import driver_failures, listening, postgresql_engine, server_time
@@ -25,6 +26,8 @@ from pulp_hooks.text import REDACTED, one_line
 _log = logging.getLogger(__name__)
 
 _BREAKS = re.compile(r"\s*(\\[nt])+\s*")
+
+_T = TypeVar("_T")
 
 _MINUTE = 60.0
 
@@ -83,30 +86,32 @@ class Database:
 
     @contextmanager
     def writing(self, doing: str) -> Iterator[Connection]:
-        """Give a connection in a transaction that is committed when the block ends well, and else undone.
+        """Open a write transaction; commit on success, roll back on error.
 
         Raises:
             JournalError: The database failed; `doing` says in the message what was not done.
         """
-        with self.errors(doing), self._gate, self.open().begin() as connection:
+        with self.errors(doing), self._gate.passage(), self.open().begin() as connection:
             yield connection
 
-    @contextmanager
-    def cursor(self, doing: str) -> Iterator[Any]:
-        """Give a cursor of the driver in a transaction, as `writing`; to execute by it costs half as much.
+    def write(self, doing: str, work: Callable[[Any], _T]) -> _T:
+        """Call a function with a cursor of the driver, in a write transaction, and return what it returns.
+
+        This costs half as much as `writing`. It is not a context manager, so that the transaction belongs to one frame:
+        what a signal handler raises, between whichever two bytecodes, leaves no transaction open.
 
         Raises:
             JournalError: The database failed; `doing` says in the message what was not done.
         """
         connection = None
-        with self._gate:
+        with self._gate.passage():
             try:
                 engine, connection = self._take()
                 cursor = connection.cursor()
                 if self._file:
-                    self._file.begin_immediate(connection, cursor)
-                # Of PostgreSQL the driver begins the transaction, and the pool rolls back what was not committed.
-                yield cursor
+                    self._file.begin_immediate(connection, cursor, on_busy=self._refuse_itself)
+                # The driver of PostgreSQL begins the transaction, and the pool rolls back what was not committed.
+                result = work(cursor)
                 connection.commit()
             except BaseException as error:
                 if connection is not None:
@@ -115,6 +120,7 @@ class Database:
                     raise self._failed(doing, error) from error
                 raise
             self._give_back(engine, connection)
+            return result
 
     def _drop(self, connection: PoolProxiedConnection) -> None:
         """Give a connection up after a failure."""
@@ -152,7 +158,7 @@ class Database:
         """
         with (
             self.errors(doing),
-            self._gate,
+            self._gate.passage(),
             self.open().connect().execution_options(**{READS: True}) as connection,
         ):
             yield connection
@@ -184,7 +190,9 @@ class Database:
         engine = self._engine
         if engine is not None and self._process == os.getpid() and self._is_in_place():
             return engine
-        with self._gate, self._opening, self.errors("be opened"):
+        if self._opening.locked() and calls_under_way(_OPEN, self):
+            raise self._interrupted("opening it")
+        with self._gate.passage(), self._opening, self.errors("be opened"):
             if self._process != os.getpid():
                 # The connections are the parent's, which goes on with them: they are neither used nor closed here.
                 self._inherited += [self._engine, self._kept]
@@ -201,6 +209,17 @@ class Database:
                     raise
                 self._engine = engine
             return self._engine
+
+    def _refuse_itself(self) -> None:
+        """Raise `JournalError` in a thread that would wait for a transaction of its own."""
+        if calls_under_way(_WRITE, self) > 1:
+            raise self._interrupted("writing to it")
+
+    def _interrupted(self, doing: str) -> JournalError:
+        return JournalError(
+            f"the journal {self.name} cannot be used here: it was called while this thread was {doing}; "
+            "fix: do not fire events in signal handlers, __del__ methods or logging handlers"
+        )
 
     def _renew(self) -> None:
         """Go on in a new process, in which no other thread has the lock."""
@@ -321,6 +340,9 @@ class Database:
         engine = postgresql_engine(self._url, self.name, self._busy_seconds)
         self._failures = (*self._failures, *driver_failures())
         return engine
+
+
+_OPEN, _WRITE = Database.open.__code__, Database.write.__code__
 
 
 def _checked(url: URL) -> URL:

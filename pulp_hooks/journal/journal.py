@@ -101,12 +101,8 @@ class Journal:
                 for statement, lot in _lots(dialect, rows):
                     transaction.execute(statement, lot)
             return True
-        with self.database.cursor(doing) as cursor:
-            cursor.execute(driver_text(_EVENTS[dialect], dialect), row)
-            if cursor.rowcount == 0:
-                return False
-            for statement, lot in _lots(dialect, rows):
-                cursor.executemany(driver_text(statement, dialect), lot)
+        if not self.database.write(doing, lambda cursor: _stored(cursor, dialect, row, rows)):
+            return False
         for process, wake in tuple(self._subscribers):
             # The threads of those who subscribed before a fork are the parent's.
             if process == os.getpid():
@@ -141,6 +137,16 @@ class Journal:
             with connection.begin_nested():
                 self.database.join(connection)
                 yield connection
+
+
+def _stored(cursor: Any, dialect: str, row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bool:  # noqa: ANN401 - of either driver
+    """Store an event and its deliveries; return false when there is an event of its id."""
+    cursor.execute(driver_text(_EVENTS[dialect], dialect), row)
+    if cursor.rowcount == 0:
+        return False
+    for statement, lot in _lots(dialect, rows):
+        cursor.executemany(driver_text(statement, dialect), lot)
+    return True
 
 
 def disabled_listeners(connection: Connection) -> set[str]:

@@ -12,6 +12,7 @@ import re
 import secrets
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -45,6 +46,8 @@ _LOG_PAGES = 8000
 
 By default a thousand, which a fire of a few pages reaches so often that it pays for pages that the next one changes.
 """
+
+_PAGE_BYTES = 4096
 
 _NO_LINK = frozenset({errno.EEXIST, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 """Why a new file may get no name by a hard link although it can be created."""
@@ -110,7 +113,8 @@ class SqliteFile:
             hide_parameters=True,
             paramstyle="named",
             execution_options={_BUSY_SECONDS: self._busy_seconds},
-            pool_reset_on_return=None,  # every connection comes back with its transaction ended
+            # Connections are cheap, and a limit would be another thing to wait for.
+            max_overflow=-1,
         )
         event.listen(engine, "connect", self._set_up)
         event.listen(engine, "begin", self._begin)
@@ -179,25 +183,34 @@ class SqliteFile:
                 f"by two of them; fix: {remedy} while nobody uses the journal"
             )
 
-    def begin_immediate(self, connection: PoolProxiedConnection, cursor: DBAPICursor) -> None:
+    def begin_immediate(
+        self, connection: PoolProxiedConnection, cursor: DBAPICursor, on_busy: Callable[[], None] = lambda: None
+    ) -> None:
         """Begin to write as soon as nobody else does.
 
-        SQLite's own waiting would sleep for up to 100 ms between two looks, and let late comers overtake.
+        SQLite's own waiting would sleep for up to 100 ms between two looks, and let latecomers overtake.
 
         Args:
             connection: The connection.
             cursor: A cursor of it.
+            on_busy: Called before waiting for another writer.
 
         Raises:
             sqlite3.OperationalError: Others write for longer than `busy_seconds`.
         """
         _wait_in_sqlite(connection, 0)
-        deadline = time.monotonic() + self._busy_seconds
+        deadline = 0.0
         while True:
             try:
                 cursor.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                now = time.monotonic()
+                if not deadline:
+                    on_busy()
+                    deadline = now + self._busy_seconds
+                if now > deadline:
                     raise
                 time.sleep(random.uniform(*_LOOKS))  # noqa: S311 - nobody gains by guessing it
             else:
@@ -209,6 +222,8 @@ class SqliteFile:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA synchronous = {self._synchronous.value}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+        # Readers of one old state keep the log from being carried over; it shrinks again when they are gone.
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_PAGES * _PAGE_BYTES}")
 
     def _begin(self, connection: Connection) -> None:
         # Whoever means to write says so at once, and then waits for its turn.
