@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -23,11 +24,62 @@ settings.load_profile("pulp_hooks")
 
 SERVER = os.environ.get("PULP_HOOKS_TEST_POSTGRESQL", "postgresql+psycopg://root@/test?host=/var/run/postgresql")
 
+PACKAGE = f"{Path(__file__).parent.parent / 'pulp_hooks'}{os.sep}"
+
 _EXAMPLES = sorted((Path(__file__).parent / "bodies" / "examples").glob("*.json"))
 
 
 def _read(path: Path) -> tuple[EventType, dict[str, Any]]:
     return EventType(path.name.partition(".")[0]), json.loads(path.read_text(encoding="utf-8"))
+
+
+class FileGuard:
+    """Notes, by Python's audit events, which files SQLite opens and which ones code of ours does.
+
+    Closing any descriptor of a file drops every lock of the process on it (sqlite.org, "How To Corrupt An SQLite
+    Database File", 2.2): one `open()` in the wrong place damages a journal.
+
+    Attributes:
+        package: Folder of the code that is watched.
+    """
+
+    def __init__(self) -> None:
+        self.package = PACKAGE
+        self._databases: set[str] = set()
+        self._opened: list[tuple[str, str]] = []
+        # An audit hook stays as long as the process.
+        sys.addaudithook(self._hear)
+
+    def offences(self) -> list[str]:
+        """Return where code of ours opened a database file, or a file beside it, since this was asked last."""
+        files = {database + end for database in self._databases for end in ("", "-wal", "-shm", "-journal")}
+        found = [f"{path} in {place}" for path, place in self._opened if path in files]
+        self._databases, self._opened = set(), []
+        return found
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "sqlite3.connect":
+            path = os.fsdecode(arguments[0]).removeprefix("file:").partition("?")[0]
+            self._databases.add(os.path.realpath(path))
+        elif event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
+            # The frames are read as they are: to format them would open files.
+            frame: Any = sys._getframe(1)
+            while frame and not frame.f_code.co_filename.startswith(self.package):
+                frame = frame.f_back
+            if frame:
+                path = os.path.realpath(os.fsdecode(arguments[0]))
+                self._opened.append((path, f"{frame.f_code.co_filename}, line {frame.f_lineno}"))
+
+
+_file_guard = FileGuard()
+
+
+@pytest.fixture(autouse=True)
+def file_guard() -> Iterator[FileGuard]:
+    """Fail a test in which code of ours opened a database file by other means than SQLite."""
+    _file_guard.offences()
+    yield _file_guard
+    assert _file_guard.offences() == []
 
 
 @pytest.fixture(params=_EXAMPLES, ids=lambda path: path.stem)

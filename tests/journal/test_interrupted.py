@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -140,6 +140,16 @@ def test_threads_that_find_the_file_locked_all_fail_for_that_reason(
         other.execute("COMMIT")
     assert len(said) == 100
     assert all("another process has locked it for too long" in one for one in said)
+    journal.close()
+
+
+def test_any_number_of_readers_leaves_a_connection_to_write_with(sqlite_url: str, new_event: Make) -> None:
+    """No limit of connections is another thing to wait for."""
+    journal = Journal(sqlite_url)
+    with ExitStack() as readers:
+        for _ in range(20):
+            readers.enter_context(journal.database.reading("look"))
+        assert journal.append(new_event(), ["a"])
     journal.close()
 
 

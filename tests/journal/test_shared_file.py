@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -190,6 +191,29 @@ def test_symbolic_link_is_the_file_that_it_leads_to(tmp_path: Path, new_event: M
     journal.close()
     linked.close()
     assert count(path, "event") == 4
+
+
+@pytest.mark.parametrize("companion", ["", "-wal"])
+def test_code_of_ours_that_opens_a_database_file_is_noticed(  # noqa: PLR0913, PLR0917 - each is a fixture
+    sqlite_url: str,
+    tmp_path: Path,
+    new_event: Make,
+    file_guard: Any,  # noqa: ANN401 - of the conftest, which cannot be imported
+    monkeypatch: pytest.MonkeyPatch,
+    companion: str,
+) -> None:
+    """The guard that every test runs under fails for an `open()` in a folder that it watches, and not for SQLite's."""
+    journal = Journal(sqlite_url)
+    journal.append(new_event(), ["a"])
+    monkeypatch.setattr(file_guard, "package", str(Path(__file__).parent))
+    (tmp_path / "journal.db.txt").touch()
+    assert file_guard.offences() == []
+    journal.append(new_event(), ["a"])
+    Journal(sqlite_url).database.open().dispose()
+    (tmp_path / f"journal.db{companion}").read_bytes()
+    (offence,) = file_guard.offences()
+    assert "test_shared_file.py" in offence
+    journal.close()
 
 
 def test_creating_a_file_leaves_no_other_name(sqlite_url: str, tmp_path: Path, new_event: Make) -> None:
