@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import logging
 import marshal
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,6 +13,7 @@ from pulp_hooks.event import Event
 from pulp_hooks.event_loops import run_to_end
 from pulp_hooks.event_types import EventType
 from pulp_hooks.outcomes import Outcome, Status
+from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.steering import Steering
 from pulp_hooks.text import one_line, redacted
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_log = logging.getLogger(__name__)
+_log = safe_logger(__name__)
 
 
 class Original:

@@ -2,7 +2,6 @@
 
 import asyncio
 import difflib
-import logging
 import os
 import socket
 import threading
@@ -28,6 +27,7 @@ from pulp_hooks.plugins.listeners import Listener
 from pulp_hooks.plugins.loading import load_in_hand, load_installed
 from pulp_hooks.plugins.relay import Relay
 from pulp_hooks.problems import Problem
+from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import DEFAULTS, JournalSettings, Settings
 from pulp_hooks.settings.reading import read_settings
 from pulp_hooks.telemetry import firing
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pulp_hooks.journal.journal import Journal
     from pulp_hooks.worker.worker import Worker
 
-_log = logging.getLogger(__name__)
+_log = safe_logger(__name__)
 
 
 class Hooks(FiringMethods):

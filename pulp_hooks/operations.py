@@ -1,7 +1,6 @@
 """Operations of a host, a sync or a publish, as `with` blocks that fire `started` and `finished`."""
 
 import asyncio
-import logging
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -15,8 +14,9 @@ from pulp_hooks.errors import BodyError, ClosedError
 from pulp_hooks.event_loops import is_loop_running
 from pulp_hooks.event_types import EventType
 from pulp_hooks.outcomes import Report
+from pulp_hooks.safe_logger import safe_logger
 
-_log = logging.getLogger(__name__)
+_log = safe_logger(__name__)
 
 _MAX_TEXT = 8192
 _MAX_FRAMES = 100

@@ -1,6 +1,5 @@
 """The outbox of a host: events go into the journal, and not to the listeners."""
 
-import logging
 import threading
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.guard import Guard
 from pulp_hooks.outcomes import Outcome, Report, Status
+from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import JournalSettings
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pulp_hooks.journal.journal import Journal
 
-_log = logging.getLogger(__name__)
+_log = safe_logger(__name__)
 
 
 class Outbox:

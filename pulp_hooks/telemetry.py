@@ -3,10 +3,11 @@
 Whatever OpenTelemetry, or what a program has plugged into it, raises is logged once; nobody else feels it.
 """
 
-import logging
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
+
+from pulp_hooks.safe_logger import safe_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanKind, Tracer
 
 # It is a problem with what is installed, and logged where a host looks for those.
-_log = logging.getLogger("pulp_hooks.hooks")
+_log = safe_logger("pulp_hooks.hooks")
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
 _SYSTEM = {"messaging.system": "pulp_hooks"}

@@ -1,6 +1,5 @@
 """The sweeper: it sends a message for every delivery that is due and that nobody has claimed."""
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 
@@ -10,9 +9,10 @@ from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.jumps import follow_clock
 from pulp_hooks.journal.waking import Waking
+from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.text import one_line
 
-_log = logging.getLogger(__name__)
+_log = safe_logger(__name__)
 
 _SWEEP_SECONDS = 1.0
 """How often it looks; with PostgreSQL it is also woken by new deliveries."""

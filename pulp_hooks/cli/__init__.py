@@ -1,15 +1,16 @@
 """The command line: one file per command, each imported when it is used, so that `--help` answers at once."""
 
 import difflib
-import io
 import logging
 import sys
 import traceback
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
+from pulp_hooks.cli import streams
 from pulp_hooks.errors import PulpHooksError
 
 COMMANDS = {
@@ -106,14 +107,17 @@ def cli() -> None:
     """
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line.
 
-    Exit codes: 0 done, 1 something failed or is wrong, 2 wrong usage, 130 canceled by Ctrl-C, 143 by SIGTERM.
+    Exit codes: 0 done, 1 something failed, is wrong or could not be written, 2 wrong usage, 130 canceled by Ctrl-C, 143
+    by SIGTERM.
     """
-    # What the pool of connections tells of one that died is a traceback, and whoever used it gets an error anyway.
+    # When a pooled connection dies, the pool logs a traceback; whoever used the connection gets an error anyway.
     logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A repository's name must not end a command on a terminal that lacks its letters.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    cli(args=sys.argv[1:], prog_name="pulp-hooks")
+    streams.protect()
+    try:
+        cli(args=sys.argv[1:], prog_name="pulp-hooks")
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    sys.exit(streams.finish(code))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 from click import progressbar
@@ -62,6 +62,7 @@ def command(  # noqa: PLR0913 - one for each argument and option
     """
     show_log("pulp_hooks")
     kind = _PrintingHooks if as_json else Hooks
+    _PrintingHooks.output = sys.stdout
     with (
         _terminable(),
         stdout_for_listeners(as_json=as_json),
@@ -87,12 +88,17 @@ def command(  # noqa: PLR0913 - one for each argument and option
 
 
 class _PrintingHooks(Hooks):
-    """Prints each event that was fired as a line of JSON."""
+    """Prints each event that was fired as a line of JSON.
+
+    Attributes:
+        output: Where to; listeners that print do so elsewhere, see `stdout_for_listeners`.
+    """
+
+    output: TextIO
 
     def fire(self, *arguments: Any, **options: Any) -> Report:  # noqa: ANN401 - as inherited
         report = super().fire(*arguments, **options)
-        # Where listeners print, see `stdout_for_listeners`, is not the standard output.
-        click.echo(json_for(sys.__stdout__, report.event.to_json()), file=sys.__stdout__)
+        click.echo(json_for(self.output, report.event.to_json()), file=self.output)
         return report
 
 

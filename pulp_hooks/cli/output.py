@@ -4,7 +4,7 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TextIO, TypeVar
 
@@ -119,9 +119,17 @@ def deliveries(number: int) -> str:
     return "1 delivery" if number == 1 else f"{number or 'no'} deliveries"
 
 
-def stdout_for_listeners(*, as_json: bool) -> contextlib.AbstractContextManager[object]:
-    """Give a block in which listeners that print do so on standard error, where standard output carries JSON."""
-    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+@contextlib.contextmanager
+def stdout_for_listeners(*, as_json: bool) -> Iterator[None]:
+    """Return a context manager in which listeners print on standard error if standard output carries JSON.
+
+    Else they print on the plain standard output: that it is full is a failure of theirs.
+    """
+    stream = sys.stderr if as_json else sys.__stdout__ or sys.stdout
+    with contextlib.redirect_stdout(stream):
+        yield
+    with contextlib.suppress(OSError):  # its listeners were called, and what they printed is lost
+        stream.flush()
 
 
 def _cell(text: str) -> str:

@@ -1,6 +1,5 @@
 """The database of a journal: transactions in it, its time, and what is said when it fails."""
 
-import logging
 import os
 import re
 import sqlite3
@@ -21,9 +20,10 @@ from pulp_hooks.journal.creation import is_journal, prepare, prepare_within
 from pulp_hooks.journal.postgresql_server import driver_failures, listening, postgresql_engine, server_time
 from pulp_hooks.journal.reasons import reason
 from pulp_hooks.journal.sqlite_file import READS, SqliteFile, Synchronous, roll_back
+from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.text import REDACTED, one_line
 
-_log = logging.getLogger(__name__)
+_log = safe_logger(__name__)
 
 _BREAKS = re.compile(r"\s*(\\[nt])+\s*")
 

@@ -1,6 +1,5 @@
 """Being woken by new work that others have stored: LISTEN and NOTIFY of PostgreSQL."""
 
-import logging
 import threading
 from collections.abc import Callable
 
@@ -9,8 +8,9 @@ from sqlalchemy import Connection
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.tables import CHANNEL
+from pulp_hooks.safe_logger import safe_logger
 
-_log = logging.getLogger(__name__)
+_log = safe_logger(__name__)
 
 _LOOK_SECONDS = 0.5
 """How often the thread looks whether it is to end."""

@@ -1,6 +1,5 @@
 """The lanes of one listener: threads that nobody else waits for, however long the listener takes."""
 
-import logging
 import threading
 import time
 from collections import deque
@@ -8,10 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pulp_hooks.journal.claim import Claim
+from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.text import type_name
 from pulp_hooks.worker.attempts import Attempt, Ending
 
-_log = logging.getLogger("pulp_hooks.worker")
+_log = safe_logger("pulp_hooks.worker")
 
 _IDLE_SECONDS = 10.0
 """How long a thread waits for work before it ends."""

@@ -5,8 +5,9 @@ from typing import Any
 
 from pulp_hooks.journal.results import Result
 from pulp_hooks.journal.tables import State
+from pulp_hooks.safe_logger import safe_logger
 
-_log = logging.getLogger("pulp_hooks.worker")
+_log = safe_logger("pulp_hooks.worker")
 
 
 _LEVELS = {State.DELIVERED: logging.INFO, State.DEAD: logging.ERROR}

@@ -1,15 +1,15 @@
 """What a worker does beside delivering: it forgets what was finished long ago."""
 
-import logging
 import random
 import threading
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.pruning import prune
+from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import JournalSettings
 
-_log = logging.getLogger("pulp_hooks.worker")
+_log = safe_logger("pulp_hooks.worker")
 
 _HOUR = 3600.0
 _DAY = 86_400.0

@@ -1,6 +1,5 @@
 """Recording: attempts become results in the journal and lines in the log, and listeners are disabled."""
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,11 +9,12 @@ from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.tables import State
+from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import Settings
 from pulp_hooks.worker.attempts import Attempt, Ending, result_of
 from pulp_hooks.worker.logs import log_late, log_result
 
-_log = logging.getLogger("pulp_hooks.worker")
+_log = safe_logger("pulp_hooks.worker")
 
 _HOUR = 3600
 

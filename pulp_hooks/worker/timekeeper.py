@@ -1,12 +1,12 @@
 """The journal's time, as a worker knows it between its looks at the journal."""
 
-import logging
 import time
 
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.jumps import TOLERANCE_SECONDS, follow_clock
+from pulp_hooks.safe_logger import safe_logger
 
-_log = logging.getLogger("pulp_hooks.worker")
+_log = safe_logger("pulp_hooks.worker")
 
 _LOOK_SECONDS = 1.0
 """How often is looked whether the clock has jumped."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import logging
 import random
 import threading
 import time
@@ -16,6 +15,7 @@ from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.waking import Waking
 from pulp_hooks.plugins.relay import Relay
+from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import JournalSettings, Settings
 from pulp_hooks.worker.attempts import MOST_LOST, SLACK_SECONDS, Attempt, Ending, attempt, limits_of
 from pulp_hooks.worker.lanes import MOST_HUNG, Lanes, Running
@@ -23,7 +23,7 @@ from pulp_hooks.worker.maintenance import Maintenance
 from pulp_hooks.worker.recorder import Recorder
 from pulp_hooks.worker.timekeeper import Timekeeper
 
-_log = logging.getLogger("pulp_hooks.worker")
+_log = safe_logger("pulp_hooks.worker")
 
 GRACE_SECONDS = 30.0
 """How long a worker that is stopped waits for the attempts that are under way."""

@@ -1,0 +1,100 @@
+"""The standard streams of a command: closed, full or cut off, they do not change what the command does."""
+
+import errno
+import io
+import os
+import re
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+UNWRITTEN = 1
+"""Exit code of a command that did its work and could not write its output."""
+
+_ANSI = re.compile(r"\x1b\[[;?0-9]*[a-zA-Z]")
+_STANDARD = 3
+"""How many descriptors the standard streams have."""
+
+
+class Output(io.TextIOWrapper):
+    """A standard stream whose writes never fail: after the first error it takes everything and writes nothing.
+
+    Args:
+        stream: The stream in whose place this is put.
+        is_plain: Whether to leave out colours, and what else only a terminal understands.
+    """
+
+    def __init__(self, stream: io.TextIOWrapper, *, is_plain: bool) -> None:
+        self._raw = _Raw(stream.fileno(), "w", closefd=False)
+        self._is_plain = is_plain
+        super().__init__(
+            io.BufferedWriter(self._raw),
+            encoding=stream.encoding,
+            # A repository's name must not end a command on a terminal that lacks its letters.
+            errors="backslashreplace",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+
+    @property
+    def error(self) -> OSError | None:
+        """What the first write failed with; null while all have succeeded."""
+        return self._raw.error
+
+    def write(self, text: str) -> int:
+        """Write a text, or nothing after an error."""
+        return super().write(_ANSI.sub("", text) if self._is_plain else text)
+
+
+class _Raw(io.FileIO):
+    error: OSError | None = None
+
+    def write(self, data: "ReadableBuffer") -> int:
+        if self.error is None:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.error = error
+        return memoryview(data).nbytes
+
+
+def protect() -> None:
+    """Put an `Output` in place of standard output and standard error, and null devices where there are none."""
+    # A journal's file must not get the number of a closed stream: whatever is written there would go into it.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < _STANDARD:
+        os.set_inheritable(descriptor, True)  # noqa: FBT003 - it takes it by position only
+    os.close(descriptor)
+    # https://no-color.org: any value that is not empty. A dumb terminal would print the codes.
+    is_plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - until the process ends
+        elif isinstance(stream, io.TextIOWrapper):
+            setattr(sys, name, Output(stream, is_plain=is_plain))
+
+
+def finish(code: int) -> int:
+    """Write what is left, and return the exit code: a command whose output was lost did not do all that it was asked.
+
+    Args:
+        code: The exit code of the command.
+    """
+    for stream in (sys.__stdout__, sys.__stderr__):
+        # What listeners have printed, past the streams of `protect`.
+        with suppress(OSError, ValueError):
+            if stream:
+                stream.flush()
+    for output in (sys.stdout, sys.stderr):
+        output.flush()
+    error = sys.stdout.error if isinstance(sys.stdout, Output) else None
+    if error is None:
+        return code
+    if error.errno != errno.EPIPE:
+        # Nobody reads a broken pipe any more, as with `| head`; everything else is unexpected.
+        sys.stderr.write(f"Error: standard output cannot be written: {error.strerror}\n")
+        sys.stderr.flush()
+    return code or UNWRITTEN

@@ -1,0 +1,164 @@
+"""Tests of logging that cannot fail: with filters, handlers and factories of a host that raise."""
+
+import asyncio
+import logging
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pulp_hooks import Hooks, hookimpl
+from pulp_hooks.safe_logger import safe_logger
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTED = sorted(set(re.findall(r"(?m)^\| `(pulp_hooks\.[a-z_.]+)`", (ROOT / "docs" / "hosts.md").read_text())))
+MODULES = [path for path in (ROOT / "pulp_hooks").rglob("*.py") if path.name != "safe_logger.py"]
+
+
+class Failing:
+    """A listener that fails."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    @hookimpl
+    def repo_sync_started(self) -> None:
+        """Count the call, and fail."""
+        self.calls += 1
+        raise ValueError("no")
+
+
+class Raising(logging.Handler):
+    """A handler that raises, as those of hosts do whose queue or disk is full."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Raise."""
+        del record
+        raise OSError(28, "No space left on device")
+
+
+def _raise(*_: object, **__: object) -> Any:  # noqa: ANN401 - it returns nothing
+    raise RuntimeError("a filter of the host")
+
+
+def _exit(*_: object, **__: object) -> Any:  # noqa: ANN401 - it returns nothing
+    raise SystemExit(3)
+
+
+@pytest.fixture(params=["filter", "filter that exits", "handler", "level", "record"])
+def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Break every documented logger in one of the ways in which hosts do."""
+    loggers = [logging.getLogger(name) for name in DOCUMENTED]
+    handler = Raising()
+    for logger in loggers:
+        monkeypatch.setattr(logger, "level", logging.DEBUG)
+        monkeypatch.setattr(logger, "filters", list(logger.filters))
+        monkeypatch.setattr(logger, "handlers", list(logger.handlers))
+        match request.param:
+            case "filter":
+                logger.addFilter(_raise)
+            case "filter that exits":
+                logger.addFilter(_exit)
+            case "handler":
+                logger.addHandler(handler)
+            case "level":
+                monkeypatch.setattr(logger, "isEnabledFor", _raise)
+            case "record":
+                monkeypatch.setattr(logger, "makeRecord", _raise)
+
+
+def test_every_logger_is_documented() -> None:
+    """A module whose logger is not in the documentation would escape the tests below."""
+    named = {
+        name.replace("__name__", ".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for path in MODULES
+        for name in re.findall(r'safe_logger\("?([a-z_.]+)"?\)', path.read_text())
+    }
+    assert named == set(DOCUMENTED)
+    assert not [
+        p for p in Path("pulp_hooks").rglob("*.py") if re.search(r"^_log = logging", p.read_text(), re.MULTILINE)
+    ]
+
+
+@pytest.mark.usefixtures("broken")
+def test_listener_that_fails_is_an_outcome_although_nobody_can_log_it() -> None:
+    """Neither the host nor the next listener notices what the host's logging does."""
+    first, second = Failing(), Failing()
+    with Hooks([first, second], slow_seconds=0) as hooks:
+        report = hooks.repo_sync_started(repo_id="zoo")
+        assert len(report.failures) == 2
+        assert len(asyncio.run(hooks.afire("repo-sync-started", {"repo_id": "zoo"})).failures) == 2
+    assert (first.calls, second.calls) == (2, 2)
+
+
+@pytest.mark.usefixtures("broken")
+def test_worker_in_a_host_goes_on_although_nobody_can_log_it(sqlite_url: str) -> None:
+    """Every event is attempted, and the attempts are recorded."""
+    listener = Failing()
+    with Hooks([listener], journal=sqlite_url) as hooks, hooks.worker():
+        for number in range(1, 4):
+            hooks.repo_sync_started(repo_id="zoo")
+            deadline = time.monotonic() + 20
+            while listener.calls < number:
+                assert time.monotonic() < deadline, "the worker has died"
+                time.sleep(0.01)
+
+
+@pytest.mark.usefixtures("broken")
+def test_event_is_dispatched_when_the_journal_fails_although_nobody_can_log_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings ask for that; and their problems, which are logged as well, do not stop the host."""
+    settings = tmp_path / "pulp-hooks.toml"
+    settings.write_text('[journal]\nurl = "sqlite:///no/folder/x.db"\non_error = "dispatch"\n[unknown]\n')
+    monkeypatch.setenv("PULP_HOOKS_BLOCK", "console,jsonl")
+    listener = Failing()
+    with Hooks.discover(settings, plugins=[listener]) as hooks:
+        assert len(hooks.repo_sync_started(repo_id="zoo").failures) == 1
+
+
+@pytest.mark.usefixtures("broken")
+def test_exception_of_a_block_passes_although_nobody_can_log_that_finished_was_lost() -> None:
+    """Finished cannot be fired, nor can that be logged; the host's own exception is what counts."""
+    hooks = Hooks([Failing()], journal="sqlite:///no/folder/x.db")
+    operation = hooks.sync("zoo", importer_id="i", importer_type_id="i")
+    operation.__exit__(KeyError, KeyError("mine"), None)
+
+
+def test_line_says_where_it_was_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Formats with the file and the line show ours, not those of the wrapper."""
+    log = safe_logger("pulp_hooks.hooks")
+    log.warning("said %d", 7)
+    log.exception("said %d", 7)
+    log.log(logging.ERROR, "said %d", 7)
+    assert [record.filename for record in caplog.records] == ["test_safe_logger.py"] * 3
+    assert {record.getMessage() for record in caplog.records} == {"said 7"}
+
+
+def test_argument_that_cannot_be_shown_loses_the_line_only() -> None:
+    """Formatting happens in the handler, which may be one that lets errors pass."""
+
+    class Hostile:
+        def __str__(self) -> str:
+            raise RuntimeError("hostile")
+
+    log = safe_logger("pulp_hooks.hooks")
+    logging.getLogger("pulp_hooks.hooks").addHandler(handler := Formatting())
+    try:
+        log.error("said %s", Hostile())
+    finally:
+        logging.getLogger("pulp_hooks.hooks").removeHandler(handler)
+    assert handler.asked
+
+
+class Formatting(logging.Handler):
+    """A handler that formats the line without catching anything."""
+
+    asked = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Format the line."""
+        self.asked = True
+        self.format(record)
