@@ -228,10 +228,11 @@ def test_keys_of_json_output_are_documented() -> None:
 
 def test_every_logger_is_documented() -> None:
     """The table of the loggers has each module that logs, and each logger that several modules share."""
-    modules = [file.with_suffix("").parts for file, text in SOURCES.items() if "getLogger(__name__)" in text]
+    modules = [file.with_suffix("").parts for file, text in SOURCES.items() if "safe_logger(__name__)" in text]
     shared = {
-        name for text in SOURCES.values() for name in re.findall(r'^_log = .*getLogger\("(.+)"\)', text, re.MULTILINE)
+        name for text in SOURCES.values() for name in re.findall(r'^_log = safe_logger\("(.+)"\)', text, re.MULTILINE)
     }
+    assert not [file for file, text in SOURCES.items() if "_log = logging" in text]
     assert set(rows("hosts.md", "Logging")) == {".".join(module) for module in modules} | shared
 
 
