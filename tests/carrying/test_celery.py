@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+import tomllib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,41 @@ def test_celery_delivers_what_is_fired(cluster: Cluster, url: str) -> None:
         ids += cluster.fire("later")
         until(lambda: states(url) == {"delivered": 21}, cluster)
     assert sorted(cluster.calls()) == sorted(ids)
+
+
+CONFIGS = {"jsonl": {"path": "events.jsonl"}}
+"""The configuration of each example that is a notifier."""
+
+
+def test_every_example_plugin_runs_on_celery(cluster: Cluster, sqlite_url: str) -> None:
+    """Each gets all four events; Celery has put an object without `encoding` in place of standard output."""
+    projects = [tomllib.loads(path.read_text()) for path in sorted((ROOT / "example_plugins").glob("*/pyproject.toml"))]
+    names = [name for project in projects for name in project["project"]["entry-points"]["pulp_hooks"]]
+    assert len(names) >= 2
+    cluster.configure(sqlite_url, retry_seconds=[])
+    settings = cluster.folder / "pulp-hooks.toml"
+    tables = [f'[[listeners]]\nname = "{name}"\nnotifier = "{name}"\n[listeners.config]' for name in names]
+    lines = [
+        "\n".join([table, *(f'{key} = "{value}"' for key, value in CONFIGS[name].items())])
+        for name, table in zip(names, tables, strict=True)
+        if name in CONFIGS
+    ]
+    settings.write_text("\n".join([settings.read_text().replace('block = ["console", "jsonl"]', ""), *lines]))
+    cluster.run(f"""
+from pulp_hooks import Hooks
+from pulp_hooks.bodies.examples import EXAMPLES
+from pulp_hooks.event_types import EventType
+with Hooks.discover() as hooks:
+    assert not hooks.problems, hooks.problems
+    assert {{listener.name for listener in hooks.listeners}} > {set(names)!r}
+    for event_type in EventType:
+        hooks.fire(event_type, EXAMPLES[event_type])
+""")
+    with cluster.worker():
+        until(lambda: "waiting" not in states(sqlite_url), cluster)
+    assert states(sqlite_url) == {"delivered": 4 * len(names) + 1}, cluster.log()
+    assert cluster.log().count(" sync finished ") == 1
+    assert len((cluster.folder / "events.jsonl").read_text().splitlines()) == 4
 
 
 def test_message_carries_only_the_name_of_the_delivery(cluster: Cluster, sqlite_url: str, broker: Broker) -> None:
@@ -150,11 +186,11 @@ def test_message_that_comes_twice_delivers_once(cluster: Cluster, sqlite_url: st
 
 def test_killed_process_of_a_worker_loses_nothing(cluster: Cluster, sqlite_url: str) -> None:
     """The whole group is killed in mid-attempt: the delivery is made again when its lease has ended."""
-    cluster.configure(sqlite_url, timeout_seconds=5)
-    slack = "import pulp_hooks.worker.worker as w\nw.SLACK_SECONDS = -3\n"
+    cluster.configure(sqlite_url, timeout_seconds=2)
+    slack = "import pulp_hooks.worker.worker as w\nw.SLACK_SECONDS = 1\n"
     (cluster.folder / "tasks.py").write_text(slack + (cluster.folder / "tasks.py").read_text())
     ids = cluster.fire("zoo")
-    with cluster.worker(SECONDS="4") as worker:
+    with cluster.worker(SECONDS="1.5") as worker:
         until(lambda: cluster.calls() == ids, cluster)
         os.killpg(worker.pid, signal.SIGKILL)
     assert states(sqlite_url) == {"waiting": 1}
