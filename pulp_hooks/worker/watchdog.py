@@ -7,7 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_REARM_SECONDS = 1.0
+_LONGEST_STEP = 1.0
+"""After how many seconds the timer is set anew at the latest."""
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def ending_when_frozen(seconds: float) -> Iterator[None]:
     stderr = _descriptor()
 
     def rearm() -> None:
-        while not over.wait(_REARM_SECONDS):
+        while not over.wait(min(seconds / 4, _LONGEST_STEP)):
             faulthandler.dump_traceback_later(seconds, exit=True, file=stderr)
 
     faulthandler.dump_traceback_later(seconds, exit=True, file=stderr)
