@@ -36,6 +36,9 @@ from pulp_hooks.journal.pacing import allowed, next_pace, paced, take_turn
 from pulp_hooks.journal.results import Result, record
 from pulp_hooks.journal.tables import State, attempt, delivery, event
 
+PUT_OFF_SECONDS = 1.0
+"""How long a delivery that a worker may have died of waits while its next worker tries another such one."""
+
 
 class Claims:
     """Gives deliveries to workers and takes their results."""
@@ -52,6 +55,7 @@ class Claims:
         limits: Limits = NO_LIMITS,
         *,
         ordered: bool = True,
+        suspects: bool = True,
         event_id: str | None = None,
         now: float | None = None,
     ) -> list[Claim]:
@@ -72,6 +76,7 @@ class Claims:
             lease_seconds: How long no other worker may claim them.
             limits: What holds for all workers together.
             ordered: Whether deliveries that keep an order are claimed too; it takes longer. See `Due.ordered`.
+            suspects: Whether those are claimed too that a worker may have died of; otherwise they come due again soon.
             event_id: Claim the delivery of this event only.
             now: The time, if not that of the clock when the database lets this be done.
 
@@ -89,7 +94,7 @@ class Claims:
             values = {"name": name, "now": now, "until": now + lease_seconds, "token": lease, "most": limit}
             statement = _claiming(ordered=ordered, one=event_id is not None)
             rows = connection.execute(statement, values if event_id is None else values | {"of_event": event_id}).all()
-            rows = _apart(connection, name, rows, now)
+            rows = _apart(connection, name, rows, now, suspects=suspects)
             paced(connection, name, len(rows), limits, now)
             claims = [_claim(row, name, lease) for row in rows]
             if claims and not self._can_record:
@@ -355,20 +360,23 @@ def _try_to_record(connection: Connection, claim: Claim, now: float) -> None:
         savepoint.rollback()
 
 
-def _apart(connection: Connection, name: str, rows: Sequence[Any], now: float) -> Sequence[Any]:
-    """Give of what was claimed one delivery alone of which an earlier attempt has left nothing, or else all."""
-    suspects = [row for row in rows if _is_suspect(row)]
-    if not suspects:
+def _apart(connection: Connection, name: str, rows: Sequence[Any], now: float, *, suspects: bool) -> Sequence[Any]:
+    """Return one delivery alone of which an earlier attempt left nothing, or all others; give the rest back."""
+    found = [row for row in rows if _is_suspect(row)]
+    if not found:
         return rows
-    suspect = min(suspects, key=lambda row: (row.created, row.event_id))
-    others = [
-        {"of_event": row.event_id, "of_listener": name, "new_state": State.WAITING.value, "new_due": now}
-        for row in rows
-        if row is not suspect
+    if suspects:
+        one = min(found, key=lambda row: (row.created, row.event_id))
+        kept, back, due = [one], [row for row in rows if row is not one], now
+    else:
+        kept, back, due = [row for row in rows if not _is_suspect(row)], found, now + PUT_OFF_SECONDS
+    released = [
+        {"of_event": row.event_id, "of_listener": name, "new_state": State.WAITING.value, "new_due": due}
+        for row in back
     ]
-    if others:
-        connection.execute(_RELEASE, others)
-    return [suspect]
+    if released:
+        connection.execute(_RELEASE, released)
+    return kept
 
 
 @cache

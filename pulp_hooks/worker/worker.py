@@ -12,7 +12,7 @@ from typing import Self
 
 from pulp_hooks.errors import ClosedError, JournalError
 from pulp_hooks.journal.claim import Claim, Due
-from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.claims import PUT_OFF_SECONDS, Claims
 from pulp_hooks.journal.clock import SYSTEM_CLOCK
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.listeners import Listeners
@@ -80,8 +80,10 @@ class Worker:
         self._ended: list[Attempt] = []
         self._hung: list[threading.Thread] = []
         self._give_back: list[Claim] = []
-        # Listeners that have a delivery that may end the worker: they get no other before it is recorded.
+        # The listener that has a delivery that may end the worker: it gets no other before that one is recorded, and
+        # no other listener gets such a one, as what the first one ends would count against the second.
         self._apart: set[str] = set()
+        self._put_off_until = 0.0
         self._stop_by: float | None = None
         self._thread: threading.Thread | None = None
 
@@ -195,7 +197,7 @@ class Worker:
         self._loop(once=True)
         self.maintenance.prune()
 
-    def run_one(self, event_id: str, listener: str) -> Attempt | None:
+    def run_one(self, event_id: str, listener: str) -> Ending | None:
         """Make one delivery, if it is due and nobody else makes it.
 
         Args:
@@ -203,11 +205,16 @@ class Worker:
             listener: Name of the listener.
 
         Returns:
-            The attempt; null when there was nothing to claim, or the lease was over before the call began.
+            How the attempt ended; nothing when there was nothing to claim, or its lease was over before the call.
 
         Raises:
             JournalError: The journal failed; the delivery comes due again.
         """
+        one = self.attempt_one(event_id, listener)
+        return one.ending if one else None
+
+    def attempt_one(self, event_id: str, listener: str) -> Attempt | None:
+        """Do what `run_one` does, and return the whole attempt."""
         self._hung = [call for call in self._hung if call.is_alive()]
         name = f"pulp_hooks {listener}"
         if listener not in self._lanes or sum(call.name == name for call in self._hung) >= MOST_HUNG:
@@ -286,15 +293,16 @@ class Worker:
                     # What might not be recorded must not begin.
                     self._take_back()
                     pause = _longer(pause)
-                    self._log_failure(error, pause)
                     wait = pause if self._goes_on(pause, once=once) else None
+                    if wait is not None:
+                        self._log_failure(error, pause)
                 if wait is None:
                     break
                 self._wait(wait, failing=bool(pause))
         finally:
             for lanes in self._lanes.values():
                 lanes.close()
-        self._end(failure if once else None)
+        self._end(failure, once=once)
 
     def _goes_on(self, pause: float, *, once: bool) -> bool:
         """Return whether to try again after a failure: until a stop, and then until what was begun is recorded."""
@@ -306,17 +314,19 @@ class Worker:
             return bool(self._ended) and pause < _LONGEST_PAUSE
         return self._stop_by is None or bool(self._ended)
 
-    def _end(self, failure: Exception | None) -> None:
-        """Say what could not be recorded, and raise the failure of a single run."""
+    def _end(self, failure: Exception | None, *, once: bool) -> None:
+        """Say what could not be recorded, and what failed last; a single run raises it."""
         with self._ended_lock:
             lost = len(self._ended)
         text = f"{lost} {'call' if lost == 1 else 'calls'} of listeners could not be recorded, and will be made again"
-        if lost and isinstance(failure, JournalError):
+        if lost and once and isinstance(failure, JournalError):
             raise JournalError(f"{failure}; {text}") from failure
         if lost:
             _log.error("%s", text)
-        if failure is not None:
+        if failure is not None and once:
             raise failure
+        if failure is not None:
+            _log.warning("%s", failure)
 
     @staticmethod
     def _log_failure(error: Exception, pause: float) -> None:
@@ -349,7 +359,8 @@ class Worker:
         self._release()
         later = self._claim()
         busy = any(lanes.in_hand for lanes in self._lanes.values()) or self._ended
-        if once and not busy and not any(due.due <= self._time.now() for due in later):
+        still_due = max(self._time.now(), self._put_off_until)
+        if once and not busy and not any(due.due <= still_due for due in later):
             return None
         moments = [lanes.next_limit() for lanes in self._lanes.values()]
         until_limit = min(
@@ -377,7 +388,12 @@ class Worker:
             # Before the claim, which may have to wait for others.
             begin_before = SYSTEM_CLOCK.elapsed() + slack
             lease = lanes.timeout_seconds + slack
-            claims = self._claims.claim(name, wanted, lease, self.limits[name], ordered=due.ordered)
+            if self._apart:
+                # Twice: the journal's clock may differ a little, and a single run must not miss what was put off.
+                self._put_off_until = self._time.now() + 2 * PUT_OFF_SECONDS
+            claims = self._claims.claim(
+                name, wanted, lease, self.limits[name], ordered=due.ordered, suspects=not self._apart
+            )
             if any(claim.is_suspect for claim in claims):
                 self._apart.add(name)
             lanes.feed(claims, begin_before)

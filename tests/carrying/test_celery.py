@@ -21,6 +21,9 @@ from pulp_hooks.journal.browsing import Browsing, Filter
 from pulp_hooks.journal.claim import NO_LIMITS
 from pulp_hooks.journal.journal import Journal
 from tests.carrying.conftest import TASKS, Broker, Cluster
+from tests.proofs.conftest import Server, server
+
+__all__ = ["server"]
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -205,6 +208,35 @@ def test_call_that_takes_too_long_is_abandoned(cluster: Cluster, sqlite_url: str
     cluster.fire("a", "b", "c")
     with cluster.worker("-c", "1", SECONDS="30"):
         until(lambda: states(sqlite_url) == {"dead": 3}, cluster)
+
+
+def test_listener_that_freezes_its_process_is_given_up_and_the_others_are_served(
+    cluster: Cluster, sqlite_url: str
+) -> None:
+    """The process of the pool ends with a traceback, and Celery starts another one for the other deliveries."""
+    listener = cluster.folder / "desk.py"
+    freezing = "    if body['repo_id'] == 'freezes': ctypes.PyDLL(None).sleep(60)\n"
+    listener.write_text("import ctypes\n" + listener.read_text() + freezing)
+    cluster.configure(sqlite_url, timeout_seconds=0.5, retry_seconds=[])
+    slack = "import pulp_hooks.worker.worker as w\nw.SLACK_SECONDS, w.MOST_LOST = 1.2, 1\n"
+    (cluster.folder / "tasks.py").write_text(slack + (cluster.folder / "tasks.py").read_text())
+    (freezes, *others) = cluster.fire("freezes", *"abcd")
+    with cluster.worker():
+        until(lambda: states(sqlite_url) == {"delivered": 4, "dead": 1}, cluster)
+    assert cluster.calls().count(freezes) == 1 + 1
+    assert set(cluster.calls()) == {freezes, *others}
+    assert "Timeout (0:00:00.900000)!" in cluster.log()
+
+
+def test_celery_worker_waits_for_a_journal_that_starts_later(cluster: Cluster, server: Server) -> None:
+    """It starts without its journal, says that it tries again, and delivers when the journal is there."""
+    cluster.configure(server.url)
+    ids = cluster.fire("a")
+    server.stop()
+    with cluster.worker():
+        until(lambda: "it is tried again in" in cluster.log(), cluster)
+        server.start()
+        until(lambda: cluster.calls() == ids, cluster)
 
 
 def test_broker_killed_under_load_loses_no_delivery(cluster: Cluster, sqlite_url: str, broker: Broker) -> None:

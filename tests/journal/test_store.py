@@ -456,3 +456,16 @@ def test_enabling_at_no_rate_is_refused(journal: Journal) -> None:
     """Nothing would ever come due."""
     with pytest.raises(ValueError, match="more than 0"):
         Listeners(journal.database).enable("a", 0)
+
+
+def test_what_a_worker_may_have_died_of_is_put_off_where_it_is_not_asked_for(journal: Journal, new_event: Make) -> None:
+    """The others of its listener are claimed, it comes due a second later, and nothing is counted."""
+    claims = Claims(journal.database)
+    journal.append(new_event("x"), ["a"], now=10)
+    (lost,) = claims.claim("a", 9, 5, now=10)
+    journal.append(new_event("y"), ["a"], now=11)
+    (fresh,) = claims.claim("a", 9, 5, suspects=False, now=20)
+    assert (fresh.created, fresh.is_suspect) == (11, False)
+    assert claims.claim("a", 9, 5, now=20.5) == []
+    (again,) = claims.claim("a", 9, 30, now=21)
+    assert (again.event_id, again.is_suspect, again.tries, again.attempts) == (lost.event_id, True, 2, 2)

@@ -116,9 +116,8 @@ def test_event_of_a_newer_release_is_given_back_too(host: Host) -> None:
 def test_single_delivery_is_given_back_too(host: Host) -> None:
     """As a task of Celery makes it, one by one."""
     (event_id,) = fire(host.hooks(Listener()), "a")
-    made = host.hooks(OLDER()).worker().run_one(event_id, "Listener")
-    assert made is not None
-    assert made.ending is Ending.UNWANTED
+    ending = host.hooks(OLDER()).worker().run_one(event_id, "Listener")
+    assert ending is Ending.UNWANTED
     (delivery,) = host.deliveries()
     assert (delivery.state, delivery.attempts, host.attempts()) == ("waiting", 0, [])
     assert host.hooks(OLDER()).worker().run_one(event_id, "Listener") is None

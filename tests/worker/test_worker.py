@@ -12,6 +12,7 @@ import pytest
 from pulp_hooks import ClosedError, Disable, EventType, Hooks, JournalError, PermanentFailure, RetryLater
 from pulp_hooks.guard import Guard
 from pulp_hooks.journal.claim import Claim
+from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.replay import Replay
@@ -504,8 +505,8 @@ def test_calls_that_hang_are_bounded_one_by_one_too(host: Host, blocked: threadi
     hooks = host.hooks(listener, timeout_seconds=0.01, retry_seconds=[])
     fire(hooks, *map(str, range(20)))
     worker = hooks.worker()
-    made = [worker.run_one(delivery.event_id, "Listener") for delivery in host.deliveries()]
-    assert [one and one.ending for one in made] == [Ending.TIMED_OUT] * 16 + [None] * 4
+    endings = [worker.run_one(delivery.event_id, "Listener") for delivery in host.deliveries()]
+    assert endings == [Ending.TIMED_OUT] * 16 + [None] * 4
 
 
 def test_secret_of_a_listener_is_not_stored_whatever_it_raises(sqlite_url: str) -> None:
@@ -544,3 +545,25 @@ def test_worker_that_was_stopped_is_not_started_again(host: Host) -> None:
     hooks.close()
     with pytest.raises(ClosedError):
         hooks.worker()
+
+
+def test_two_deliveries_that_a_worker_may_have_died_of_are_not_made_at_the_same_time(host: Host) -> None:
+    """What the one ends would count against the other; a single run makes both, one after the other."""
+    running: list[str] = []
+    beside: list[list[str]] = []
+
+    def does(event: Any) -> None:  # noqa: ANN401 - as pluggy has it
+        running.append(event.id)
+        time.sleep(0.2)
+        beside.append([other for other in running if other != event.id])
+        running.clear()
+
+    first, second = Listener(does), Other(does)
+    hooks = host.hooks(first, second)
+    fire(hooks, "a")
+    assert hooks.journal is not None
+    claims = Claims(hooks.journal.database)
+    assert len([*claims.claim("Listener", 9, 0), *claims.claim("Other", 9, 0)]) == 2
+    hooks.worker().run_once()
+    assert (host.states(), beside) == (["delivered"] * 2, [[], []])
+    assert len(first.events) == len(second.events) == 1
