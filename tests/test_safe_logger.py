@@ -117,7 +117,7 @@ def test_line_says_where_it_was_logged(caplog: pytest.LogCaptureFixture) -> None
     """Formats with the file and the line show ours, not those of the wrapper."""
     log = safe_logger("pulp_hooks.hooks")
     log.warning("said %d", 7)
-    log.error("said %d", 7, exc_info=True)
+    log.error("said %d", 7)
     log.log(logging.ERROR, "said %d", 7)
     assert [record.filename for record in caplog.records] == ["test_safe_logger.py"] * 3
     assert {record.getMessage() for record in caplog.records} == {"said 7"}

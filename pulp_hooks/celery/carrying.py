@@ -6,6 +6,7 @@ twice, the second finds nothing to claim.
 
 import os
 import threading
+from contextlib import nullcontext
 from typing import Any
 
 from celery import Celery, signals
@@ -15,6 +16,7 @@ from pulp_hooks.errors import JournalError
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.outbox import open_journal
 from pulp_hooks.settings.reading import read_settings
+from pulp_hooks.worker.watchdog import ending_when_frozen
 from pulp_hooks.worker.worker import Worker
 
 TASK = "pulp_hooks.deliver"
@@ -64,19 +66,24 @@ class _Carrier:
         self._settings = settings
         self._resend_seconds = resend_seconds
         self._made: tuple[int, Worker, Sweeper] | None = None
+        self._main_process: int | None = None
         self._making = threading.Lock()
 
     def deliver(self, event_id: str, listener: str) -> str | None:
         """Make a delivery, if it can be claimed; give how that ended."""
         worker, sweeper = self._here()
-        ending = worker.run_one(event_id, listener)
-        sweeper.go_on(event_id, listener, was_claimed=ending is not None)
-        return ending.value if ending else None
+        # Only a process of the pool may be ended: the others, as with `--pool solo`, do more than this task.
+        in_pool = self._main_process not in {None, os.getpid()}
+        with ending_when_frozen(worker.frozen_seconds) if in_pool else nullcontext():
+            made = worker.attempt_one(event_id, listener)
+        sweeper.go_on(event_id, listener, made.claim if made else None)
+        return made.ending.value if made else None
 
     def check(self, sender: Any = None, **_: object) -> None:  # noqa: ANN401 - as Celery calls it
         """Refuse to start a worker that could deliver nothing: of all else Celery would only print a traceback."""
         if sender.app is not self._app:
             return
+        self._main_process = os.getpid()
         read = read_settings(self._settings)
         if read.journal is None:
             raise SystemExit(_REFUSAL + "no journal is configured: add a table [journal] with a url to the settings")

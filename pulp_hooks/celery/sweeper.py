@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from pulp_hooks.errors import JournalError
-from pulp_hooks.journal.claim import NO_LIMITS, Limits
+from pulp_hooks.journal.claim import NO_LIMITS, Claim, Limits
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.jumps import follow_clock
@@ -63,10 +63,15 @@ class Sweeper:
         """
         follow_clock(self._journal.database)
         now = self._journal.database.now()
-        return sum(self.send_due(name) for name, due in self._claims.dues(self._limits).items() if due.claimable <= now)
+        dues = self._claims.dues(self._limits)
+        return sum(self.send_due(name, ordered=due.ordered) for name, due in dues.items() if due.claimable <= now)
 
-    def send_due(self, name: str) -> int:
+    def send_due(self, name: str, *, ordered: bool = True) -> int:
         """Send a message for everything of a listener that is due, and that its limits let be claimed now.
+
+        Args:
+            name: The listener.
+            ordered: Whether deliveries that keep an order are looked at too; see `Due.ordered`.
 
         Raises:
             JournalError: The journal failed.
@@ -74,7 +79,7 @@ class Sweeper:
         """
         sent = 0
         while not self._over.is_set():
-            lot = self._claims.unsent(name, _LOT, self._resend_seconds, self._limits[name])
+            lot = self._claims.unsent(name, _LOT, self._resend_seconds, self._limits[name], ordered=ordered)
             for place, event_id in enumerate(lot):
                 try:
                     self._send(event_id, name)
@@ -86,21 +91,20 @@ class Sweeper:
                 break
         return sent
 
-    def go_on(self, event_id: str, name: str, *, was_claimed: bool) -> None:
-        """Send what the limits of a listener let follow when one of its messages is done with; failures are logged.
+    def go_on(self, event_id: str, name: str, made: Claim | None) -> None:
+        """Send what order and limits let follow when a message of a listener is done with; failures are logged.
 
         Args:
             event_id: The event of the message.
             name: The listener.
-            was_claimed: Whether the delivery was made. If not, the limits may have stood in its way, and it gets
-                another message when they let it be claimed.
+            made: The delivery that was made. When it is null, limits may have stood in its way, and it gets another
+                message when they let it be claimed.
         """
-        if self._limits.get(name, NO_LIMITS) == NO_LIMITS:
-            return
+        limited = self._limits.get(name, NO_LIMITS) != NO_LIMITS
         try:
-            if not was_claimed:
+            if made is None and limited:
                 self._claims.not_sent(name, [event_id])
-            else:
+            elif made is not None and (limited or made.is_ordered):
                 self.send_due(name)
         except Exception as error:  # noqa: BLE001 - a broker's client may raise anything
             _log.warning("the next message for listener %s is sent by the sweeper: %s", name, one_line(error))

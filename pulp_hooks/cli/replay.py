@@ -14,6 +14,7 @@ from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.replay import Finished, Missed, Replay
 from pulp_hooks.journal.tables import State
+from pulp_hooks.settings.model import Settings
 
 _DEAD = (State.DEAD,)
 
@@ -67,11 +68,11 @@ def command(  # noqa: PLR0913 - one for each option
     check_window(since, until)
     if not (ids or to or listener or states or window):
         raise click.UsageError("say what: IDs, --listener, --state, --since, --until, or --to")
-    with journal_of(settings) as (journal, _):
+    with journal_of(settings) as (journal, read):
         if ids:
             count = _by_id(journal.database, ids)
         elif to:
-            count = _to(journal.database, to, settings, (since, until), as_json=as_json, yes=yes)
+            count = _to(journal.database, to, read, (since, until), as_json=as_json, yes=yes)
         else:
             chosen = tuple(State(state) for state in states) or _DEAD
             count = _many(journal.database, Finished(listener, since, until, chosen), yes=yes)
@@ -117,14 +118,14 @@ def _many(database: Database, wanted: Finished, *, yes: bool) -> int:
 def _to(  # noqa: PLR0913 - what the command was given
     database: Database,
     name: str,
-    settings: str | None,
+    settings: Settings,
     window: tuple[float | None, float | None],
     *,
     as_json: bool,
     yes: bool,
 ) -> int:
     show_log("pulp_hooks.plugins")
-    with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
+    with stdout_for_listeners(as_json=as_json), Hooks.discover(settings.path) as hooks:
         loaded = {listener.name: listener for listener in hooks.listeners if listener.implementations}
         listener = loaded[known_listener(name, list(loaded))]
         wants = listener.wants
@@ -136,4 +137,4 @@ def _to(  # noqa: PLR0913 - what the command was given
         count = Replay(database).count_missed(name, missed)
         if count:
             confirmed(f"Make {deliveries(count)} of missed events to {name}?", yes=yes)
-        return Replay(database).to(name, missed)
+        return Replay(database).to(name, missed, ordered=settings.delivery_of(name).ordered)

@@ -5,17 +5,20 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Event
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 import click
 
+from pulp_hooks.cli.deadline import Deadline, end_at_once
 from pulp_hooks.cli.output import (
     counted,
+    deliveries,
     json_for,
     json_option,
     moment_json,
@@ -24,11 +27,16 @@ from pulp_hooks.cli.output import (
     stdout_for_listeners,
 )
 from pulp_hooks.hooks import Hooks
-from pulp_hooks.worker.attempts import Ending
+from pulp_hooks.worker.attempts import NOT_CALLED, Ending
+from pulp_hooks.worker.watchdog import ending_when_frozen
 from pulp_hooks.worker.worker import GRACE_SECONDS, Worker
 
 _FIELDS = ("event_id", "delivery", "listener", "attempt", "seconds", "status", "state", "error", "due")
 _LOOK_SECONDS = 0.2
+
+_CLOSING_SECONDS = 5.0
+"""How long it may take to record what was cut short and to close the listeners, after the grace time."""
+
 _KILLED = 128
 """A process that a signal ends at once has this and the number of the signal as its exit code, as shells have it."""
 
@@ -65,7 +73,11 @@ def command(  # noqa: PLR0913 - one for each option
 
     Any number of workers may run, of one machine with SQLite, of many with PostgreSQL. SIGTERM and Ctrl-C let the
     attempts that are under way finish, or give them back when the grace time is over, and the exit code is 0; the
-    second such signal ends the worker at once, and nothing is lost either.
+    second such signal ends the worker at once, and nothing is lost either. A thread that a listener has left behind
+    keeps the worker for the grace time and five seconds at most.
+
+    A server that is not up yet is waited for, except with --once. A listener that lets no other thread run, as a
+    regular expression without end does, ends the worker with a traceback and exit code 1.
 
     Every attempt is a line on standard error; with --json it is a line of JSON on standard output.
     """
@@ -74,28 +86,45 @@ def command(  # noqa: PLR0913 - one for each option
     else:
         show_log("pulp_hooks")
     logging.getLogger("pulp_hooks.worker").setLevel(logging.INFO)
+    deadline, longest = Deadline(), grace + _CLOSING_SECONDS
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
         worker = hooks.worker(threads=threads)
-        stopping = _end_by_signal(worker, grace)
+        stopping = _end_by_signal(worker, grace, lambda: deadline.begin(longest))
         # Signals reach the main thread, which therefore does nothing but wait.
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="pulp_hooks worker") as main:
+        with (
+            ending_when_frozen(worker.frozen_seconds),
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix="pulp_hooks worker") as main,
+        ):
             running = main.submit(worker.run_once if once else worker.run)
             # One that comes just before a wait begins, or to another thread, is handled when that wait is over.
             while not running.done():
                 wait([running], _LOOK_SECONDS)
-            running.result()
-    attempts, succeeded = worker.tally.total(), worker.tally[Ending.SUCCEEDED]
+        # A notifier may hang when it is closed, and a listener may have left threads.
+        deadline.code = 1 if running.exception() else _code(worker, once=once and not stopping.is_set())
+        deadline.begin(longest)
+        running.result()
+    attempts, succeeded = _attempts(worker), worker.tally[Ending.SUCCEEDED]
     if not as_json:
-        click.echo(f"{counted(attempts, 'attempt')}, {succeeded} delivered")
-    # What a stop has cut short is no failure.
-    code = 1 if once and succeeded < attempts and not stopping.is_set() else 0
-    if worker.abandoned:
-        _end_at_once(code)
-    ctx.exit(code)
+        given_back = worker.tally.total() - attempts
+        also = f", {deliveries(given_back)} given back" if given_back else ""
+        click.echo(f"{counted(attempts, 'attempt')}, {succeeded} delivered{also}")
+    if worker.hung:
+        end_at_once(deadline.code, [f"warning: listener {name} has not returned" for name in worker.hung])
+    ctx.exit(deadline.code)
 
 
-def _end_by_signal(worker: Worker, grace_seconds: float) -> Event:
-    """Have signals stop the worker; gives what is set when one has come."""
+def _attempts(worker: Worker) -> int:
+    """Return how often listeners were called, or given up."""
+    return sum(number for ending, number in worker.tally.items() if ending not in NOT_CALLED)
+
+
+def _code(worker: Worker, *, once: bool) -> int:
+    """Return 1 when a single run has not delivered all that it claimed; what a stop has cut short is no failure."""
+    return 1 if once and worker.tally[Ending.SUCCEEDED] < worker.tally.total() else 0
+
+
+def _end_by_signal(worker: Worker, grace_seconds: float, stopped: Callable[[], None]) -> Event:
+    """Have signals stop the worker, and call a function then; gives what is set when one has come."""
     stopping = Event()
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -103,20 +132,13 @@ def _end_by_signal(worker: Worker, grace_seconds: float) -> Event:
         for later in (signal.SIGTERM, signal.SIGINT):
             signal.signal(later, lambda again, _: os._exit(_KILLED + again))
         worker.request_stop(grace_seconds)
-        click.echo(f"{signal.Signals(number).name}: finishing what is under way; once more ends at once", err=True)
+        stopped()
+        with suppress(OSError, ValueError):
+            click.echo(f"{signal.Signals(number).name}: finishing what is under way; once more ends at once", err=True)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
     return stopping
-
-
-def _end_at_once(code: int) -> NoReturn:
-    """End the process although listeners have not ended: Python would wait for the threads of their executors."""
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
-            stream.flush()
-    os._exit(code)
 
 
 def _log_json(stream: TextIO) -> None:

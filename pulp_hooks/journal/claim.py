@@ -16,6 +16,7 @@ class Claim:
         attempts: Which attempt of all this is, from 1 on.
         created: When the delivery was stored.
         is_suspect: Whether nothing is known of an earlier attempt: whoever made it may have died of it.
+        is_ordered: Whether the delivery keeps its repository's order, as was decided when it was stored.
     """
 
     event_id: str
@@ -26,6 +27,7 @@ class Claim:
     attempts: int
     created: float
     is_suspect: bool = False
+    is_ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,12 @@ class Due:
     Attributes:
         due: When it is due.
         claimable: When the listener's rate lets it be claimed; not before it is due.
+        ordered: Whether any of the listener's unfinished deliveries keep their repository's order.
     """
 
     due: float
     claimable: float
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +50,10 @@ class Limits:
     """What holds for the deliveries of a listener, over all workers.
 
     Attributes:
-        ordered: Only the first unfinished delivery of each repository may be claimed.
         concurrency: So many at most are claimed at the same time.
         per_second: So many at most are claimed in each second, after a burst of one second's worth.
     """
 
-    ordered: bool = False
     concurrency: int | None = None
     per_second: float | None = None
 

@@ -36,12 +36,16 @@ from pulp_hooks.journal.pacing import allowed, next_pace, paced, take_turn
 from pulp_hooks.journal.results import Result, record
 from pulp_hooks.journal.tables import State, attempt, delivery, event
 
+PUT_OFF_SECONDS = 1.0
+"""How long a delivery that a worker may have died of waits while its next worker tries another such one."""
+
 
 class Claims:
     """Gives deliveries to workers and takes their results."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._can_record = False
 
     def claim(  # noqa: PLR0913 - each is one fact about what is to be claimed
         self,
@@ -50,19 +54,29 @@ class Claims:
         lease_seconds: float,
         limits: Limits = NO_LIMITS,
         *,
+        ordered: bool = True,
+        suspects: bool = True,
         event_id: str | None = None,
         now: float | None = None,
     ) -> list[Claim]:
         """Claim deliveries of a listener that are due, those that are due longest before the others.
 
+        Whether a delivery keeps its repository's order was decided when it was stored: of those that do, only the
+        first unfinished one of each repository is claimed, whatever this worker's settings say.
+
         A claim that is not finished when its lease ends comes due again, and is then given alone: whoever held it may
         have died of it, and is not to take others along. Disabled listeners have nothing to claim.
+
+        The first claim, and the first one after a failure to record, also tries whether a result could be recorded:
+        nobody is to be called in vain.
 
         Args:
             name: The listener.
             limit: How many at most.
             lease_seconds: How long no other worker may claim them.
             limits: What holds for all workers together.
+            ordered: Whether deliveries that keep an order are claimed too; it takes longer. See `Due.ordered`.
+            suspects: Whether those are claimed too that a worker may have died of; otherwise they come due again soon.
             event_id: Claim the delivery of this event only.
             now: The time, if not that of the clock when the database lets this be done.
 
@@ -78,11 +92,14 @@ class Claims:
             if limit < 1:
                 return []
             values = {"name": name, "now": now, "until": now + lease_seconds, "token": lease, "most": limit}
-            statement = _claiming(ordered=limits.ordered, one=event_id is not None)
+            statement = _claiming(ordered=ordered, one=event_id is not None)
             rows = connection.execute(statement, values if event_id is None else values | {"of_event": event_id}).all()
-            rows = _apart(connection, name, rows, now)
+            rows = _apart(connection, name, rows, now, suspects=suspects)
             paced(connection, name, len(rows), limits, now)
-        claims = [_claim(row, name, lease) for row in rows]
+            claims = [_claim(row, name, lease) for row in rows]
+            if claims and not self._can_record:
+                _try_to_record(connection, claims[0], now)
+                self._can_record = True
         return sorted(claims, key=lambda claim: (claim.created, claim.event_id))
 
     def finish(self, results: Iterable[Result], now: float | None = None) -> list[Claim]:
@@ -99,11 +116,13 @@ class Claims:
         ordered = sorted(results, key=lambda result: (result.claim.event_id, result.claim.listener))
         if not ordered:
             return []
+        self._can_record = False
         with self._database.writing("record what was delivered") as connection:
             ours = self._held_by_us(connection, [result.claim for result in ordered])
             kept = [result for result in ordered if _key(result.claim) in ours]
             if kept:
                 record(connection, kept, now)
+        self._can_record = True
         return [result.claim for result in ordered if _key(result.claim) not in ours]
 
     def release(self, claims: Iterable[Claim], now: float | None = None) -> list[Claim]:
@@ -152,14 +171,23 @@ class Claims:
         with self._database.reading("say what is due") as connection:
             # One by one each is a look at the head of an index.
             for name, limits in listeners.items():
-                due = connection.execute(_next(ordered=limits.ordered), {"name": name}).scalar()
+                ordered, due = connection.execute(_NEXT, {"name": name}).one()
+                if ordered:
+                    due = connection.execute(_NEXT_IN_ORDER, {"name": name}).scalar()
                 if due is not None:
                     pace = due if limits.per_second is None else next_pace(connection, name, limits.per_second, now)
-                    found[name] = Due(due, max(due, pace))
+                    found[name] = Due(due, max(due, pace), ordered=bool(ordered))
         return found
 
-    def unsent(
-        self, name: str, limit: int, resend_seconds: float, limits: Limits = NO_LIMITS, *, now: float | None = None
+    def unsent(  # noqa: PLR0913 - each is one fact about what is to be sent
+        self,
+        name: str,
+        limit: int,
+        resend_seconds: float,
+        limits: Limits = NO_LIMITS,
+        *,
+        ordered: bool = True,
+        now: float | None = None,
     ) -> list[str]:
         """Give deliveries of a listener that could be claimed and for which a message is to be sent, and note it.
 
@@ -170,6 +198,7 @@ class Claims:
             limit: How many at most.
             resend_seconds: After so long a message counts as lost.
             limits: What holds for the listener; no more messages are asked for than they let be claimed now.
+            ordered: Whether deliveries that keep an order are looked at too, as for `claim`.
             now: The time, if not that of the clock.
 
         Returns:
@@ -185,7 +214,7 @@ class Claims:
             if limit < 1:
                 return []
             values = {"name": name, "now": now, "lost": now - resend_seconds, "most": limit}
-            rows = connection.execute(_sending(ordered=limits.ordered), values).all()
+            rows = connection.execute(_sending(ordered=ordered), values).all()
         return [row.event_id for row in sorted(rows, key=lambda row: (row.due, row.event_id))]
 
     def not_sent(self, name: str, event_ids: Sequence[str]) -> None:
@@ -230,21 +259,19 @@ class _Way:
 
 
 def _ways(*, ordered: bool) -> list[_Way]:
-    """Give the ways to what may be claimed; each finds others.
+    """Return the ways to what may be claimed; no two find the same delivery.
 
-    Where order is kept these are the heads of the lanes, and what was stored without a lane. The heads are found lane
-    by lane: who looked at what is due, one by one, would look at all that waits behind heads that cannot be claimed.
+    One finds what was stored without a lane, the other the heads of the lanes. The heads are found lane by lane: a
+    look at what is due, one by one, would look at everything that waits after heads that cannot be claimed. For a
+    listener without lanes the second would find nothing, and take three times as long with PostgreSQL.
     """
-    waiting = (*_OF_LISTENER, delivery.c.due.is_not(None))
+    free = _Way((*_OF_LISTENER, delivery.c.due.is_not(None), delivery.c.lane.is_(None)))
     if not ordered:
-        return [_Way(waiting)]
+        return [free]
     lanes = _lanes()
     heads = select(_head(lanes.c.lane)).select_from(lanes)
-    return [
-        _Way((*waiting, delivery.c.lane.is_(None))),
-        # With a sum no database is led to look through the index of what is due.
-        _Way((*_OF_LISTENER, delivery.c.event_id.in_(heads)), delivery.c.due + 0.0),
-    ]
+    # With a sum no database is led to look through the index of what is due.
+    return [free, _Way((*_OF_LISTENER, delivery.c.event_id.in_(heads)), delivery.c.due + 0.0)]
 
 
 def _unfinished(other: FromClause) -> list[ColumnElement[bool]]:
@@ -286,8 +313,8 @@ def _chosen(ways: Sequence[_Way], *conditions: ColumnElement[bool]) -> Select[An
 def _claiming(*, ordered: bool, one: bool) -> Executable:
     if one:
         that = (*_OF_LISTENER, delivery.c.event_id == bindparam("of_event"))
-        alone = or_(delivery.c.lane.is_(None), delivery.c.event_id == _head(delivery.c.lane))
-        chosen = _chosen([_Way((*that, alone) if ordered else that)])
+        first = or_(delivery.c.lane.is_(None), delivery.c.event_id == _head(delivery.c.lane))
+        chosen = _chosen([_Way((*that, first))])
     else:
         chosen = _chosen(_ways(ordered=ordered))
     content = select(event.c.content).where(event.c.id == delivery.c.event_id).scalar_subquery()
@@ -308,6 +335,7 @@ def _claiming(*, ordered: bool, one: bool) -> Executable:
             delivery.c.tries,
             delivery.c.attempts,
             delivery.c.created,
+            delivery.c.lane.is_not(None).label("ordered"),
             content.label("content"),
             case((delivery.c.attempts > 1, recorded.scalar_subquery()), else_=0).label("recorded"),
         )
@@ -316,27 +344,39 @@ def _claiming(*, ordered: bool, one: bool) -> Executable:
 
 def _claim(row: Any, name: str, lease: str) -> Claim:  # noqa: ANN401 - a row of the above
     facts = (row.content, row.tries, row.attempts, row.created)
-    return Claim(row.event_id, name, lease, *facts, is_suspect=_is_suspect(row))
+    return Claim(row.event_id, name, lease, *facts, is_suspect=_is_suspect(row), is_ordered=bool(row.ordered))
 
 
 def _is_suspect(row: Any) -> bool:  # noqa: ANN401 - a row of the above
     return bool(row.attempts - 1 > row.recorded)
 
 
-def _apart(connection: Connection, name: str, rows: Sequence[Any], now: float) -> Sequence[Any]:
-    """Give of what was claimed one delivery alone of which an earlier attempt has left nothing, or else all."""
-    suspects = [row for row in rows if _is_suspect(row)]
-    if not suspects:
+def _try_to_record(connection: Connection, claim: Claim, now: float) -> None:
+    """Record a result and roll it back: a role may lack a right, or a table may have no room, that only this needs."""
+    savepoint = connection.begin_nested()
+    try:
+        record(connection, [Result(claim, State.WAITING, now, 0.0, "failed", due=now)], now)
+    finally:
+        savepoint.rollback()
+
+
+def _apart(connection: Connection, name: str, rows: Sequence[Any], now: float, *, suspects: bool) -> Sequence[Any]:
+    """Return one delivery alone of which an earlier attempt left nothing, or all others; give the rest back."""
+    found = [row for row in rows if _is_suspect(row)]
+    if not found:
         return rows
-    suspect = min(suspects, key=lambda row: (row.created, row.event_id))
-    others = [
-        {"of_event": row.event_id, "of_listener": name, "new_state": State.WAITING.value, "new_due": now}
-        for row in rows
-        if row is not suspect
+    if suspects:
+        one = min(found, key=lambda row: (row.created, row.event_id))
+        kept, back, due = [one], [row for row in rows if row is not one], now
+    else:
+        kept, back, due = [row for row in rows if not _is_suspect(row)], found, now + PUT_OFF_SECONDS
+    released = [
+        {"of_event": row.event_id, "of_listener": name, "new_state": State.WAITING.value, "new_due": due}
+        for row in back
     ]
-    if others:
-        connection.execute(_RELEASE, others)
-    return [suspect]
+    if released:
+        connection.execute(_RELEASE, released)
+    return kept
 
 
 @cache
@@ -353,10 +393,16 @@ def _sending(*, ordered: bool) -> Executable:
     )
 
 
-@cache
 def _next(*, ordered: bool) -> Select[Any]:
     dues = [select(func.min(way.due).label("due")).where(*way.conditions) for way in _ways(ordered=ordered)]
     return select(func.min(union_all(*dues).subquery("dues").c.due))
+
+
+_HAS_LANES = select(literal(1)).where(*_unfinished(delivery), delivery.c.lane.is_not(None)).exists()
+
+# Only where there are no lanes: otherwise this would look through everything that has one.
+_NEXT = select(_HAS_LANES.label("ordered"), case((~_HAS_LANES, _next(ordered=False).scalar_subquery())).label("due"))
+_NEXT_IN_ORDER = _next(ordered=True)
 
 
 _LEASES = (

@@ -2,6 +2,8 @@
 
 import sqlite3
 
+from pulp_hooks.errors import JournalError
+
 _SQLITE_REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_BUSY: "another process has locked it for too long",
@@ -24,6 +26,23 @@ _POSTGRESQL_REASONS = {
     "28P01": "the password is wrong",
     "28000": "the user may not connect",
 }
+
+
+_PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+
+
+def may_pass(error: JournalError) -> bool:
+    """Return whether a failure to open a journal may be over later, as when its server is still starting.
+
+    What this package found itself is not: a wrong version, a missing driver or folder. Nor is a file that is not a
+    database, or a right that is missing.
+    """
+    cause = error.__cause__
+    origin = getattr(cause, "orig", None) or cause
+    if isinstance(origin, sqlite3.Error):
+        return getattr(origin, "sqlite_errorcode", 0) & 0xFF in _PASSING
+    # psycopg, which may not be installed, names errors of the server's operation so.
+    return any(kind.__name__ == "OperationalError" for kind in type(origin).__mro__)
 
 
 def reason(error: BaseException) -> str:

@@ -100,7 +100,7 @@ class Replay:
         with self._database.reading("count what can be replayed") as connection:
             return connection.execute(query).scalar_one()
 
-    def to(self, name: str, missed: Missed, now: float | None = None) -> int:
+    def to(self, name: str, missed: Missed, now: float | None = None, *, ordered: bool = False) -> int:
         """Deliver events to a listener that was added later, those that it has no delivery of.
 
         They are stored in lots, so that others who write get in between.
@@ -109,6 +109,7 @@ class Replay:
             name: The listener.
             missed: Which events.
             now: The time, if not that of the clock.
+            ordered: Whether the listener is to have the events of each repository in their order.
 
         Returns:
             How many deliveries were stored.
@@ -127,7 +128,7 @@ class Replay:
                     {
                         "event_id": row.id,
                         "listener": name,
-                        "lane": lane(row.repo_id),
+                        "lane": lane(row.repo_id) if ordered else None,
                         "state": (State.HELD if held else State.WAITING).value,
                         "due": None if held else now,
                         "tries": 0,

@@ -28,6 +28,7 @@ class Result:
         error: What went wrong; its first 4 kB are kept.
         due: When to try again, for `WAITING`.
         counted: Whether this try uses up a step of the schedule.
+        attempted: Whether the listener was called, or the delivery given up. Otherwise no attempt is recorded.
         failing: Whether an attempt that did not succeed counts among the failures for which a listener is disabled.
     """
 
@@ -39,6 +40,7 @@ class Result:
     error: str | None = None
     due: float | None = None
     counted: bool = True
+    attempted: bool = True
     failing: bool = True
 
     def __post_init__(self) -> None:
@@ -52,7 +54,9 @@ def record(connection: Connection, results: Sequence[Result], now: float) -> Non
     # By the driver: to have many rows looked through takes longer than to write them.
     dialect = connection.dialect.name
     connection.exec_driver_sql(driver_text(_FINISH, dialect), [_finished(result, disabled, now) for result in results])
-    connection.exec_driver_sql(driver_text(_ATTEMPTED, dialect), [_attempted(result) for result in results])
+    attempted = [_attempted(result) for result in results if result.attempted]
+    if attempted:
+        connection.exec_driver_sql(driver_text(_ATTEMPTED, dialect), attempted)
     _note_failing(connection, results)
 
 
@@ -67,6 +71,7 @@ def _finished(result: Result, disabled: set[str], now: float) -> dict[str, objec
         "new_finished": None if waits else now,
         "new_error": _kept(result.error),
         "uncounted": 0 if result.counted else 1,
+        "unattempted": 0 if result.attempted else 1,
     }
 
 
@@ -117,6 +122,7 @@ _FINISH = (
         due=bindparam("new_due"),
         lease=null(),
         tries=delivery.c.tries - bindparam("uncounted"),
+        attempts=delivery.c.attempts - bindparam("unattempted"),
         finished=bindparam("new_finished"),
         # What is tried again shows what went wrong last, also when the worker was stopped since.
         error=case((_NEW_STATE == _WAITING, func.coalesce(_ERROR, delivery.c.error)), else_=_ERROR),

@@ -15,7 +15,7 @@ from pulp_hooks.outcomes import Outcome, Status
 from pulp_hooks.settings.model import DeliverySettings
 from pulp_hooks.steering import Disable, PermanentFailure, RetryLater
 from pulp_hooks.text import one_line
-from pulp_hooks.worker.schedule import next_pause, wished_pause
+from pulp_hooks.worker.schedule import next_pause, pause_elsewhere, wished_pause
 
 _MOST_ATTEMPTS = 100
 """From so many attempts on the schedule holds, whatever the listener asks for."""
@@ -36,8 +36,8 @@ class Ending(StrEnum):
         FAILED: It raised.
         TIMED_OUT: It outlived the time limit, and was abandoned.
         INTERRUPTED: The worker was stopped meanwhile; the delivery is due again at once.
-        UNWANTED: The listener does not take this event any more.
-        UNREADABLE: The stored event cannot be read.
+        UNWANTED: The listener, as this worker has it, does not take the event: the worker is older than the host.
+        UNREADABLE: This worker cannot read the stored event, which may come from a newer host.
         LOST: Nothing is known of too many attempts before: whoever made them died, perhaps of them.
     """
 
@@ -48,6 +48,12 @@ class Ending(StrEnum):
     UNWANTED = "unwanted"
     UNREADABLE = "unreadable"
     LOST = "lost"
+
+
+_UNWANTED = "the listener does not take this event in this worker, whose plugins or settings differ from the host's"
+
+NOT_CALLED = frozenset({Ending.UNWANTED, Ending.UNREADABLE})
+"""The listener was not called, and a worker with other plugins or settings, or of a newer release, may call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,7 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], started
         return Attempt(claim, Ending.UNREADABLE, started, 0.0, one_line(error))
     guards = [guard for guard in guards_of(event) if guard.listener == claim.listener]
     if not guards:
-        return Attempt(claim, Ending.UNWANTED, started, 0.0, "the listener does not take this event any more")
+        return Attempt(claim, Ending.UNWANTED, started, 0.0, _UNWANTED)
     original = Original(event)
     with telemetry.attempting(event.type.value, event.id, claim.listener, claim.attempts) as span:
         try:
@@ -123,8 +129,8 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], started
 
 
 def limits_of(settings: DeliverySettings) -> Limits:
-    """Give what holds for the claims of a listener."""
-    return Limits(settings.ordered, settings.concurrency, settings.per_second)
+    """Return what holds for the claims of a listener."""
+    return Limits(settings.concurrency, settings.per_second)
 
 
 def result_of(ended: Attempt, settings: DeliverySettings, now: float) -> Result:
@@ -145,6 +151,7 @@ def result_of(ended: Attempt, settings: DeliverySettings, now: float) -> Result:
         ended.error,
         due,
         counted=counted,
+        attempted=ended.ending not in NOT_CALLED or state is State.DEAD,
         failing=ended.is_failure,
     )
 
@@ -152,12 +159,13 @@ def result_of(ended: Attempt, settings: DeliverySettings, now: float) -> Result:
 def _next(ended: Attempt, settings: DeliverySettings, now: float) -> tuple[State, float | None, bool]:
     if ended.ending is Ending.SUCCEEDED:
         return State.DELIVERED, None, True
-    if ended.ending in {Ending.UNWANTED, Ending.UNREADABLE, Ending.LOST}:
-        return State.DEAD, None, True
+    if ended.ending in NOT_CALLED:
+        pause = pause_elsewhere(now - ended.claim.created, settings.retry_seconds)
+        return (State.DEAD, None, True) if pause is None else (State.WAITING, now + pause, False)
     if ended.ending is Ending.INTERRUPTED or ended.disables:
         # Of a listener that is disabled it is held until the listener is enabled.
         return State.WAITING, now, False
-    if ended.refuses:
+    if ended.ending is Ending.LOST or ended.refuses:
         return State.DEAD, None, True
     steerings = [outcome.steering for outcome in ended.outcomes if outcome.status is Status.FAILED]
     asked = [wished_pause(steering) for steering in steerings if isinstance(steering, RetryLater)]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pulp_hooks.journal.claim import Claim
+from pulp_hooks.journal.clock import SYSTEM_CLOCK
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.text import type_name
 from pulp_hooks.worker.attempts import Attempt, Ending
@@ -69,6 +70,7 @@ class Lanes:
     def __post_init__(self) -> None:
         self._state = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
+        self._overdue: list[Claim] = []
         self._running: dict[threading.Thread, Running] = {}
         self._idle = 0
         self._hung = 0
@@ -78,7 +80,7 @@ class Lanes:
     def in_hand(self) -> int:
         """How many claims wait or run here."""
         with self._state:
-            return len(self._waiting) + len(self._running)
+            return len(self._waiting) + len(self._overdue) + len(self._running)
 
     @property
     def running(self) -> int:
@@ -105,8 +107,8 @@ class Lanes:
 
         Args:
             claims: The claims.
-            begin_before: Elapsed time from which on their leases do not cover an attempt any more: `overdue` has those
-                that have not begun.
+            begin_before: Elapsed time of `SYSTEM_CLOCK` from which on their leases do not cover an attempt any more.
+                Those that have not begun do not begin then: `overdue` has them.
         """
         with self._state:
             for claim in claims:
@@ -119,17 +121,22 @@ class Lanes:
 
     def overdue(self) -> list[Claim]:
         """Take back the claims whose leases do not cover an attempt any more."""
-        now = time.monotonic()
         with self._state:
-            back = [waiting.claim for waiting in self._waiting if waiting.begin_before < now]
-            if back:
-                self._waiting = deque(waiting for waiting in self._waiting if waiting.begin_before >= now)
+            self._set_overdue_apart()
+            back, self._overdue = self._overdue, []
         return back
+
+    def _set_overdue_apart(self) -> None:
+        # Those that were claimed first are first, with the earliest ends but for what chance makes of the slack.
+        now = SYSTEM_CLOCK.elapsed()
+        while self._waiting and self._waiting[0].begin_before <= now:
+            self._overdue.append(self._waiting.popleft().claim)
 
     def take_back(self) -> list[Claim]:
         """Take back all claims that were not begun."""
         with self._state:
-            back = [waiting.claim for waiting in self._waiting]
+            back = [*self._overdue, *(waiting.claim for waiting in self._waiting)]
+            self._overdue = []
             self._waiting.clear()
         return back
 
@@ -193,6 +200,8 @@ class Lanes:
     def _next(self, me: threading.Thread) -> Running | None:
         with self._state:
             while True:
+                # A worker that was stopped for a while, as by SIGSTOP, goes on here.
+                self._set_overdue_apart()
                 if self._waiting and len(self._running) < self.free_width:
                     running = Running(self._waiting.popleft().claim, time.monotonic(), self.now())
                     self._running[me] = running

@@ -29,7 +29,7 @@ def log_result(result: Result, *, is_held: bool = False) -> None:
     if not _log.isEnabledFor(level):
         return
     claim = result.claim
-    said = _WORDS.get(state, "to be tried again")
+    said = _WORDS.get(state, "to be tried again" if result.attempted else "given back for another worker")
     error = f": {result.error}" if result.error else ""
     _log.log(
         level,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pulp_hooks import telemetry
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.claims import Claims
-from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.tables import State
 from pulp_hooks.safe_logger import safe_logger
@@ -23,16 +22,17 @@ class Recorder:
     """Records attempts that are over.
 
     Args:
-        database: The journal's.
+        claims: Takes the results.
+        listeners: Disables listeners.
         settings: How the deliveries are made.
 
     Attributes:
         tally: How many attempts have ended in which way.
     """
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, claims: Claims, listeners: Listeners, settings: Settings) -> None:
         self.tally: Counter[Ending] = Counter()
-        self._claims, self._listeners = Claims(database), Listeners(database)
+        self._claims, self._listeners = claims, listeners
         self._settings = settings
 
     def record(self, ended: Sequence[Attempt], now: float) -> set[str]:

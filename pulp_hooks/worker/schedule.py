@@ -12,6 +12,10 @@ _LONGEST_WISH = 86_400.0
 """How long a listener may ask to be left alone; seconds."""
 
 
+_SHORTEST_ELSEWHERE, _LONGEST_ELSEWHERE = 1.0, 300.0
+"""For how long a worker gives back what it cannot deliver and another one may; it grows with the delivery's age."""
+
+
 def next_pause(tries: int, retry_seconds: Sequence[float]) -> float | None:
     """Give the pause until the next try, varied by a fifth; nothing when there is to be none.
 
@@ -22,6 +26,21 @@ def next_pause(tries: int, retry_seconds: Sequence[float]) -> float | None:
     if tries > len(retry_seconds):
         return None
     return retry_seconds[tries - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nobody gains by guessing it
+
+
+def pause_elsewhere(age_seconds: float, retry_seconds: Sequence[float]) -> float | None:
+    """Return the pause before a delivery that this worker cannot make is offered again; None when that is over.
+
+    Hosts and workers are restarted one after the other: until all run with the same plugins and settings, the delivery
+    waits for another worker, or for this one's restart. It waits no longer than failures would be retried for.
+
+    Args:
+        age_seconds: How long ago the delivery was stored.
+        retry_seconds: The pauses between tries.
+    """
+    if age_seconds > sum(retry_seconds):
+        return None
+    return min(max(age_seconds / 2, _SHORTEST_ELSEWHERE), _LONGEST_ELSEWHERE)
 
 
 def wished_pause(steering: RetryLater) -> float | None:

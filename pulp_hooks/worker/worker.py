@@ -11,8 +11,11 @@ from typing import Self
 
 from pulp_hooks.errors import ClosedError, JournalError
 from pulp_hooks.journal.claim import Claim, Due
-from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.claims import PUT_OFF_SECONDS, Claims
+from pulp_hooks.journal.clock import SYSTEM_CLOCK
 from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.listeners import Listeners
+from pulp_hooks.journal.reasons import may_pass
 from pulp_hooks.journal.waking import Waking
 from pulp_hooks.plugins.relay import Relay
 from pulp_hooks.safe_logger import safe_logger
@@ -65,7 +68,7 @@ class Worker:
             raise ValueError(f"a worker needs at least 1 thread for each listener, not {threads}")
         self.journal = journal
         self._claims = Claims(journal.database)
-        self._recorder = Recorder(journal.database, settings)
+        self._recorder = Recorder(self._claims, Listeners(journal.database), settings)
         self.tally = self._recorder.tally
         self._settings = settings
         self.maintenance = Maintenance(journal.database, settings.journal or JournalSettings(""))
@@ -77,8 +80,10 @@ class Worker:
         self._ended: list[Attempt] = []
         self._hung: list[threading.Thread] = []
         self._give_back: list[Claim] = []
-        # Listeners that have a delivery that may end the worker: they get no other before it is recorded.
+        # The listener that has a delivery that may end the worker: it gets no other before that one is recorded, and
+        # no other listener gets such a one, as what the first one ends would count against the second.
         self._apart: set[str] = set()
+        self._put_off_until = 0.0
         self._stop_by: float | None = None
         self._thread: threading.Thread | None = None
 
@@ -140,26 +145,53 @@ class Worker:
         self.stop()
 
     @property
-    def abandoned(self) -> int:
-        """How many calls were abandoned and have not ended."""
-        return sum(lanes.hung for lanes in self._lanes.values())
+    def hung(self) -> tuple[str, ...]:
+        """Names of the listeners of which abandoned calls have not ended."""
+        return tuple(name for name, lanes in self._lanes.items() if lanes.hung)
+
+    @property
+    def frozen_seconds(self) -> float:
+        """After how many seconds in which no thread could run the process counts as frozen.
+
+        No call may take as long as that, and the leases of the calls with the longest time limit are not over yet.
+        """
+        return max((lanes.timeout_seconds for lanes in self._lanes.values()), default=0.0) + SLACK_SECONDS / 3
 
     def run(self) -> None:
-        """Deliver until `stop` is called. What the journal fails with is logged, and tried again.
+        """Deliver until `stop` is called. Failures of the journal are logged and retried, from the first opening on.
 
         Raises:
-            JournalError: The journal cannot be opened.
+            JournalError: The database is not a journal of this version, or cannot be one: waiting would not help.
         """
         self._thread = threading.current_thread()
-        self.journal.database.open()
-        with self._awake():
-            self._loop(once=False)
+        if self._is_opened():
+            with self._awake():
+                self._loop(once=False)
+
+    def _is_opened(self) -> bool:
+        """Open the journal, and wait for a server that is not up yet; False when the worker was stopped meanwhile."""
+        pause = 0.0
+        while self._stop_by is None:
+            try:
+                self.journal.database.open()
+            except JournalError as error:
+                if not may_pass(error):
+                    raise
+                pause = _longer(pause)
+                self._log_failure(error, pause)
+                self._wait(pause, failing=True)
+            else:
+                if pause:
+                    _log.info("the journal %s is back", self.journal.database.name)
+                return True
+        return False
 
     def run_once(self) -> None:
         """Deliver what is due, at the rates of the listeners, and return when nothing more is.
 
         Raises:
-            JournalError: The journal failed; what was under way is delivered again later.
+            JournalError: The journal failed. What was under way was recorded if the journal came back within seconds;
+                otherwise the message counts the calls that are made again.
         """
         self._thread = threading.current_thread()
         self._loop(once=True)
@@ -173,30 +205,57 @@ class Worker:
             listener: Name of the listener.
 
         Returns:
-            How the attempt ended; nothing when there was nothing to claim.
+            How the attempt ended; nothing when there was nothing to claim, or its lease was over before the call.
 
         Raises:
             JournalError: The journal failed; the delivery comes due again.
         """
+        one = self.attempt_one(event_id, listener)
+        return one.ending if one else None
+
+    def attempt_one(self, event_id: str, listener: str) -> Attempt | None:
+        """Do what `run_one` does, and return the whole attempt."""
         self._hung = [call for call in self._hung if call.is_alive()]
         name = f"pulp_hooks {listener}"
         if listener not in self._lanes or sum(call.name == name for call in self._hung) >= MOST_HUNG:
             return None
         limit, now = self._lanes[listener].timeout_seconds, self._time.look()
+        begin_before = SYSTEM_CLOCK.elapsed() + SLACK_SECONDS
         claims = self._claims.claim(listener, 1, limit + SLACK_SECONDS, self.limits[listener], event_id=event_id)
         if not claims:
             return None
         ended: list[Attempt] = []
-        call = threading.Thread(
-            target=lambda: ended.append(self._lanes[listener].call(claims[0], now)), name=name, daemon=True
-        )
+
+        def call_in_time() -> None:
+            if SYSTEM_CLOCK.elapsed() < begin_before:
+                ended.append(self._lanes[listener].call(claims[0], now))
+
+        call = threading.Thread(target=call_in_time, name=name, daemon=True)
         call.start()
         call.join(limit)
         if call.is_alive():
             self._hung.append(call)
+        elif not ended:
+            self._claims.release(claims)
+            return None
         one = ended[0] if ended else _abandoned(claims[0], now, limit, Ending.TIMED_OUT)
-        self._recorder.record([one], self._time.now())
-        return one.ending
+        self._record_one(one, begin_before + limit)
+        return one
+
+    def _record_one(self, one: Attempt, lease_ends: float) -> None:
+        """Record an attempt; while the journal fails try again until the lease ends, and call nobody meanwhile."""
+        pause = 0.0
+        while True:
+            try:
+                self._recorder.record([one], self._time.now())
+            except JournalError as error:
+                pause = _longer(pause)
+                if SYSTEM_CLOCK.elapsed() + pause >= lease_ends:
+                    raise
+                self._log_failure(error, pause)
+                time.sleep(pause)
+            else:
+                return
 
     @contextlib.contextmanager
     def _awake(self) -> Iterator[None]:
@@ -219,6 +278,7 @@ class Worker:
 
     def _loop(self, *, once: bool) -> None:
         pause = 0.0
+        failure: Exception | None = None
         try:
             while True:
                 self._wake.clear()
@@ -227,24 +287,46 @@ class Worker:
                     wait = self._turn(once=once)
                     if pause:
                         _log.info("the journal %s is back", self.journal.database.name)
-                    pause = 0.0
-                except Exception as error:
-                    if once:
-                        raise
-                    pause = min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
-                    self._log_failure(error, pause)
-                    # What was begun has its time to end, and to be recorded.
-                    wait = pause if self._is_running() and not self._is_over() else None
+                    pause, failure = 0.0, None
+                except Exception as error:  # noqa: BLE001 - a mistake of ours too: the listeners must not wait for ever
+                    failure = error
+                    # What might not be recorded must not begin.
+                    self._take_back()
+                    pause = _longer(pause)
+                    wait = pause if self._goes_on(pause, once=once) else None
+                    if wait is not None:
+                        self._log_failure(error, pause)
                 if wait is None:
-                    return
+                    break
                 self._wait(wait, failing=bool(pause))
         finally:
             for lanes in self._lanes.values():
                 lanes.close()
+        self._end(failure, once=once)
 
-    def _is_running(self) -> bool:
-        """Tell whether this is to go on: it was not stopped, or something that was begun is not recorded yet."""
-        return self._stop_by is None or any(lanes.running for lanes in self._lanes.values()) or bool(self._ended)
+    def _goes_on(self, pause: float, *, once: bool) -> bool:
+        """Return whether to try again after a failure: until a stop, and then until what was begun is recorded."""
+        if self._is_over():
+            return False
+        if any(lanes.running for lanes in self._lanes.values()):
+            return True
+        if once:
+            return bool(self._ended) and pause < _LONGEST_PAUSE
+        return self._stop_by is None or bool(self._ended)
+
+    def _end(self, failure: Exception | None, *, once: bool) -> None:
+        """Say what could not be recorded, and what failed last; a single run raises it."""
+        with self._ended_lock:
+            lost = len(self._ended)
+        text = f"{lost} {'call' if lost == 1 else 'calls'} of listeners could not be recorded, and will be made again"
+        if lost and once and isinstance(failure, JournalError):
+            raise JournalError(f"{failure}; {text}") from failure
+        if lost:
+            _log.error("%s", text)
+        if failure is not None and once:
+            raise failure
+        if failure is not None:
+            _log.warning("%s", failure)
 
     @staticmethod
     def _log_failure(error: Exception, pause: float) -> None:
@@ -277,7 +359,8 @@ class Worker:
         self._release()
         later = self._claim()
         busy = any(lanes.in_hand for lanes in self._lanes.values()) or self._ended
-        if once and not busy and not any(due.due <= self._time.now() for due in later):
+        still_due = max(self._time.now(), self._put_off_until)
+        if once and not busy and not any(due.due <= still_due for due in later):
             return None
         moments = [lanes.next_limit() for lanes in self._lanes.values()]
         until_limit = min(
@@ -303,8 +386,14 @@ class Worker:
             slack = SLACK_SECONDS * random.uniform(0.9, 1)  # noqa: S311 - nobody gains by guessing it
             wanted = _batch(lanes) - lanes.waiting
             # Before the claim, which may have to wait for others.
-            begin_before = time.monotonic() + slack
-            claims = self._claims.claim(name, wanted, lanes.timeout_seconds + slack, self.limits[name])
+            begin_before = SYSTEM_CLOCK.elapsed() + slack
+            lease = lanes.timeout_seconds + slack
+            if self._apart:
+                # Twice: the journal's clock may differ a little, and a single run must not miss what was put off.
+                self._put_off_until = self._time.now() + 2 * PUT_OFF_SECONDS
+            claims = self._claims.claim(
+                name, wanted, lease, self.limits[name], ordered=due.ordered, suspects=not self._apart
+            )
             if any(claim.is_suspect for claim in claims):
                 self._apart.add(name)
             lanes.feed(claims, begin_before)
@@ -342,9 +431,12 @@ class Worker:
             self._apart -= {claim.listener for claim in self._give_back if claim.is_suspect}
             self._give_back = []
 
-    def _wind_up(self) -> float | None:
+    def _take_back(self) -> None:
         for lanes in self._lanes.values():
             self._give_back += lanes.take_back()
+
+    def _wind_up(self) -> float | None:
+        self._take_back()
         self._release()
         if self._is_over():
             for lanes in self._lanes.values():
@@ -379,6 +471,10 @@ def _abandoned(claim: Claim, started: float, seconds: float, ending: Ending) -> 
     # That the worker was stopped is nobody's failure.
     text = f"it took longer than {seconds:g} s, and was abandoned" if ending is Ending.TIMED_OUT else None
     return Attempt(claim, ending, started, seconds, text)
+
+
+def _longer(pause: float) -> float:
+    return min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
 
 
 def _batch(lanes: Lanes) -> int:

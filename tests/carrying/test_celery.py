@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+import tomllib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,9 @@ from pulp_hooks.journal.browsing import Browsing, Filter
 from pulp_hooks.journal.claim import NO_LIMITS
 from pulp_hooks.journal.journal import Journal
 from tests.carrying.conftest import TASKS, Broker, Cluster
+from tests.proofs.conftest import Server, server
+
+__all__ = ["server"]
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -53,6 +57,41 @@ def test_celery_delivers_what_is_fired(cluster: Cluster, url: str) -> None:
         ids += cluster.fire("later")
         until(lambda: states(url) == {"delivered": 21}, cluster)
     assert sorted(cluster.calls()) == sorted(ids)
+
+
+CONFIGS = {"jsonl": {"path": "events.jsonl"}}
+"""The configuration of each example that is a notifier."""
+
+
+def test_every_example_plugin_runs_on_celery(cluster: Cluster, sqlite_url: str) -> None:
+    """Each gets all four events; Celery has put an object without `encoding` in place of standard output."""
+    projects = [tomllib.loads(path.read_text()) for path in sorted((ROOT / "example_plugins").glob("*/pyproject.toml"))]
+    names = [name for project in projects for name in project["project"]["entry-points"]["pulp_hooks"]]
+    assert len(names) >= 2
+    cluster.configure(sqlite_url, retry_seconds=[])
+    settings = cluster.folder / "pulp-hooks.toml"
+    tables = [f'[[listeners]]\nname = "{name}"\nnotifier = "{name}"\n[listeners.config]' for name in names]
+    lines = [
+        "\n".join([table, *(f'{key} = "{value}"' for key, value in CONFIGS[name].items())])
+        for name, table in zip(names, tables, strict=True)
+        if name in CONFIGS
+    ]
+    settings.write_text("\n".join([settings.read_text().replace('block = ["console", "jsonl"]', ""), *lines]))
+    cluster.run(f"""
+from pulp_hooks import Hooks
+from pulp_hooks.bodies.examples import EXAMPLES
+from pulp_hooks.event_types import EventType
+with Hooks.discover() as hooks:
+    assert not hooks.problems, hooks.problems
+    assert {{listener.name for listener in hooks.listeners}} > {set(names)!r}
+    for event_type in EventType:
+        hooks.fire(event_type, EXAMPLES[event_type])
+""")
+    with cluster.worker():
+        until(lambda: "waiting" not in states(sqlite_url), cluster)
+    assert states(sqlite_url) == {"delivered": 4 * len(names) + 1}, cluster.log()
+    assert cluster.log().count(" sync finished ") == 1
+    assert len((cluster.folder / "events.jsonl").read_text().splitlines()) == 4
 
 
 def test_message_carries_only_the_name_of_the_delivery(cluster: Cluster, sqlite_url: str, broker: Broker) -> None:
@@ -150,11 +189,11 @@ def test_message_that_comes_twice_delivers_once(cluster: Cluster, sqlite_url: st
 
 def test_killed_process_of_a_worker_loses_nothing(cluster: Cluster, sqlite_url: str) -> None:
     """The whole group is killed in mid-attempt: the delivery is made again when its lease has ended."""
-    cluster.configure(sqlite_url, timeout_seconds=5)
-    slack = "import pulp_hooks.worker.worker as w\nw.SLACK_SECONDS = -3\n"
+    cluster.configure(sqlite_url, timeout_seconds=2)
+    slack = "import pulp_hooks.worker.worker as w\nw.SLACK_SECONDS = 1\n"
     (cluster.folder / "tasks.py").write_text(slack + (cluster.folder / "tasks.py").read_text())
     ids = cluster.fire("zoo")
-    with cluster.worker(SECONDS="4") as worker:
+    with cluster.worker(SECONDS="1.5") as worker:
         until(lambda: cluster.calls() == ids, cluster)
         os.killpg(worker.pid, signal.SIGKILL)
     assert states(sqlite_url) == {"waiting": 1}
@@ -169,6 +208,35 @@ def test_call_that_takes_too_long_is_abandoned(cluster: Cluster, sqlite_url: str
     cluster.fire("a", "b", "c")
     with cluster.worker("-c", "1", SECONDS="30"):
         until(lambda: states(sqlite_url) == {"dead": 3}, cluster)
+
+
+def test_listener_that_freezes_its_process_is_given_up_and_the_others_are_served(
+    cluster: Cluster, sqlite_url: str
+) -> None:
+    """The process of the pool ends with a traceback, and Celery starts another one for the other deliveries."""
+    listener = cluster.folder / "desk.py"
+    freezing = "    if body['repo_id'] == 'freezes': ctypes.PyDLL(None).sleep(60)\n"
+    listener.write_text("import ctypes\n" + listener.read_text() + freezing)
+    cluster.configure(sqlite_url, timeout_seconds=0.5, retry_seconds=[])
+    slack = "import pulp_hooks.worker.worker as w\nw.SLACK_SECONDS, w.MOST_LOST = 1.2, 1\n"
+    (cluster.folder / "tasks.py").write_text(slack + (cluster.folder / "tasks.py").read_text())
+    (freezes, *others) = cluster.fire("freezes", *"abcd")
+    with cluster.worker():
+        until(lambda: states(sqlite_url) == {"delivered": 4, "dead": 1}, cluster)
+    assert cluster.calls().count(freezes) == 1 + 1
+    assert set(cluster.calls()) == {freezes, *others}
+    assert "Timeout (0:00:00.900000)!" in cluster.log()
+
+
+def test_celery_worker_waits_for_a_journal_that_starts_later(cluster: Cluster, server: Server) -> None:
+    """It starts without its journal, says that it tries again, and delivers when the journal is there."""
+    cluster.configure(server.url)
+    ids = cluster.fire("a")
+    server.stop()
+    with cluster.worker():
+        until(lambda: "it is tried again in" in cluster.log(), cluster)
+        server.start()
+        until(lambda: cluster.calls() == ids, cluster)
 
 
 def test_broker_killed_under_load_loses_no_delivery(cluster: Cluster, sqlite_url: str, broker: Broker) -> None:

@@ -76,8 +76,8 @@ def growth(url: str, use: Callable[[Claims, str], object], lane: Lane = lambda _
 @pytest.mark.parametrize(
     "use",
     [
-        lambda claims, name: claims.claim(name, 1, 30, now=1e6),
-        lambda claims, name: claims.unsent(name, 1, 30, now=1e6),
+        lambda claims, name: claims.claim(name, 1, 30, now=1e6, ordered=False),
+        lambda claims, name: claims.unsent(name, 1, 30, now=1e6, ordered=False),
         lambda claims, name: claims.dues({name: NO_LIMITS}, now=1e6),
     ],
     ids=["claim", "unsent", "dues"],

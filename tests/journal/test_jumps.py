@@ -341,7 +341,7 @@ def test_any_sequence_of_jumps_leaves_a_retry_where_it_was_and_events_in_their_o
         fire(after)
     assert journal.dues()["retried"] == pytest.approx(300 - len(fired))
     delivered = []
-    while lot := journal.claims.claim("ordered", 9, 60, Limits(ordered=True)):
+    while lot := journal.claims.claim("ordered", 9, 60):
         delivered += [claim.event_id for claim in lot]
         journal.claims.finish([Result(claim, State.DELIVERED, 0.0, 0.1, "succeeded") for claim in lot])
     assert delivered == fired

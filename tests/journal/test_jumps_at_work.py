@@ -14,7 +14,6 @@ from pulp_hooks import Hooks, hookimpl
 from pulp_hooks.cli import cli
 from pulp_hooks.event import Event
 from pulp_hooks.journal import tables
-from pulp_hooks.journal.claim import Limits
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.clock import Clock
 from pulp_hooks.journal.database import Database
@@ -27,7 +26,6 @@ from pulp_hooks.settings.model import DeliverySettings, Settings
 
 Make = Callable[..., Event]
 DAY, HOUR = 86_400.0, 3600.0
-ORDERED = Limits(ordered=True)
 
 
 class SqliteTime:
@@ -268,7 +266,7 @@ def test_events_of_a_repository_are_delivered_in_their_order(
     # What was stored before a small correction may be due a little later.
     now = journal.database.now(measured=True) + 60
     delivered = []
-    while lot := claims.claim("a", 9, 60, ORDERED, now=now):
+    while lot := claims.claim("a", 9, 60, now=now):
         (claim,) = lot
         delivered.append(claim.event_id)
         claims.finish([Result(claim, State.DELIVERED, 0.0, 0.1, "succeeded")])
@@ -289,7 +287,7 @@ def test_events_that_were_fired_over_hours_keep_their_order_when_the_clock_goes_
     set_time.jump(-HOUR)
     follow_clock(journal.database)
     delivered = []
-    while lot := claims.claim("a", 1, 60, ORDERED):
+    while lot := claims.claim("a", 1, 60):
         delivered += [claim.event_id for claim in lot]
         claims.finish([Result(claim, State.DELIVERED, 0.0, 0.1, "succeeded") for claim in lot])
     assert delivered == [event.id for event in fired]

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
 from pulp_hooks.journal import tables
-from pulp_hooks.journal.claim import Claim, Limits
+from pulp_hooks.journal.claim import NO_LIMITS, Claim
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.listeners import Listeners
@@ -71,14 +71,14 @@ class Model(RuleBasedStateMachine):
             for name in wanted:
                 self.states[event_id, name] = State.HELD if name in self.disabled else State.WAITING
 
-    @rule(name=names, limit=st.integers(1, 3), ordered=st.booleans())
-    def claim(self, name: str, limit: int, *, ordered: bool) -> None:
+    @rule(name=names, limit=st.integers(1, 3))
+    def claim(self, name: str, limit: int) -> None:
         """Claim what is due longest, of a lane its head; nothing finished, held or leased is ever given out."""
-        expected = self.claimable(name, ordered=ordered)
-        limits = Limits(ordered=ordered)
-        first = self.claims.dues({name: limits}, now=self.now).get(name)
+        expected = self.claimable(name)
+        first = self.claims.dues({name: NO_LIMITS}, now=self.now).get(name)
         assert (None if first is None else first.due) == min((row.due for row in expected), default=None)
-        lot = self.claims.claim(name, limit, LEASE, limits, now=self.now)
+        # What it is told of lanes leads to the same as a look at all of them.
+        lot = self.claims.claim(name, limit, LEASE, now=self.now, ordered=first is not None and first.ordered)
         due = sorted((row.due, row.event_id) for row in expected if row.due <= self.now)
         chosen, given = {event_id for _due, event_id in due[:limit]}, {claim.event_id for claim in lot}
         # Of what somebody may have died of one alone is given, and the others are as due as before.
@@ -89,7 +89,6 @@ class Model(RuleBasedStateMachine):
         for claim in lot:
             key = (claim.event_id, claim.listener)
             assert self.states[key] is State.WAITING
-            assert key not in self.holders
             self.holders[key] = claim
             self.running.append(claim)
 
@@ -139,12 +138,15 @@ class Model(RuleBasedStateMachine):
                 self.holders[claim.event_id, claim.listener] = claim
                 self.running.append(claim)
 
-    def all_of(self, name: str) -> list[Claim]:
+    def all_of(self, name: str, *, delivers: bool = False) -> list[Claim]:
         """Claim all that can be claimed; what a worker may have died of comes one by one."""
         claims: list[Claim] = []
         while lot := self.claims.claim(name, 1000, LEASE, now=self.now):
             assert len(lot) == 1 or not any(claim.is_suspect for claim in lot)
             claims += lot
+            if delivers:
+                results = [Result(claim, State.DELIVERED, self.now, 1.0, "x") for claim in lot]
+                assert self.claims.finish(results, now=self.now) == []
         return claims
 
     @rule(name=names)
@@ -185,7 +187,7 @@ class Model(RuleBasedStateMachine):
         prune(self.journal.database, delivered_before=self.now + 1, dead_before=self.now + 1)
         self.states = {key: s for key, s in self.states.items() if s in {State.WAITING, State.HELD}}
 
-    def claimable(self, name: str, *, ordered: bool) -> list[Any]:
+    def claimable(self, name: str) -> list[Any]:
         """Give the rows of a listener that may be claimed when they are due."""
         if name in self.disabled:
             return []
@@ -196,7 +198,7 @@ class Model(RuleBasedStateMachine):
         for row in rows:
             if row.finished is None and row.lane is not None:
                 heads.setdefault(row.lane, row.event_id)
-        free = [row for row in rows if not ordered or row.lane is None or heads.get(row.lane) == row.event_id]
+        free = [row for row in rows if row.lane is None or heads.get(row.lane) == row.event_id]
         return [row for row in free if row.due is not None]
 
     def due(self, key: tuple[str, str]) -> float | None:
@@ -235,7 +237,7 @@ class Model(RuleBasedStateMachine):
             self.enable(name)
         self.now += 10_000
         waiting = {key for key, state in self.states.items() if state is State.WAITING}
-        claimed = [claim for name in ("a", "b") for claim in self.all_of(name)]
+        claimed = [claim for name in ("a", "b") for claim in self.all_of(name, delivers=True)]
         assert {(claim.event_id, claim.listener) for claim in claimed} == waiting
         self.journal.close()
         self.folder.cleanup()

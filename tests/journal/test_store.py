@@ -145,21 +145,20 @@ def test_ordered_claim_takes_the_first_unfinished_of_each_repository(journal: Jo
     for moment, repo_id in [(10, "x"), (11, "x"), (12, "y"), (13, "x")]:
         journal.append(new_event(repo_id), ["a"], now=moment, ordered={"a"})
     claims = Claims(journal.database)
-    x, y = claims.claim("a", 9, 30, Limits(ordered=True), now=20)
+    x, y = claims.claim("a", 9, 30, now=20)
     assert (x.created, y.created) == (10, 12)
     claims.finish([failed(x, 100), delivered(y)], now=21)
-    assert claims.claim("a", 9, 30, Limits(ordered=True), now=50) == []
-    assert (dues(claims, a=Limits(ordered=True)), dues(claims, a=NO_LIMITS)) == ({"a": 100}, {"a": 11})
-    (x,) = claims.claim("a", 9, 30, Limits(ordered=True), now=100)
+    assert claims.claim("a", 9, 30, now=50) == []
+    assert dues(claims, a=NO_LIMITS) == {"a": 100}
+    (x,) = claims.claim("a", 9, 30, now=100)
     claims.finish([dead(x)], now=101)
-    (x,) = claims.claim("a", 9, 30, Limits(ordered=True), now=102)
+    (x,) = claims.claim("a", 9, 30, now=102)
     assert x.created == 11
 
 
-@pytest.mark.parametrize("ordered", [True, False])
-def test_what_can_be_claimed_is_what_a_look_at_every_delivery_says(journal: Journal, *, ordered: bool) -> None:
+def test_what_can_be_claimed_is_what_a_look_at_every_delivery_says(journal: Journal) -> None:
     """Delivered, held, claimed and waiting, with lanes and without: of a lane it is its first unfinished delivery."""
-    chance, limits, claims = random.Random(7), Limits(ordered=ordered), Claims(journal.database)  # noqa: S311 - no secret
+    chance, claims = random.Random(7), Claims(journal.database)  # noqa: S311 - no secret
     events: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for place in range(120):
@@ -178,25 +177,25 @@ def test_what_can_be_claimed_is_what_a_look_at_every_delivery_says(journal: Jour
     for row in rows:
         same = [one for one in rows if (one["listener"], one["lane"]) == ("a", row["lane"]) and one["finished"] is None]
         first = min(same, key=lambda one: (one["created"], one["event_id"]), default=None)
-        if row["listener"] == "a" and row["due"] is not None and (not ordered or row["lane"] is None or row is first):
+        if row["listener"] == "a" and row["due"] is not None and (row["lane"] is None or row is first):
             expected.append((row["due"], row["event_id"]))
     expected.sort()
     line = [event_id for moment, event_id in expected if moment <= 60]
-    assert claims.dues({"a": limits}) == {"a": Due(expected[0][0], expected[0][0])}
-    assert claims.unsent("a", 5, 30, limits, now=60) == line[:5]
-    assert claims.unsent("a", 99, 30, limits, now=60) == line[5:]
-    alone = {row["event_id"] for row in rows if claims.claim("a", 1, 99, limits, event_id=row["event_id"], now=10)}
+    assert claims.dues({"a": NO_LIMITS}) == {"a": Due(expected[0][0], expected[0][0], ordered=True)}
+    assert claims.unsent("a", 5, 30, now=60) == line[:5]
+    assert claims.unsent("a", 99, 30, now=60) == line[5:]
+    alone = {row["event_id"] for row in rows if claims.claim("a", 1, 99, event_id=row["event_id"], now=10)}
     assert alone == {event_id for moment, event_id in expected if moment <= 10}
     rest = [event_id for event_id in line if event_id not in alone]
-    assert {claim.event_id for claim in claims.claim("a", 3, 99, limits, now=60)} == set(rest[:3])
-    assert {claim.event_id for claim in claims.claim("a", 99, 99, limits, now=60)} == set(rest[3:])
+    assert {claim.event_id for claim in claims.claim("a", 3, 99, now=60)} == set(rest[:3])
+    assert {claim.event_id for claim in claims.claim("a", 99, 99, now=60)} == set(rest[3:])
 
 
 def test_ordered_claim_holds_nothing_that_was_stored_without_order(journal: Journal, new_event: Make) -> None:
     """Order is kept from when it is asked for: what was fired before goes side by side, and holds up nothing."""
     for moment, ordered in [(10, ()), (11, ()), (12, {"a"}), (13, {"a"})]:
         journal.append(new_event("x"), ["a"], now=moment, ordered=ordered)
-    claimed = Claims(journal.database).claim("a", 9, 30, Limits(ordered=True), now=20)
+    claimed = Claims(journal.database).claim("a", 9, 30, now=20)
     assert [claim.created for claim in claimed] == [10, 11, 12]
 
 
@@ -457,3 +456,16 @@ def test_enabling_at_no_rate_is_refused(journal: Journal) -> None:
     """Nothing would ever come due."""
     with pytest.raises(ValueError, match="more than 0"):
         Listeners(journal.database).enable("a", 0)
+
+
+def test_what_a_worker_may_have_died_of_is_put_off_where_it_is_not_asked_for(journal: Journal, new_event: Make) -> None:
+    """The others of its listener are claimed, it comes due a second later, and nothing is counted."""
+    claims = Claims(journal.database)
+    journal.append(new_event("x"), ["a"], now=10)
+    (lost,) = claims.claim("a", 9, 5, now=10)
+    journal.append(new_event("y"), ["a"], now=11)
+    (fresh,) = claims.claim("a", 9, 5, suspects=False, now=20)
+    assert (fresh.created, fresh.is_suspect) == (11, False)
+    assert claims.claim("a", 9, 5, now=20.5) == []
+    (again,) = claims.claim("a", 9, 30, now=21)
+    assert (again.event_id, again.is_suspect, again.tries, again.attempts) == (lost.event_id, True, 2, 2)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from pulp_hooks import ClosedError, Disable, EventType, Hooks, JournalError, PermanentFailure, RetryLater, hookimpl
+from pulp_hooks import ClosedError, Disable, EventType, Hooks, JournalError, PermanentFailure, RetryLater
 from pulp_hooks.guard import Guard
 from pulp_hooks.journal.claim import Claim
+from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.replay import Replay
@@ -352,15 +353,6 @@ def test_listener_that_is_not_loaded_keeps_what_waits_for_it(host: Host) -> None
     assert host.states() == ["delivered"] * 2
 
 
-def test_event_that_a_listener_no_longer_takes_is_dead(host: Host) -> None:
-    """It is listed with the reason, and not delivered against the listener's filters."""
-    fire(host.hooks(Listener()), "a")
-    changed = type("Listener", (), {"repo_sync_finished": hookimpl(lambda _: None)})()
-    host.hooks(changed).worker().run_once()
-    assert host.attempts() == [(1, "unwanted", "the listener does not take this event any more")]
-    assert host.states() == ["dead"]
-
-
 def test_each_attempt_is_a_log_line_with_fields(host: Host, caplog: pytest.LogCaptureFixture) -> None:
     """A program finds event, delivery, listener, attempt and seconds on the record."""
     hooks = host.hooks(Listener(raising(RuntimeError("no"), None)), retry_seconds=(0.0,))
@@ -553,3 +545,25 @@ def test_worker_that_was_stopped_is_not_started_again(host: Host) -> None:
     hooks.close()
     with pytest.raises(ClosedError):
         hooks.worker()
+
+
+def test_two_deliveries_that_a_worker_may_have_died_of_are_not_made_at_the_same_time(host: Host) -> None:
+    """What the one ends would count against the other; a single run makes both, one after the other."""
+    running: list[str] = []
+    beside: list[list[str]] = []
+
+    def does(event: Any) -> None:  # noqa: ANN401 - as pluggy has it
+        running.append(event.id)
+        time.sleep(0.2)
+        beside.append([other for other in running if other != event.id])
+        running.clear()
+
+    first, second = Listener(does), Other(does)
+    hooks = host.hooks(first, second)
+    fire(hooks, "a")
+    assert hooks.journal is not None
+    claims = Claims(hooks.journal.database)
+    assert len([*claims.claim("Listener", 9, 0), *claims.claim("Other", 9, 0)]) == 2
+    hooks.worker().run_once()
+    assert (host.states(), beside) == (["delivered"] * 2, [[], []])
+    assert len(first.events) == len(second.events) == 1

@@ -64,27 +64,34 @@ def _print(event: "Event", what: str, repo_id: str, result: str = "", *remarks: 
     if stdout is None:  # in a program that was started without one
         return
     # What cannot be printed, because standard output is closed or broken, is lost; that harms nobody.
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, LookupError):
         line = f"{event.time:%Y-%m-%dT%H:%M:%SZ} {what} {_shown(repo_id)}"
         if result:
-            coloured = stdout.isatty() and not os.environ.get("NO_COLOR")
+            coloured = _is_terminal(stdout) and not os.environ.get("NO_COLOR")
             shown = f"\x1b[{_COLOURS[result]}m{result}\x1b[0m" if coloured else result
             line += ": " + ", ".join([shown, *remarks])
         _write(stdout, f"{line}\n")
+
+
+def _is_terminal(stdout: TextIO) -> bool:
+    isatty = getattr(stdout, "isatty", None)
+    return isatty is not None and isatty()
 
 
 def _write(stdout: TextIO, line: str) -> None:
     """Write a line in one call, so that those of several threads stay apart, with what the encoding lacks escaped.
 
     It goes past the buffer, where there is one: what cannot be written would stay in there, and be the host's failure
-    when the host ends.
+    when the host ends. What a host puts in place of standard output may have nothing but `write`, as `print` needs no
+    more; that of a Celery worker has no `encoding`.
     """
-    encoding = stdout.encoding or "utf-8"
+    encoding = getattr(stdout, "encoding", None) or "utf-8"
     encoded = line.encode(encoding, "backslashreplace")
-    stdout.flush()
+    flush = getattr(stdout, "flush", lambda: None)
+    flush()
     raw = getattr(getattr(stdout, "buffer", None), "raw", None)
     if raw:
         raw.write(encoded)
     else:
         stdout.write(encoded.decode(encoding))
-        stdout.flush()
+        flush()

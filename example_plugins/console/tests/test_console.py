@@ -208,6 +208,27 @@ def test_stream_in_memory_gets_the_line(hooks: Hooks) -> None:
     assert memory.getvalue().endswith(" sync started 'kůň'\n")
 
 
+class Unknown(io.StringIO):
+    """A stream whose encoding is none."""
+
+    encoding = "no-such-encoding"
+
+
+def test_stream_that_can_only_write_gets_the_line(hooks: Hooks) -> None:
+    """A host's replacement of standard output has what `print` needs, and may have nothing else."""
+    written: list[str] = []
+    stream: Any = type("Stream", (), {"write": lambda _, text: written.append(text)})()
+    with redirect_stdout(stream):
+        assert not fire_a_publish(hooks).failures
+    assert "".join(written).endswith("publish finished 'pulp-f17': success\n")
+
+
+def test_stream_of_an_unknown_encoding_is_no_failure(hooks: Hooks) -> None:
+    """What cannot be encoded is not printed, and nothing is raised."""
+    with redirect_stdout(Unknown()):
+        assert not fire_a_publish(hooks).failures
+
+
 def test_line_comes_behind_what_the_host_has_printed(hooks: Hooks, tmp_path: Path) -> None:
     """What the host printed before and after an event stands before and behind its line."""
     with (tmp_path / "out").open("w", encoding="utf-8") as stdout, redirect_stdout(stdout):

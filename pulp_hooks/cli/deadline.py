@@ -1,0 +1,86 @@
+"""The end of a command that calls listeners, however long something that they left behind goes on."""
+
+import os
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+_SAYING_SECONDS = 2.0
+"""How long the last words may take: standard error may be a pipe that nobody reads."""
+
+_STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
+_PACKAGES = (sysconfig.get_paths()["purelib"] + os.sep, sysconfig.get_paths()["platlib"] + os.sep)
+
+
+class Deadline:
+    """Ends the process when it outlives its time, and names the threads that kept it on standard error.
+
+    Python does not end before all threads that are not daemons do: a listener may have left one, and `close()` of a
+    notifier may never return. Nothing can end a thread from outside, only the whole process.
+
+    Attributes:
+        code: Exit code of a process that outlives its time.
+    """
+
+    def __init__(self) -> None:
+        self.code = 0
+        self._seconds = 0.0
+        self._begun = threading.Event()
+        # It waits from the start, as a handler of signals must not start threads.
+        threading.Thread(target=self._work, name="pulp_hooks deadline", daemon=True).start()
+
+    def begin(self, seconds: float) -> None:
+        """Let the process live for so many seconds from now; a second call changes nothing."""
+        if not self._begun.is_set():
+            self._seconds = seconds
+            self._begun.set()
+
+    def _work(self) -> None:
+        self._begun.wait()
+        time.sleep(self._seconds)
+        left = [f"{place}; the process ends without it" for place in _left_running()]
+        end_at_once(self.code, [f"warning: after {self._seconds:g} s {line}" for line in left])
+
+
+def end_at_once(code: int, lines: Sequence[str] = ()) -> NoReturn:
+    """End the process, whatever its threads do, and print lines on standard error before, if that can be done."""
+
+    def say() -> None:
+        for line in lines:
+            with suppress(OSError, ValueError, AttributeError):
+                sys.stderr.write(f"{line}\n")
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+
+    saying = threading.Thread(target=say, daemon=True)
+    saying.start()
+    saying.join(_SAYING_SECONDS)
+    os._exit(code)
+
+
+def _left_running() -> Iterator[str]:
+    """Return for each thread that keeps the process from ending where it is."""
+    frames = sys._current_frames()  # noqa: SLF001 - it is documented, and there is no other way
+    for thread in threading.enumerate():
+        frame = frames.get(thread.ident or 0)
+        if not thread.daemon and frame is not None:
+            yield f"thread {thread.name!r} is still running, in {_place(frame)}"
+
+
+def _place(frame: FrameType) -> str:
+    """Return where a thread is, as far inside as is not the standard library's."""
+    found: FrameType | None = frame
+    while found is not None and _is_of_stdlib(found.f_code.co_filename):
+        found = found.f_back
+    found = found or frame
+    return f"{found.f_code.co_name} ({found.f_code.co_filename}, line {found.f_lineno})"
+
+
+def _is_of_stdlib(file: str) -> bool:
+    return file.startswith(("<frozen", _STDLIB)) and not file.startswith(_PACKAGES)

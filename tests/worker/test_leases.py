@@ -1,0 +1,128 @@
+"""No call begins when its lease is over, whatever has stopped the worker meanwhile."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pulp_hooks.journal.claim import Claim
+from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
+from pulp_hooks.worker import lanes as lanes_module
+from pulp_hooks.worker import worker as worker_module
+from pulp_hooks.worker.attempts import Attempt, Ending
+from pulp_hooks.worker.lanes import Lanes
+from tests.proofs.conftest import Start, start, until
+from tests.worker.conftest import Host, Listener
+from tests.worker.test_worker import fire
+
+__all__ = ["start"]
+
+WORK = """
+import sys, time
+import pulp_hooks.worker.worker as module
+from pulp_hooks import Hooks, hookimpl
+from pulp_hooks.settings.model import DeliverySettings, Settings
+
+url, calls, name = sys.argv[1:]
+module.SLACK_SECONDS = 1.0
+
+class Desk:
+    @hookimpl
+    def repo_sync_started(self, body, event):
+        with open(calls, "a") as file:
+            file.write(f"{name} {event.id}\\n")
+        if name == "first" and body["repo_id"] == "slow":
+            time.sleep(0.5)
+
+with Hooks([Desk()], journal=url) as hooks:
+    hooks._settings = Settings(delivery=DeliverySettings(timeout_seconds=1.0, ordered=True))
+    with hooks.worker(threads=1):
+        time.sleep(120)
+"""
+
+
+def lines(file: Path) -> list[list[str]]:
+    """Return the worker and the event of each call."""
+    return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_worker_that_was_stopped_begins_nothing_whose_lease_is_over(host: Host, tmp_path: Path, start: Start) -> None:
+    """Stopped in mid-call with more in hand, as by a pause of its machine: what others made since keeps its order."""
+    desk = type("Desk", (Listener,), {})
+    hooks = host.hooks(desk(), ordered=True)
+    warm = fire(hooks, *(f"warm-{number}" for number in range(10)))
+    slow = fire(hooks, "slow")
+    ordered = [fire(hooks, "x", "x", "x"), fire(hooks, "y", "y", "y"), fire(hooks, "z", "z", "z")]
+    file = tmp_path / "calls"
+    first = start(WORK, host.url, file, "first")
+    until(lambda: ["first", *slow] in lines(file))
+    os.kill(first.pid, signal.SIGSTOP)
+    second = start(WORK, host.url, file, "second")
+    until(lambda: host.states().count("delivered") == len(warm) + 10)
+    second.kill()
+    os.kill(first.pid, signal.SIGCONT)
+    (later,) = fire(hooks, "later")
+    until(lambda: ["first", later] in lines(file))
+    called = [event_id for _, event_id in lines(file)]
+    assert [[event_id for event_id in called if event_id in ids] for ids in ordered] == ordered
+
+
+@pytest.fixture
+def elapsed(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let the clock that runs through a suspend of the machine be ahead by the sum of a list."""
+    ahead = [0.0]
+    clock = Clock(elapsed=lambda: SYSTEM_CLOCK.elapsed() + sum(ahead))
+    for module in (lanes_module, worker_module):
+        monkeypatch.setattr(module, "SYSTEM_CLOCK", clock)
+    return ahead
+
+
+def test_claim_whose_lease_is_over_is_given_back_and_not_begun(elapsed: list[float]) -> None:
+    """The machine was suspended while it waited, which `time.monotonic` does not know of."""
+    begun: list[str] = []
+    blocked = threading.Event()
+
+    def call(claim: Claim, started: float) -> Attempt:
+        begun.append(claim.event_id)
+        blocked.wait(20)
+        return Attempt(claim, Ending.SUCCEEDED, started, 0.0)
+
+    ended: list[Attempt] = []
+    lanes = Lanes("a", 1, 60, call, time.time, lambda _, one: ended.append(one))
+    claims = [Claim(str(number), "a", "token", b"", 1, 1, 0.0) for number in range(4)]
+    lanes.feed(claims[:3], SYSTEM_CLOCK.elapsed() + 30)
+    until(lambda: begun)
+    elapsed.append(31.0)
+    blocked.set()
+    until(lambda: ended)
+    lanes.feed(claims[3:], SYSTEM_CLOCK.elapsed() + 31 + 30)
+    until(lambda: len(ended) == 2)
+    assert begun == ["0", "3"]
+    assert (lanes.in_hand, lanes.overdue(), lanes.in_hand) == (2, claims[1:3], 0)
+    lanes.close()
+
+
+def test_single_delivery_whose_lease_is_over_is_given_back(
+    host: Host, elapsed: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a task of Celery makes it: the process was stopped between claim and call."""
+    listener = Listener()
+    hooks = host.hooks(listener)
+    (event_id,) = fire(hooks, "a")
+    worker = hooks.worker()
+    claim = worker._claims.claim
+
+    def claimed(*arguments: object, **options: object) -> list[Claim]:
+        found = claim(*arguments, **options)  # type: ignore[arg-type]
+        elapsed.append(31.0)
+        return found
+
+    monkeypatch.setattr(worker._claims, "claim", claimed)
+    assert worker.run_one(event_id, "Listener") is None
+    (delivery,) = host.deliveries()
+    assert (listener.events, delivery.state, delivery.lease, delivery.attempts) == ([], "waiting", None, 0)
+    ending = hooks.worker().run_one(event_id, "Listener")
+    assert ending is Ending.SUCCEEDED

@@ -1,0 +1,196 @@
+"""A rolling change: hosts and workers have other settings for a while, and what the host stored is what counts."""
+
+import json
+import logging
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from pulp_hooks import Hooks, hookimpl
+from pulp_hooks.journal import tables
+from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.replay import Missed, Replay
+from pulp_hooks.worker.attempts import Ending
+from pulp_hooks.worker.schedule import pause_elsewhere
+from tests.worker.conftest import Host, Listener
+from tests.worker.test_worker import STARTED, fire, settle
+
+DAY = 86_400.0
+OLDER = type("Listener", (), {"repo_sync_finished": hookimpl(lambda _: None)})
+
+
+def age(hooks: Hooks, seconds: float) -> None:
+    """Make everything in the journal older."""
+    assert hooks.journal is not None
+    with hooks.journal.database.writing("age it") as connection:
+        connection.execute(update(tables.delivery).values(created=tables.delivery.c.created - seconds))
+
+
+def change(hooks: Hooks, **members: Any) -> None:  # noqa: ANN401 - any JSON
+    """Change members of all stored events, as another release may have written them."""
+    assert hooks.journal is not None
+    with hooks.journal.database.writing("change it") as connection:
+        for row in connection.execute(tables.event.select()).all():
+            content = json.dumps(json.loads(row.content) | members).encode()
+            connection.execute(update(tables.event).where(tables.event.c.id == row.id).values(content=content))
+
+
+def test_older_worker_gives_back_what_its_listener_does_not_take(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """No attempt is counted, a single run ends, and a worker with the host's settings makes the delivery."""
+    listener = Listener()
+    newer = host.hooks(listener)
+    (event_id,) = fire(newer, "a")
+    before = time.time()
+    older = host.hooks(OLDER()).worker()
+    older.run_once()
+    (delivery,) = host.deliveries()
+    assert (delivery.state, delivery.lease, delivery.tries, delivery.attempts) == ("waiting", None, 0, 0)
+    assert delivery.due is not None
+    assert 0.5 < delivery.due - before < 10
+    assert (host.attempts(), older.tally) == ([], {Ending.UNWANTED: 1})
+    assert f"event {event_id} for listener Listener" in caplog.text
+    assert "given back for another worker" in caplog.text
+    settle(host, newer.worker())
+    assert (host.states(), host.attempts(), listener.repo_ids) == (["delivered"], [(1, "succeeded", None)], ["a"])
+
+
+def test_worker_that_goes_on_does_not_give_back_in_a_hot_loop(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """An older worker that is not restarted for a while takes it again seconds later, not at once."""
+    fire(host.hooks(Listener()), "a")
+    caplog.set_level(logging.WARNING)
+    with host.hooks(OLDER()).worker():
+        time.sleep(1.5)
+    assert 1 <= caplog.text.count("given back") <= 2
+
+
+def test_event_that_no_worker_takes_is_dead_when_its_schedule_is_over(host: Host) -> None:
+    """It waits no longer than failures would be retried for, and is listed with the reason."""
+    hooks = host.hooks(OLDER(), retry_seconds=(DAY, 2 * DAY))
+    fire(host.hooks(Listener()), "a")
+    age(hooks, 3 * DAY - 60)
+    hooks.worker().run_once()
+    assert (host.states(), host.attempts()) == (["waiting"], [])
+    due = host.deliveries()[0].due
+    assert due is not None
+    assert 299 <= due - time.time() <= 301
+    assert hooks.journal is not None
+    with hooks.journal.database.writing("make it due") as connection:
+        connection.execute(update(tables.delivery).values(due=0.0))
+    age(hooks, 120)
+    hooks.worker().run_once()
+    ((number, status, error),) = host.attempts()
+    assert (host.states(), number, status) == (["dead"], 1, "unwanted")
+    assert error is not None
+    assert "does not take this event in this worker, whose plugins or settings differ from the host's" in error
+
+
+@pytest.mark.parametrize(
+    ("age_seconds", "pause"), [(0.0, 1.0), (1.0, 1.0), (60.0, 30.0), (5000.0, 300.0), (10_001.0, None)]
+)
+def test_pause_before_another_worker_is_offered_it_grows_with_its_age(age_seconds: float, pause: float | None) -> None:
+    """From a second to five minutes, and until the schedule is over."""
+    assert pause_elsewhere(age_seconds, (10.0, 9990.0)) == pause
+
+
+def test_event_of_a_newer_release_is_given_back_too(host: Host) -> None:
+    """An event type that this release does not know is read by the next one."""
+    hooks = host.hooks(Listener())
+    fire(hooks, "a")
+    change(hooks, type="org.pulpproject.repo.remove.start")
+    worker = hooks.worker()
+    worker.run_once()
+    (delivery,) = host.deliveries()
+    assert (delivery.state, delivery.attempts, host.attempts()) == ("waiting", 0, [])
+    assert worker.tally == {Ending.UNREADABLE: 1}
+    age(hooks, 100 * DAY)
+    assert hooks.journal is not None
+    with hooks.journal.database.writing("make it due") as connection:
+        connection.execute(update(tables.delivery).values(due=0.0))
+    hooks.worker().run_once()
+    assert (host.states(), [status for _, status, _ in host.attempts()]) == (["dead"], ["unreadable"])
+
+
+def test_single_delivery_is_given_back_too(host: Host) -> None:
+    """As a task of Celery makes it, one by one."""
+    (event_id,) = fire(host.hooks(Listener()), "a")
+    ending = host.hooks(OLDER()).worker().run_one(event_id, "Listener")
+    assert ending is Ending.UNWANTED
+    (delivery,) = host.deliveries()
+    assert (delivery.state, delivery.attempts, host.attempts()) == ("waiting", 0, [])
+    assert host.hooks(OLDER()).worker().run_one(event_id, "Listener") is None
+
+
+def test_repository_waits_for_what_was_given_back(host: Host) -> None:
+    """In strict order a later event of the repository does not overtake one that an older worker did not take."""
+    called: list[str] = []
+    members = {"repo_sync_finished": hookimpl(lambda _, body: called.append(body["repo_id"]))}
+    newer = host.hooks(type("Listener", (Listener,), members)(), ordered=True)
+    fire(newer, "a")
+    moment = "2026-03-02T09:30:00Z"
+    names: dict[str, Any] = {"importer_id": "i", "importer_type_id": "i", "started": moment, "completed": moment}
+    for repo_id in ("a", "b"):
+        newer.repo_sync_finished(repo_id=repo_id, result="success", **names)
+    host.hooks(type("Listener", (), members)()).worker().run_once()
+    assert called == ["b"]
+    assert sorted(host.states()) == ["delivered", "waiting", "waiting"]
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_order_that_the_host_stored_holds_at_a_worker_that_knows_of_none(host: Host, *, one_by_one: bool) -> None:
+    """The worker was started before `ordered` was set: a failure holds back its repository all the same."""
+
+    def does(event: Any) -> None:  # noqa: ANN401 - as pluggy has it
+        if event.body["repo_id"] == "a" and len(listener.events) == 1:
+            raise RuntimeError("not yet")
+
+    listener = Listener(does)
+    ids = fire(host.hooks(listener, ordered=True), "a", "a", "a")
+    worker = host.hooks(listener, ordered=False, retry_seconds=(0.1,)).worker()
+    if one_by_one:
+        assert [worker.run_one(event_id, "Listener") is None for event_id in reversed(ids)] == [True, True, False]
+        assert [worker.run_one(event_id, "Listener") is None for event_id in ids] == [True] * 3
+        time.sleep(0.2)
+    settle(host, worker)
+    assert [event_id for _, event_id, _ in listener.events] == [ids[0], *ids]
+
+
+def test_what_was_stored_without_order_waits_for_nothing_at_a_worker_that_has_one(host: Host) -> None:
+    """The worker was restarted first: what an older host stores is delivered as that host meant it."""
+
+    def does(event: Any) -> None:  # noqa: ANN401 - as pluggy has it
+        if event.id == ids[0]:
+            raise RuntimeError("down")
+
+    listener = Listener(does)
+    ids = fire(host.hooks(listener, ordered=False), "a", "a")
+    host.hooks(listener, ordered=True).worker().run_once()
+    assert sorted(host.states()) == ["delivered", "waiting"]
+
+
+def test_order_begins_while_a_worker_runs(host: Host) -> None:
+    """Nothing is claimed out of order that is stored between a worker's look and its claim."""
+    journal = Journal(host.url)
+    claims = Claims(journal.database)
+    hooks = host.hooks(Listener(), ordered=True)
+    assert claims.dues({}) == {}
+    fire(hooks, "a", "a")
+    # It was told before that nothing keeps an order.
+    assert claims.claim("Listener", 9, 30, ordered=False) == []
+    assert len(claims.claim("Listener", 9, 30)) == 1
+    journal.close()
+
+
+@pytest.mark.parametrize(("ordered", "claimed"), [(False, 3), (True, 1)])
+def test_events_that_a_new_listener_missed_keep_the_order_that_it_asks_for(
+    host: Host, *, ordered: bool, claimed: int
+) -> None:
+    """A replay to a listener stores what its settings say, as a fire does."""
+    hooks = host.hooks()
+    for _ in range(3):
+        hooks.fire(STARTED, {"repo_id": "a"})
+    assert hooks.journal is not None
+    assert Replay(hooks.journal.database).to("new", Missed(), ordered=ordered) == 3
+    assert len(Claims(hooks.journal.database).claim("new", 9, 30)) == claimed

@@ -1,0 +1,45 @@
+"""When a delivery that failed is tried again, and how far a listener may ask for something else."""
+
+import pytest
+
+from pulp_hooks import RetryLater
+from pulp_hooks.journal.claim import Claim
+from pulp_hooks.journal.tables import State
+from pulp_hooks.outcomes import Outcome, Status
+from pulp_hooks.settings.model import DeliverySettings
+from pulp_hooks.worker.attempts import Attempt, Ending, result_of
+
+NOW, DAY = 1e9, 86_400.0
+SETTINGS = DeliverySettings(retry_seconds=(10.0,))
+
+
+def failed(attempts: int, after: float) -> Attempt:
+    """Return an attempt of a listener that asks for another one after so many seconds."""
+    outcome = Outcome("a", "repo_sync_started", Status.FAILED, 0.0, "busy", RetryLater("busy", after=after))
+    claim = Claim("e", "a", "token", b"", 1, attempts, NOW)
+    return Attempt(claim, Ending.FAILED, NOW, 0.0, "busy", (outcome,))
+
+
+@pytest.mark.parametrize(
+    ("after", "waited"), [(0, 0), (3600, 3600), (DAY - 1, DAY - 1), (DAY, DAY), (DAY + 1, DAY), (1e12, DAY)]
+)
+def test_retry_later_waits_at_most_a_day(after: float, waited: float) -> None:
+    """A longer wish is cut to a day."""
+    result = result_of(failed(1, after), SETTINGS, NOW)
+    assert (result.state, result.due, result.counted) == (State.WAITING, NOW + waited, False)
+
+
+@pytest.mark.parametrize("attempts", [1, 98, 99])
+def test_retry_later_holds_below_a_hundred_attempts(attempts: int) -> None:
+    """The pause is the listener's, and no step of the schedule is used up."""
+    result = result_of(failed(attempts, 60.0), SETTINGS, NOW)
+    assert (result.due, result.counted) == (NOW + 60.0, False)
+
+
+@pytest.mark.parametrize("attempts", [100, 101, 5000])
+def test_schedule_holds_from_a_hundred_attempts_on(attempts: int) -> None:
+    """A listener that always asks for more time does not keep a delivery for ever."""
+    result = result_of(failed(attempts, 60.0), SETTINGS, NOW)
+    assert result.due is not None
+    assert NOW + 8 <= result.due <= NOW + 12
+    assert result.counted

@@ -1,0 +1,129 @@
+"""What cannot be recorded is not called again: results are kept, and recording is tried until it works."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+
+from pulp_hooks import JournalError
+from pulp_hooks.worker.attempts import Ending
+from tests.worker.conftest import Host, Listener
+from tests.worker.test_worker import fire, settle
+
+Until = Callable[[Callable[[], object]], None]
+
+_REFUSE = {
+    "sqlite": ["CREATE TRIGGER refuse BEFORE INSERT ON attempt BEGIN SELECT RAISE(ABORT, 'not permitted'); END"],
+    "postgresql": [
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not permitted'; END $$",
+        "CREATE TRIGGER refuse BEFORE INSERT ON attempt FOR EACH ROW EXECUTE FUNCTION refuse()",
+    ],
+}
+_ALLOW = {"sqlite": ["DROP TRIGGER refuse"], "postgresql": ["DROP FUNCTION refuse CASCADE"]}
+
+
+def execute(host: Host, statements: dict[str, list[str]]) -> None:
+    """Change the journal's tables, as an operator may."""
+    engine = create_engine(host.url)
+    with engine.begin() as connection:
+        for statement in statements[engine.dialect.name]:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def test_nobody_is_called_when_results_could_not_be_recorded(host: Host) -> None:
+    """A right that is missing is found before the first call; nothing is claimed, and nothing is counted."""
+    listener = Listener()
+    hooks = host.hooks(listener)
+    (event_id, _) = fire(hooks, "a", "b")
+    execute(host, _REFUSE)
+    with pytest.raises(JournalError, match="not permitted"):
+        hooks.worker().run_once()
+    with pytest.raises(JournalError, match="not permitted"):
+        hooks.worker().run_one(event_id, "Listener")
+    assert listener.events == []
+    assert [(one.state, one.attempts, one.lease) for one in host.deliveries()] == [("waiting", 0, None)] * 2
+    execute(host, _ALLOW)
+    settle(host, hooks.worker())
+    assert sorted(listener.repo_ids) == ["a", "b"]
+
+
+def test_worker_calls_nobody_until_it_can_record_again(
+    host: Host, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it has in hand is not begun, and the result that it kept is recorded in the end: one call each."""
+    gate = threading.Event()
+
+    def does(event: Any) -> None:  # noqa: ANN401 - as pluggy has it
+        if event.body["repo_id"] == "gate":
+            gate.wait(20)
+            execute(host, _REFUSE)
+        elif gate.is_set():
+            time.sleep(0.2)
+
+    listener = Listener(does)
+    hooks = host.hooks(listener)
+    # So that it knows how quick the listener is, and claims many.
+    fire(hooks, *map(str, range(30)))
+    with hooks.worker(threads=1) as worker:
+        until(lambda: host.states() == ["delivered"] * 30)
+        fire(hooks, "gate", *map(str, range(30, 60)))
+        until(lambda: worker._lanes["Listener"].waiting >= 10)
+        gate.set()
+        until(lambda: caplog.text.count("could not record what was delivered") >= 3)
+        # What began before the first failure was known has ended meanwhile.
+        called = len(listener.events)
+        until(lambda: caplog.text.count("could not record what was delivered") >= 4)
+        assert len(listener.events) == called
+        execute(host, _ALLOW)
+        gate.clear()
+        until(lambda: host.states() == ["delivered"] * 61)
+    assert len(listener.events) == 61
+
+
+def test_single_run_says_what_it_could_not_record(host: Host) -> None:
+    """It tries for a few seconds, and counts the calls that will be made again."""
+
+    def does(_event: object) -> None:
+        execute(host, _REFUSE)
+
+    listener = Listener(does)
+    hooks = host.hooks(listener)
+    fire(hooks, "a", "b", "c")
+    with pytest.raises(JournalError, match="1 call of listeners could not be recorded, and will be made again"):
+        hooks.worker(threads=1).run_once()
+    assert len(listener.events) == 1
+    assert host.states() == ["waiting"] * 3
+
+
+@contextmanager
+def allowed_after(host: Host, seconds: float) -> Any:  # noqa: ANN401 - a generator
+    """Let results be recorded again after a while."""
+    timer = threading.Timer(seconds, execute, [host, _ALLOW])
+    timer.start()
+    yield
+    timer.join()
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_single_run_goes_on_when_it_can_record_in_time(host: Host, *, one_by_one: bool) -> None:
+    """A failure that is soon over costs nobody a second call."""
+
+    def does(_event: object) -> None:
+        if len(listener.events) == 1:
+            execute(host, _REFUSE)
+
+    listener = Listener(does)
+    hooks = host.hooks(listener)
+    ids = fire(hooks, "a", "b")
+    worker = hooks.worker(threads=1)
+    with allowed_after(host, 0.7):
+        if one_by_one:
+            ending = worker.run_one(ids[0], "Listener")
+            assert ending is Ending.SUCCEEDED
+        worker.run_once()
+    assert (host.states(), len(listener.events)) == (["delivered"] * 2, 2)
