@@ -108,7 +108,8 @@ def test_broken_plugin_is_a_warning(run: Run, install: Install) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["fire", "repo-sync-started"], ["mirror", "../packages", "mirror"], ["worker", "--once"], ["events"], ["prune"]]
+    "command",
+    [["fire", "repo-sync-started"], ["mirror", "../packages", "mirror"], ["worker", "--once"], ["events"], ["prune"]],
 )
 def test_settings_that_cannot_be_read_make_exit_code_1(run: Run, tmp_path: Path, command: list[str]) -> None:
     """Commands that need the journal say which file is wrong, why, and which command lists the problems."""

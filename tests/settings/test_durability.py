@@ -48,7 +48,10 @@ FAULTS = {
     "below another table": ("[dispatch]\njournal.url = 'sqlite:///a'", "dispatch: journal is no key of this table"),
     "below a listener": ("[[listeners]]\n[listeners.journal]\nurl = 'a'", "listeners[0]: journal is no key"),
     "below the deliveries": ("[delivery.journal]\nurl = 'sqlite:///a'", "delivery: journal is no key of this table"),
-    "capital letter": ("[Journal]\nurl = 'sqlite:///a'", "Journal is no table of the settings, did you mean 'journal'?"),
+    "capital letter": (
+        "[Journal]\nurl = 'sqlite:///a'",
+        "Journal is no table of the settings, did you mean 'journal'?",
+    ),
     "array of tables": ("[[journal]]\nurl = 'sqlite:///a'", "journal: must be a table"),
     "unknown database": ("[journal]\nurl = 'mysql://a/b'", "must begin with sqlite:/// or postgresql://"),
 }
