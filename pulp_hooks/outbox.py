@@ -88,9 +88,7 @@ def open_journal(settings: JournalSettings) -> "Journal":
         JournalError: The settings have a fault, the URL is wrong, or what the journal needs is not installed.
     """
     if settings.fault:
-        raise JournalError(
-            f"no event is accepted: the settings' [journal] is wrong ({settings.fault}); `pulp-hooks check` tells more"
-        )
+        raise JournalError(f"no event is accepted: {settings.fault}; fix: run `pulp-hooks check`")
     try:
         # SQLAlchemy is paid for by those who have a journal.
         from pulp_hooks.journal.journal import Journal  # noqa: PLC0415

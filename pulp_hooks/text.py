@@ -4,8 +4,21 @@ import dataclasses
 import json
 import re
 import reprlib
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableSequence, ValuesView
+import sys
+from base64 import b64encode
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    MutableSequence,
+    Sequence,
+    ValuesView,
+)
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +28,8 @@ REDACTED = "***"
 """What stands in place of a secret."""
 
 _MAX_ERROR = 1000
-_SHORTEST_SECRET = 4
+_MAX_MESSAGE = 100_000
+"""How many characters of an exception's message are read."""
 
 MAX_REPR = 200
 """How many characters a shortened `repr` has at most."""
@@ -41,23 +55,218 @@ def printable(text: str) -> str:
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """Give the text with every occurrence of each secret replaced by `***`, also of one that was quoted or escaped.
+    """Return the text with `***` in place of each secret, also of one that is encoded, indented or cut.
 
-    Texts of fewer than four characters are no secrets: to replace them would garble every message.
+    Found are secrets in any nesting of backslash escapes (`repr`, JSON), percent-encoding, form encoding and HTML
+    entities; the lines of a secret of several lines, whatever was put between them; Base64 of the secret, alone or
+    within a longer text; and any 16 characters in a row of a secret, of which at least eight differ.
+
+    Texts of fewer than four characters are not secrets: to replace them would garble every message.
     """
-    forms = {form for secret in secrets for form in _forms(secret)}
-    # A secret that contains another one has to go first.
-    for form in sorted(forms, key=len, reverse=True):
-        text = text.replace(form, REDACTED)
-    return text
+    given = tuple(secrets)
+    return _matcher(given).redacted(text) if given else text
 
 
-def _forms(secret: str) -> Iterator[str]:
-    for plain in (secret, secret.strip()):
-        if len(plain) >= _SHORTEST_SECRET:
-            yield from (plain, repr(plain)[1:-1], json.dumps(plain)[1:-1], printable(plain))
-            octets = plain.encode("utf-8", "surrogateescape")
-            yield from (quote(octets), quote(octets, safe=""), quote_plus(octets))
+_SHORTEST_SECRET = 4
+_SHORTEST_LINE = 8
+_PIECE = 16
+_HALF = _PIECE // 2
+_FEWEST_LETTERS = 8
+"""A piece of fewer different letters may be a ruler or a row of zeros in any text."""
+
+_LONGEST_IN_PIECES = 20_000
+"""Longer secrets, which are hardly ever secret, are found as a whole and by their lines: pieces of them fill memory."""
+
+_DEEPEST_NESTING = 8
+
+
+class _Matcher:
+    """Finds secrets in texts, in a time that grows linearly with the text.
+
+    Escapes of the text and of the secrets are decoded until none is left, so that one comparison finds a secret in
+    every nesting of encodings. Each decoded character knows where it came from.
+
+    Args:
+        secrets: The secrets.
+    """
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._as_written: set[str] = set()
+        self._decoded: set[str] = set()
+        self._joined: set[str] = set()
+        self._pieces: set[str] = set()
+        for secret in secrets:
+            for plain in {secret, secret.strip()}:
+                if len(plain) >= _SHORTEST_SECRET:
+                    self._add(plain)
+        self._halves = {piece[start : start + _HALF] for piece in self._pieces for start in range(_HALF + 1)}
+
+    def redacted(self, text: str) -> str:
+        """Return the text with `***` in place of what was found."""
+        parts: list[str] = []
+        end = 0
+        for start, stop in _merged(self._found(text)):
+            parts += text[end:start], REDACTED
+            end = stop
+        return "".join([*parts, text[end:]])
+
+    def _add(self, plain: str) -> None:
+        # Decoding is ambiguous beside what precedes and follows a secret: its usual forms are looked for as they are.
+        octets = plain.encode("utf-8", "surrogateescape")
+        self._as_written |= {plain, repr(plain)[1:-1], ascii(plain)[1:-1], json.dumps(plain)[1:-1], printable(plain)}
+        self._as_written |= {quote(octets), quote(octets, safe=""), quote_plus(octets)}
+        for form in (plain, plain.replace(" ", "+")):
+            self._decoded.add(_unescaped(form)[0])
+            self._add_joined(form, _SHORTEST_SECRET if len(form.splitlines()) > 1 else _PIECE)
+        for encoded in _base64_forms(octets):
+            self._add_joined(encoded, _SHORTEST_SECRET)
+        self._joined |= {line for line in map(_joined, plain.splitlines()) if len(line) >= _SHORTEST_LINE}
+        self._decoded = {form for form in self._decoded if len(form) >= _SHORTEST_SECRET}
+
+    def _add_joined(self, form: str, shortest: int) -> None:
+        joined = _joined(form)
+        if len(joined) >= shortest:
+            self._joined.add(joined)
+        if len(joined) <= _LONGEST_IN_PIECES:
+            pieces = {joined[start : start + _PIECE] for start in range(len(joined) - _PIECE + 1)}
+            self._pieces |= {piece for piece in pieces if len(set(piece)) >= _FEWEST_LETTERS}
+
+    def _found(self, text: str) -> Iterator[tuple[int, int]]:
+        """Yield start and end of what was found, in any order; they may overlap."""
+        for form in self._as_written:
+            yield from _occurrences(text, form)
+        decoded, origins = _unescaped(text)
+        for form in self._decoded:
+            for start, end in _occurrences(decoded, form):
+                yield origins[start], origins[end]
+        joined = "".join(_VISIBLE.findall(decoded))
+        hits = [span for form in self._joined for span in _occurrences(joined, form)]
+        # Wherever a piece begins, one of its halves fills one of these blocks.
+        for block in range(0, len(joined), _HALF):
+            if joined[block : block + _HALF] in self._halves:
+                windows = range(max(block - _HALF, 0), block + 1)
+                hits += [(start, start + _PIECE) for start in windows if joined[start : start + _PIECE] in self._pieces]
+        if hits:
+            kept = [position for run in _VISIBLE.finditer(decoded) for position in range(*run.span())]
+            for start, end in hits:
+                yield origins[kept[start]], origins[kept[end - 1] + 1]
+
+
+_matcher = lru_cache(maxsize=256)(_Matcher)
+
+
+def _occurrences(text: str, form: str) -> Iterator[tuple[int, int]]:
+    start = text.find(form)
+    while start >= 0:
+        yield start, start + len(form)
+        start = text.find(form, start + len(form))
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the spans in their order, those that overlap as one."""
+    begun: tuple[int, int] | None = None
+    for start, end in sorted(spans):
+        if begun is not None and start < begun[1]:
+            begun = begun[0], max(begun[1], end)
+            continue
+        if begun is not None:
+            yield begun
+        begun = start, end
+    if begun is not None:
+        yield begun
+
+
+def _base64_forms(octets: bytes) -> Iterator[str]:
+    """Yield what Base64 makes of the octets, for each place they can have in a longer text, in both alphabets."""
+    for before in range(3):
+        bits = 8 * (before + len(octets))
+        # The first and the last character may depend on the octets around.
+        encoded = b64encode(bytes(before) + octets).decode()[-(-8 * before // 6) : bits // 6]
+        yield encoded
+        yield encoded.replace("+", "-").replace("/", "_")
+
+
+_VISIBLE = re.compile(r"[^\s|│┃]+")
+"""What is left of a line without the indentation and the bars of a traceback of an exception group, or of a box."""
+
+
+def _joined(form: str) -> str:
+    """Return the form of a secret without escapes and without what may stand between lines."""
+    return "".join(_VISIBLE.findall(_unescaped(form)[0]))
+
+
+def _octets_after(first: str, others: str) -> str:
+    """Return the pattern of a character in UTF-8, or of one octet: two hexadecimal digits after a prefix each."""
+    digit, more = "[0-9a-fA-F]", f"{others}[89abAB][0-9a-fA-F]"
+    leads = (f"[cCdD]{digit}{more}", f"[eE]{digit}{more}{more}", f"[fF][0-7]{more}{more}{more}", digit * 2)
+    return f"{first}(?:{'|'.join(leads)})"
+
+
+_OCTETS_OF_NO_TEXT = {0xDC80 + octet: 0x80 + octet for octet in range(0x80)}
+"""From the surrogates that stand for single octets in what the environment holds to the characters of Latin-1."""
+
+
+def _of_octets(escape: str) -> str:
+    octets = bytes.fromhex("".join(_OCTET.findall(escape)))
+    return octets.decode("latin-1" if len(octets) == 1 else "utf-8", "replace")[:1]
+
+
+def _of_number(number: int) -> str:
+    return chr(_OCTETS_OF_NO_TEXT.get(number, number)) if number <= sys.maxunicode else "\ufffd"
+
+
+def _of_entity(escape: str) -> str:
+    *_, name, _ = re.split("[&;]", escape)
+    if name.startswith("#"):
+        return _of_number(int(name.lstrip("#xX"), 16 if name[1] in "xX" else 10))
+    return _ENTITIES[name]
+
+
+# Backslashes are matched possessively, so that nothing is tried twice in a long row of them.
+_PERCENT, _BACKSLASHES, _MORE_BACKSLASHES = "(?<=%)(?:25)*", r"(?<=\\)\\*+", r"\\++"
+_OCTET = re.compile(r"(?:x|%(?:25)*)([0-9a-fA-F]{2})(?=[%\\]|\Z)")
+_LETTERS = dict(zip("abfnrtv0", "\a\b\f\n\r\t\v\0", strict=True))
+_ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'", "nbsp": " "}
+_KINDS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "percent": (_octets_after(_PERCENT, "%(?:25)*"), _of_octets),
+    "octets": (_octets_after(f"{_BACKSLASHES}x", f"{_MORE_BACKSLASHES}x"), _of_octets),
+    "pair": (
+        f"{_BACKSLASHES}u[dD][89abAB][0-9a-fA-F]{{2}}{_MORE_BACKSLASHES}u[dD][c-fC-F][0-9a-fA-F]{{2}}",
+        lambda escape: bytes.fromhex("".join(re.findall("u(....)", escape))).decode("utf-16-be"),
+    ),
+    "point": (
+        f"{_BACKSLASHES}(?:u[0-9a-fA-F]{{4}}|U[0-9a-fA-F]{{8}})",
+        lambda escape: _of_number(int(escape.lstrip("\\uU"), 16)),
+    ),
+    "octal": (f"{_BACKSLASHES}[0-3][0-7]{{2}}", lambda escape: chr(int(escape.lstrip("\\"), 8))),
+    "letter": (f"{_BACKSLASHES}[abfnrtv0'\"/]", lambda escape: _LETTERS.get(escape[-1], escape[-1])),
+    # How many there are of those without a meaning depends on how often the text was escaped.
+    "backslashes": (_BACKSLASHES, lambda _: ""),
+    "entity": ("(?<=&)(?:amp;)*(?:amp|lt|gt|quot|apos|nbsp|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});", _of_entity),
+}
+_DECODERS = {kind: decode for kind, (_, decode) in _KINDS.items()}
+# A set of characters at its beginning lets `re` skip all others quickly.
+_ESCAPE = re.compile(rf"[%\\&](?:{'|'.join(f'(?P<{kind}>{pattern})' for kind, (pattern, _) in _KINDS.items())})")
+
+
+def _unescaped(text: str) -> tuple[str, Sequence[int]]:
+    """Return the text with every escape decoded, also those of escapes, and where each character was; then the end."""
+    text = text if text.isascii() else text.translate(_OCTETS_OF_NO_TEXT)
+    origins: Sequence[int] = range(len(text) + 1)
+    for _ in range(_DEEPEST_NESTING):
+        parts: list[str] = []
+        positions: list[int] = []
+        end = 0
+        for match in _ESCAPE.finditer(text):
+            character = _DECODERS[str(match.lastgroup)](match[0])
+            parts += text[end : match.start()], character
+            positions += origins[end : match.start() + len(character)]
+            end = match.end()
+        if not end:
+            break
+        origins = [*positions, *origins[end:]]
+        text = "".join([*parts, text[end:]])
+    return text, origins
 
 
 def shortened_repr(value: object) -> str:
@@ -79,7 +288,7 @@ def one_line(error: BaseException, secrets: Iterable[str] = ()) -> str:
         raise
     except BaseException:  # noqa: BLE001 - a foreign __str__ may raise anything
         message = ""
-    text = redacted(f"{type_name(error)}: {message}" if message else type_name(error), secrets)
+    text = redacted(f"{type_name(error)}: {message[:_MAX_MESSAGE]}" if message else type_name(error), secrets)
     return printable(clean_text(text[:_MAX_ERROR]))[:_MAX_ERROR]
 
 

@@ -166,7 +166,7 @@ class _Loader:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a foreign constructor may raise anything, SystemExit too
-            raise faults(f"{configured.notifier} cannot start: {one_line(error)}") from None
+            raise faults(f"{configured.notifier} cannot start: {one_line(error, configured.secrets)}") from None
 
     def _add(self, found: Installed, kind: Kind, state: State, implementations: Sequence[Implementation] = ()) -> None:
         self.listeners.append(Listener(found.name, kind, state, found, implementations))

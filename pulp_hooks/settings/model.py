@@ -53,7 +53,8 @@ class JournalSettings:
         on_error: What `fire` does with an event that the journal cannot take: `raise`, or `dispatch` it directly.
         keep_delivered_days: How long deliveries are kept that were made.
         keep_dead_days: How long deliveries are kept that were given up.
-        fault: What is wrong with the table, if something is: then the journal takes no event.
+        fault: What is wrong with the table, or with the file as a whole, as a sentence that names the file; null if
+            nothing is. With a fault the journal takes no event.
     """
 
     url: str = field(repr=False)

@@ -3,7 +3,7 @@
 import difflib
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,7 @@ from marshmallow import Schema, ValidationError
 from pulp_hooks.errors import SettingsError
 from pulp_hooks.problems import Problem
 from pulp_hooks.settings.model import DeliverySettings, JournalSettings, ListenerSettings, Settings
-from pulp_hooks.settings.references import resolve
+from pulp_hooks.settings.references import read_text, resolve
 from pulp_hooks.settings.schemas import TABLES, DeliveryTable, JournalTable, ListenerTable
 
 FILE_NAME = "pulp-hooks.toml"
@@ -37,8 +37,9 @@ _MEND = "correct it and run `pulp-hooks check` again"
 def read_settings(path: str | os.PathLike[str] | None = None) -> Settings:
     """Read the settings, whatever is wrong with them: what is wrong is among the `problems`.
 
-    A listener with a fault is left out; the others stay. Where the file as a whole or its `[plugins]` table cannot be
-    read, no plugin is loaded: nobody knows which ones were blocked.
+    A listener with a fault is left out; the others stay. If the file as a whole or its `[plugins]` table cannot be
+    read, no plugin is loaded: the list of blocked ones is unknown. If the file as a whole or its `[journal]` table
+    cannot be read, the journal has a `fault`: a journal may be configured, and an event must not bypass it.
 
     Args:
         path: The file. Without it the one that `PULP_HOOKS_SETTINGS` names, else `pulp-hooks.toml` in the working
@@ -48,7 +49,7 @@ def read_settings(path: str | os.PathLike[str] | None = None) -> Settings:
     file = Path(named or FILE_NAME)
     try:
         file = file.absolute()
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = tomllib.loads(read_text(file))
         return _Reader(file, document).settings()
     except FileNotFoundError as error:
         # A link that leads nowhere is there, and somebody meant something by it.
@@ -61,8 +62,10 @@ def read_settings(path: str | os.PathLike[str] | None = None) -> Settings:
         reason = "its tables or arrays lie too deep in each other"
     except ValueError as error:
         reason = str(error)
-    problem = Problem(str(file), f"the settings cannot be read, so {_NOTHING_LOADED}: {reason}", _MEND)
-    return Settings(path=file, autoload=False, blocked=_blocked(), problems=(problem,))
+    fault = f"the settings cannot be read: {reason}"
+    problem = Problem(str(file), f"{fault}; so {_NOTHING_LOADED} and {_NOTHING_ACCEPTED}", _MEND)
+    journal = JournalSettings("", fault=f"{file}: {fault}")
+    return Settings(path=file, autoload=False, blocked=_blocked(), journal=journal, problems=(problem,))
 
 
 class _Reader:
@@ -72,6 +75,7 @@ class _Reader:
         self._file = file
         self._document = document
         self._problems: list[Problem] = []
+        self._journal_fault: str | None = None
 
     def settings(self) -> Settings:
         readable = True
@@ -80,9 +84,7 @@ class _Reader:
                 may_block = _may_block(key, value)
                 readable = readable and not may_block
                 consequence = f"; in case it was to block some, {_NOTHING_LOADED}" if may_block else ""
-                if _may_be_journal(key) and "journal" not in self._document:
-                    consequence = f"; in case it is meant, {_NOTHING_ACCEPTED}"
-                self._problem(key, f"is no table of the settings{_suggestion(key.lower(), _KNOWN)}{consequence}")
+                self._problem(key, f"is no table of the settings{self._hint(key, value, _KNOWN)}{consequence}")
         tables = {name: self._table(name, schema()) for name, schema in TABLES.items()}
         plugins, dispatch = tables["plugins"], tables["dispatch"] or {}
         listeners = tuple(self._listeners())
@@ -108,10 +110,9 @@ class _Reader:
             return None
 
     def _journal(self) -> JournalSettings | None:
-        """Read `[journal]`. With a fault in it no event is accepted: nobody may believe that events are kept."""
+        """Read `[journal]`. With a fault in it no event is accepted: an event must not bypass a journal."""
         if "journal" not in self._document:
-            meant = any(_may_be_journal(key) for key in self._document if key not in _KNOWN)
-            return JournalSettings("", fault="the table may be misspelt") if meant else None
+            return JournalSettings("", fault=self._journal_fault) if self._journal_fault else None
         found = len(self._problems)
         table, schema, consequence = self._document["journal"], JournalTable(), f"; so {_NOTHING_ACCEPTED}"
         try:
@@ -124,7 +125,7 @@ class _Reader:
             self._problems.extend(self._violations("journal", error, schema, consequence))
         except SettingsError as error:
             self._problem("journal:", f"{error}{consequence}")
-        return JournalSettings("", fault=self._problems[found].cause.removesuffix(consequence))
+        return JournalSettings("", fault=f"{self._file}: {self._problems[found].cause.removesuffix(consequence)}")
 
     def _delivery(self) -> tuple[DeliverySettings, dict[str, DeliverySettings]]:
         """Read `[delivery]`, and the table of each listener in there, which has its own keys and else those above."""
@@ -185,10 +186,20 @@ class _Reader:
     def _violations(
         self, place: str, error: ValidationError, schema: Schema, consequence: str = ""
     ) -> Iterator[Problem]:
+        table = error.data if isinstance(error.data, Mapping) else {}
         for key, rules in violations(error):
             top = key.partition(".")[0].partition("[")[0]
-            suggestion = "" if top in schema.fields else _suggestion(top, schema.fields)
-            yield Problem(str(self._file), f"{place}: {key} {rules}{suggestion}{consequence}".replace("  ", " "), _MEND)
+            hint = "" if top in schema.fields else self._hint(top, table.get(top), schema.fields)
+            yield Problem(str(self._file), f"{place}: {key} {rules}{hint}{consequence}".replace("  ", " "), _MEND)
+
+    def _hint(self, key: str, value: object, known: Collection[str]) -> str:
+        """Return what an unknown key may be meant as, and what follows if that is the journal."""
+        hint = _suggestion(key.lower(), known)
+        misplaced = None if "journal" in self._document else next(_journals_in(key, value), None)
+        if misplaced is None:
+            return hint
+        self._journal_fault = f"{self._file}: {misplaced} may be meant as [journal]"
+        return f"{hint}; in case {misplaced} is meant as [journal], {_NOTHING_ACCEPTED}"
 
     def _problem(self, place: str, cause: str) -> None:
         self._problems.append(Problem(str(self._file), f"{place} {cause}", _MEND))
@@ -215,8 +226,8 @@ def _place(position: int, table: object) -> str:
     return f"listener {name!r}" if isinstance(name, str) else f"listeners[{position}]"
 
 
-def _suggestion(key: str, known: Any) -> str:  # noqa: ANN401 - any collection of names
-    nearest = difflib.get_close_matches(key, list(known), n=1)
+def _suggestion(key: str, known: Collection[str]) -> str:
+    nearest = difflib.get_close_matches(key, known, n=1)
     return f", did you mean {nearest[0]!r}?" if nearest else ""
 
 
@@ -226,8 +237,14 @@ def _may_block(key: str, value: object) -> bool:
     return bool(misspelt) or (isinstance(value, Mapping) and "block" in value)
 
 
-def _may_be_journal(key: str) -> bool:
-    return bool(difflib.get_close_matches(key.lower(), ["journal"]))
+def _journals_in(key: str, value: object) -> Iterator[str]:
+    """Yield the dotted keys, of this key and those inside of its value, that are nearly called `journal`."""
+    if difflib.get_close_matches(key.lower(), ["journal"]):
+        yield key
+    for table in value if isinstance(value, list) else [value]:
+        if isinstance(table, Mapping):
+            for inner, inner_value in table.items():
+                yield from (f"{key}.{path}" for path in _journals_in(inner, inner_value))
 
 
 def _located(url: str, folder: Path) -> str:

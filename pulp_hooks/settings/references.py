@@ -1,5 +1,6 @@
 """Values that settings take from the environment or from a file: `{ env = "NAME" }` and `{ file = "path" }`."""
 
+import codecs
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,25 @@ def resolve(value: Any, key: str, folder: Path, secrets: list[str]) -> Any:  # n
     return {name: resolve(item, f"{key}.{name}", folder, secrets) for name, item in value.items()}
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8, without the byte order mark that some editors put in front of it.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not UTF-8 text; the message repeats nothing of the content.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        is_utf_16 = error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    else:
+        # UTF-16 without a byte order mark is valid UTF-8: every second character of it is a NUL.
+        if "\0" not in text:
+            return text
+        is_utf_16 = True
+    raise ValueError("it is UTF-16 text; save it as UTF-8" if is_utf_16 else "it is not UTF-8 text")
+
+
 def _from_environment(name: str, key: str, _folder: Path) -> str:
     try:
         return os.environ[name]
@@ -45,10 +65,10 @@ def _from_environment(name: str, key: str, _folder: Path) -> str:
 def _from_file(name: str, key: str, folder: Path) -> str:
     path = folder / name
     try:
-        # Editors end a file with a line break, which is no part of a password.
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
+        # Editors end a file with a line break, which is not part of a password.
+        return read_text(path).rstrip("\r\n")
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(f"{key}: the file {path} cannot be read: {reason}") from None
 
 

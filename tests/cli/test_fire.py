@@ -105,3 +105,28 @@ def test_broken_plugin_is_a_warning(run: Run, install: Install) -> None:
     assert "heard pulp-f17" in shown.stdout
     assert shown.stderr.startswith("warning: broken (broken-dist 1.0): ")
     assert len(shown.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["fire", "repo-sync-started"], ["mirror", "../packages", "mirror"], ["worker", "--once"], ["events"], ["prune"]],
+)
+def test_settings_that_cannot_be_read_make_exit_code_1(run: Run, tmp_path: Path, command: list[str]) -> None:
+    """Commands that need the journal say which file is wrong, why, and which command lists the problems."""
+    (tmp_path / "work" / "pulp-hooks.toml").write_text("[journal]\nurl = 'sqlite:///a.db'\nbusy_seconds = 5 seconds\n")
+    done = run(*command)
+    *_, message = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message.startswith("Error: no event is accepted")
+    assert "pulp-hooks.toml: the settings cannot be read: Expected newline" in message
+    assert "fix: run `pulp-hooks check`" in message
+    assert not (tmp_path / "work" / "mirror" / "current").exists()
+
+
+@pytest.mark.parametrize(("command", "code"), [("listeners", 0), ("event-types", 0), ("check", 1)])
+def test_settings_that_cannot_be_read_can_be_inspected(run: Run, tmp_path: Path, command: str, code: int) -> None:
+    """Commands that only look at what is installed still work, and say that there is a problem."""
+    (tmp_path / "work" / "pulp-hooks.toml").write_text("busy_seconds = 5 seconds\n")
+    done = run(command)
+    assert done.returncode == code
+    assert "Error" not in done.stderr

@@ -1,5 +1,7 @@
 """`[journal]` and `[delivery]`: what they may say, and what follows from a mistake in them."""
 
+import asyncio
+import codecs
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +9,20 @@ import pytest
 
 from pulp_hooks import EventType, Hooks, JournalError
 from pulp_hooks.settings.model import DeliverySettings, JournalSettings, Settings
+from pulp_hooks.settings.reading import FILE_NAME, PATH_VARIABLE, read_settings
 
 Read = Callable[[str], Settings]
+
+JOURNAL = "[journal]\nurl = 'sqlite:///journal.db'\n"
+
+UNREADABLE = {
+    "no TOML": (f"{JOURNAL}[dispatch]\nslow_seconds = 5 seconds\n".encode(), "Expected newline"),
+    "table twice": (f"{JOURNAL}{JOURNAL}".encode(), "Cannot declare ('journal',) twice"),
+    "UTF-16": (JOURNAL.encode("utf-16"), "it is UTF-16 text; save it as UTF-8"),
+    "UTF-16 without a mark": (JOURNAL.encode("utf-16-le"), "it is UTF-16 text; save it as UTF-8"),
+    "Latin-1": (f"# für\n{JOURNAL}".encode("latin-1"), "it is not UTF-8 text"),
+    "too deep": (f"{JOURNAL}x = {'[' * 100_000}".encode(), "too deep"),
+}
 
 FAULTS = {
     "no table": ("journal = 'sqlite:///a.db'", "journal: must be a table"),
@@ -29,6 +43,16 @@ FAULTS = {
         "must be at most 36525, which is a hundred years",
     ),
     "misspelt table": ("[jurnal]\nurl = 'sqlite:///a'", "jurnal is no table of the settings, did you mean 'journal'?"),
+    "nested table": ("[pulp_hooks.journal]\nurl = 'sqlite:///a'", "pulp_hooks.journal is meant as [journal]"),
+    "table of another file": ("[tool.pulp-hooks.journal]\nurl = 'a'", "tool.pulp-hooks.journal is meant as"),
+    "below another table": ("[dispatch]\njournal.url = 'sqlite:///a'", "dispatch: journal is no key of this table"),
+    "below a listener": ("[[listeners]]\n[listeners.journal]\nurl = 'a'", "listeners[0]: journal is no key"),
+    "below the deliveries": ("[delivery.journal]\nurl = 'sqlite:///a'", "delivery: journal is no key of this table"),
+    "capital letter": (
+        "[Journal]\nurl = 'sqlite:///a'",
+        "Journal is no table of the settings, did you mean 'journal'?",
+    ),
+    "array of tables": ("[[journal]]\nurl = 'sqlite:///a'", "journal: must be a table"),
     "unknown database": ("[journal]\nurl = 'mysql://a/b'", "must begin with sqlite:/// or postgresql://"),
 }
 
@@ -113,9 +137,89 @@ def test_fault_in_the_journal_is_told_and_no_event_is_accepted(text: str, said: 
     """Nobody may believe that events are kept which are not: every `fire` raises until the fault is mended."""
     read(text)
     with Hooks.discover() as hooks:
-        assert [said in str(problem) and "no event is accepted" in str(problem) for problem in hooks.problems] == [True]
+        told = [str(problem) for problem in hooks.problems if "no event is accepted" in str(problem)]
+        assert [said in problem for problem in told] == [True]
         with pytest.raises(JournalError):
             hooks.fire(EventType.REPO_SYNC_STARTED, {"repo_id": "zoo"})
+
+
+def assert_nothing_is_accepted(hooks: Hooks, reason: str) -> None:
+    """Every way to fire raises, and names the file, the reason and the command that tells more."""
+    with pytest.raises(JournalError, match="no event is accepted") as raised:
+        hooks.repo_sync_started(repo_id="zoo")
+    assert FILE_NAME in str(raised.value)
+    assert reason in str(raised.value)
+    assert "fix: run `pulp-hooks check`" in str(raised.value)
+    with pytest.raises(JournalError):
+        asyncio.run(hooks.afire(EventType.REPO_SYNC_STARTED, {"repo_id": "zoo"}))
+    with pytest.raises(JournalError), hooks.sync("zoo", importer_id="i", importer_type_id="i"):
+        pytest.fail("the block was entered")
+
+
+@pytest.mark.parametrize(("content", "reason"), UNREADABLE.values(), ids=UNREADABLE)
+def test_settings_that_cannot_be_parsed_accept_no_event(content: bytes, reason: str, folder: Path) -> None:
+    """A journal may be configured in them, so an event is refused rather than lost."""
+    (folder / FILE_NAME).write_bytes(content)
+    with Hooks.discover() as hooks:
+        assert_nothing_is_accepted(hooks, reason)
+        with pytest.raises(JournalError, match="no event is accepted"):
+            hooks.worker()
+
+
+@pytest.mark.parametrize("named", ["variable", "argument"])
+@pytest.mark.parametrize("kind", ["missing", "folder", "broken link"])
+def test_settings_that_cannot_be_opened_accept_no_event(
+    kind: str, named: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that is named, in the environment or in code, must lead to settings."""
+    path = folder / "site" / FILE_NAME
+    path.parent.mkdir()
+    if kind == "folder":
+        path.mkdir()
+    if kind == "broken link":
+        path.symlink_to(folder / "nowhere")
+    if named == "variable":
+        monkeypatch.setenv(PATH_VARIABLE, str(path))
+    with Hooks.discover(path if named == "argument" else None) as hooks:
+        assert_nothing_is_accepted(hooks, "Is a directory" if kind == "folder" else "No such file or directory")
+
+
+def test_journal_of_the_host_outranks_settings_that_cannot_be_read(folder: Path) -> None:
+    """With `journal=` the journal is known, whatever the settings would have said."""
+    (folder / FILE_NAME).write_text("no TOML")
+    with Hooks.discover(journal=f"sqlite:///{folder}/own.db") as hooks:
+        hooks.repo_sync_started(repo_id="zoo")
+        assert hooks.journal is not None
+        assert hooks.journal.database.is_there()
+
+
+def test_byte_order_mark_is_not_part_of_the_settings(folder: Path) -> None:
+    """Settings that an editor saved with a byte order mark are read as those without."""
+    (folder / FILE_NAME).write_bytes(codecs.BOM_UTF8 + JOURNAL.encode())
+    settings = read_settings()
+    assert settings.problems == ()
+    assert settings.journal == JournalSettings(f"sqlite:///{folder}/journal.db")
+
+
+def test_journal_elsewhere_does_not_matter_beside_a_journal(read: Read) -> None:
+    """A misplaced table is reported, and the journal that is configured takes the events."""
+    settings = read(f"{JOURNAL}[tool.pulp-hooks.journal]\nurl = 'sqlite:///other.db'")
+    assert settings.journal is not None
+    assert settings.journal.fault is None
+    assert len(settings.problems) == 1
+
+
+def test_free_names_are_not_taken_for_a_misplaced_journal(read: Read) -> None:
+    """A listener and a key of a configuration may be called `journal`."""
+    settings = read("""[[listeners]]
+name = "journal"
+notifier = "x"
+config.journal = 1
+[delivery.listeners.journal]
+ordered = true
+""")
+    assert settings.journal is None
+    assert settings.problems == ()
 
 
 def test_each_listener_has_its_keys_and_else_the_general_ones(read: Read) -> None:

@@ -102,6 +102,7 @@ def test_only_one_key_with_text_is_a_reference(folder: Path, value: object) -> N
         ("wünder\n".encode(), "wünder"),
         (b"", ""),
         (b"\n", ""),
+        (b"\xef\xbb\xbfwonder\r\n", "wonder"),
     ],
 )
 def test_line_break_at_the_end_of_a_file_is_no_part_of_it(folder: Path, content: bytes, text: str) -> None:
@@ -147,7 +148,7 @@ def test_missing_variable_is_named_with_its_key(folder: Path) -> None:
         ("missing", "No such file or directory"),
         ("", "Is a directory"),
         ("folder", "Is a directory"),
-        ("latin", "it is no UTF-8 text"),
+        ("latin", "it is not UTF-8 text"),
         ("x" * 1000, "File name too long"),
     ],
 )
@@ -155,6 +156,8 @@ def test_unreadable_file_is_named_with_its_key(folder: Path, name: str, reason: 
     """A file that cannot be read is an error that names key, file and reason."""
     (folder / "folder").mkdir()
     (folder / "latin").write_bytes("wünder".encode("latin-1"))
+    (folder / "utf-16").write_text("wünder", encoding="utf-16")
+    (folder / "utf-16-le").write_text("wünder", encoding="utf-16-le")
     with pytest.raises(SettingsError) as raised:
         resolved({"file": name}, folder)
     assert str(raised.value) == f"config.key: the file {folder / name} cannot be read: {reason}"

@@ -1,0 +1,133 @@
+"""Secrets of the settings: whatever a listener says about them is redacted before it is shown or kept."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pulp_hooks import EventType, Hooks
+from pulp_hooks.outcomes import Report
+
+if TYPE_CHECKING:
+    from tests.plugins.conftest import Site
+
+LINES = [
+    "-----BEGIN PRIVATE KEY-----",
+    "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
+    "MzEfYyjiWA4R4/M2bS1GB4t7NXp98C3SC6dVMvDuictGeurT8jNbvJZHtCSuYEvu",
+    "NMoSfm76oqFvAp8Gy0iz5sxjZmSnXyCd==",
+    "-----END PRIVATE KEY-----",
+]
+BODY = {"repo_id": "zoo"}
+
+GROUP = """
+import asyncio
+from marshmallow import fields
+
+class Post(Notifier):
+    class Config(Notifier.Config):
+        key = fields.String()
+
+    async def notify(self, event):
+        async def connect():
+            raise ConnectionError(f"bad key:\\n{self.config['key']}")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(connect())
+
+    def close(self):
+        raise OSError(f"cannot put {self.config['key']!r} back")
+"""
+
+CONSTRUCTOR = """
+from marshmallow import fields
+
+class Post(Notifier):
+    class Config(Notifier.Config):
+        key = fields.String()
+
+    def __init__(self, config):
+        raise ValueError("x" * 930 + config["key"])
+
+    def notify(self, event): ...
+"""
+
+VALIDATOR = """
+from marshmallow import ValidationError, fields
+
+def refuse(value):
+    raise ValidationError([f"not a key: {value}", f"nor is {value[:100]!r}"])
+
+class Post(Notifier):
+    class Config(Notifier.Config):
+        key = fields.String(validate=refuse)
+
+    def notify(self, event): ...
+"""
+
+
+def configure(site: "Site", source: str, more: str = "") -> None:
+    """Install the notifier, and write settings that give it a private key."""
+    site.plugin("post", source, "Post")
+    (site.folder / "key.pem").write_text("\n".join([*LINES, ""]))
+    (site.folder / "pulp-hooks.toml").write_text(
+        f"[[listeners]]\nname = 'desk'\nnotifier = 'post'\nconfig.key = {{ file = 'key.pem' }}\n{more}"
+    )
+
+
+def assert_told_without_key(told: str, sign: str) -> None:
+    """The sign of the error is in what is told, and no eight characters in a row of any line of the key are."""
+    assert sign in told
+    assert "***" in told
+    pieces = [line[start : start + 8] for line in LINES for start in range(len(line) - 7)]
+    assert [piece for piece in pieces if piece in told] == []
+
+
+def fire(hooks: Hooks) -> Report:
+    """Fire from plain code."""
+    return hooks.fire(EventType.REPO_SYNC_STARTED, BODY)
+
+
+def afire(hooks: Hooks) -> Report:
+    """Fire from a coroutine."""
+    return asyncio.run(hooks.afire(EventType.REPO_SYNC_STARTED, BODY))
+
+
+@pytest.mark.parametrize("way", [fire, afire])
+def test_key_in_an_exception_group_is_neither_logged_nor_reported(
+    site: "Site", way: Callable[[Hooks], Report], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its lines are found behind the indentation and the bars of the traceback, and in what closing raises."""
+    configure(site, GROUP)
+    with Hooks.discover(site.folder / "pulp-hooks.toml") as hooks:
+        report = way(hooks)
+        assert_told_without_key(f"{caplog.text} ***", "ConnectionError: bad key")
+        assert_told_without_key(f"{report} {hooks.listeners} ***", "ExceptionGroup")
+    assert_told_without_key(caplog.text, "OSError: cannot put")
+
+
+def test_key_is_not_kept_by_the_journal(site: "Site", caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the attempt that a worker records nor what it logs has any of it."""
+    configure(site, GROUP, "[journal]\nurl = 'sqlite:///journal.db'\n")
+    caplog.set_level(logging.DEBUG)
+    with Hooks.discover(site.folder / "pulp-hooks.toml") as hooks:
+        fire(hooks)
+        hooks.worker().run_once()
+    assert_told_without_key(caplog.text, "ConnectionError: bad key")
+    kept = b"".join(file.read_bytes() for file in site.folder.glob("journal.db*")).decode("latin-1")
+    assert_told_without_key(f"{kept} ***", "ExceptionGroup")
+
+
+@pytest.mark.parametrize(
+    ("source", "sign"),
+    [(CONSTRUCTOR, "post cannot start: ValueError: xxx"), (VALIDATOR, "config.key: not a key: ***; nor is '***")],
+    ids=["constructor", "schema"],
+)
+def test_key_is_not_in_the_problems_of_a_notifier(site: "Site", source: str, sign: str) -> None:
+    """What its constructor raises, and what its schema says about a value, is redacted before it is shortened."""
+    configure(site, source)
+    done = site.run("-m", "pulp_hooks", "check", "--json", "--settings", str(site.folder / "pulp-hooks.toml"))
+    assert done.returncode == 1
+    assert_told_without_key(done.stdout, sign)
+    assert_told_without_key(f"{done.stderr} ***", "")
