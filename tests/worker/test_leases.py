@@ -59,6 +59,8 @@ def test_worker_that_was_stopped_begins_nothing_whose_lease_is_over(host: Host, 
     file = tmp_path / "calls"
     first = start(WORK, host.url, file, "first")
     until(lambda: ["first", *slow] in lines(file))
+    # In the middle of a transaction it would keep its locks on PostgreSQL for as long as it is stopped.
+    until(lambda: host.states().count("delivered") >= len(warm))
     os.kill(first.pid, signal.SIGSTOP)
     second = start(WORK, host.url, file, "second")
     until(lambda: host.states().count("delivered") == len(warm) + 10)
