@@ -109,6 +109,7 @@ class Database:
                 engine, connection = self._take()
                 cursor = connection.cursor()
                 if self._file:
+                    self._file.keep_room(connection)
                     self._file.begin_immediate(connection, cursor, on_busy=self._refuse_itself)
                 # The driver of PostgreSQL begins the transaction, and the pool rolls back what was not committed.
                 result = work(cursor)

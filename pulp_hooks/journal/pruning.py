@@ -3,13 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Delete, and_, delete, func, or_, select, tuple_
+from sqlalchemy import BindParameter, ColumnElement, Delete, Integer, and_, bindparam, delete, func, or_, select, tuple_
 
+from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.reasons import is_full
 from pulp_hooks.journal.tables import State, delivery, event
 
 _LOT = 1000
 """How many rows one transaction deletes, so that nobody who writes waits for long."""
+
+_MOST: BindParameter[int] = bindparam("most", type_=Integer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +62,14 @@ def prune(
     """
     old = _old(delivered_before, dead_before)
     key = tuple_(delivery.c.event_id, delivery.c.listener)
-    lot = select(delivery.c.event_id, delivery.c.listener).where(old).limit(_LOT).with_for_update(skip_locked=True)
+    lot = select(delivery.c.event_id, delivery.c.listener).where(old).limit(_MOST).with_for_update(skip_locked=True)
     orphans = (
         select(event.c.id)
         .where(
             event.c.time < delivered_before,
             ~select(delivery.c.event_id).where(delivery.c.event_id == event.c.id).exists(),
         )
-        .limit(_LOT)
+        .limit(_MOST)
     )
     # The conditions are said twice: meanwhile a replay may have made a delivery wait again.
     deliveries = _all(database, delete(delivery).where(key.in_(lot), old), progress)
@@ -80,12 +84,19 @@ def _old(delivered_before: float, dead_before: float) -> ColumnElement[bool]:
 
 
 def _all(database: Database, statement: Delete, progress: Callable[[int], None] | None = None) -> int:
-    deleted = 0
+    deleted, most = 0, _LOT
     while True:
-        with database.writing("forget what is old") as connection:
-            count = connection.execute(statement).rowcount
+        try:
+            with database.writing("prune") as connection:
+                count = connection.execute(statement, {"most": most}).rowcount
+        except JournalError as error:
+            if not is_full(error) or most == 1:
+                raise
+            # SQLite writes what it deletes to its log first, and there is room for fewer rows.
+            most = max(1, most // 10)
+            continue
         deleted += count
         if progress:
             progress(count)
-        if count < _LOT:
+        if count < most:
             return deleted

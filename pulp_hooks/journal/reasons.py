@@ -45,6 +45,12 @@ def may_pass(error: JournalError) -> bool:
     return any(kind.__name__ == "OperationalError" for kind in type(origin).__mro__)
 
 
+def is_full(error: JournalError) -> bool:
+    """Return whether SQLite failed because the disk is full."""
+    origin = getattr(error.__cause__, "orig", None) or error.__cause__
+    return getattr(origin, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
 def reason(error: BaseException) -> str:
     """Give why a driver raised this."""
     if isinstance(error, sqlite3.Error):

@@ -49,6 +49,15 @@ By default a thousand, which a fire of a few pages reaches so often that it pays
 
 _PAGE_BYTES = 4096
 
+_RESERVE_BYTES = 4 * 2**20
+"""How much of the disk events leave free for recording deliveries and pruning."""
+
+_LARGE_WRITE_BYTES = 2**18
+"""More than a write adds to the log, but for one of many rows; so often the space is looked at when it gets scarce."""
+
+_RESERVED_PART = 4
+"""Of a small disk it is this part."""
+
 _NO_LINK = frozenset({errno.EEXIST, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 """Why a new file may get no name by a hard link although it can be created."""
 
@@ -91,6 +100,7 @@ class SqliteFile:
         self._busy_seconds = busy_seconds
         self._identity: FileIdentity | None = None
         self._look_due = 0.0
+        self._room_due, self._unlooked = 0.0, 0
 
     def engine(self) -> Engine:
         """Return an engine for the file; create the file if there is none, else leave it as it is.
@@ -132,6 +142,49 @@ class SqliteFile:
         if is_there:
             self._look_due = now + _LOOK_SECONDS
         return is_there
+
+    def keep_room(self, connection: PoolProxiedConnection) -> None:
+        """Refuse an event that would use up the space that is needed to record deliveries and to prune.
+
+        SQLite writes to its log before it frees anything, so a journal on a full disk could not be emptied any more.
+
+        Args:
+            connection: A connection without a transaction.
+
+        Raises:
+            JournalError: The disk is full but for that space.
+        """
+        if not self._makes_room(connection):
+            raise JournalError(
+                f"the journal {self._name} could not take the event: the disk is full, but for what is kept to record "
+                "deliveries and to prune; fix: free space on the disk, or run `pulp-hooks prune`"
+            )
+
+    def _makes_room(self, connection: PoolProxiedConnection) -> bool:
+        """Keep the log short while the disk is nearly full; return whether there is room for events."""
+        now = time.monotonic()
+        if now < self._room_due and self._unlooked > 0:
+            self._unlooked -= 1
+            return True
+        if self._surplus(connection) < 0:
+            _carry_over(connection)
+        surplus = self._surplus(connection)
+        self._room_due, self._unlooked = now + _LOOK_SECONDS, surplus // _LARGE_WRITE_BYTES
+        return surplus >= 0
+
+    def _surplus(self, connection: PoolProxiedConnection) -> int:
+        """Return how many bytes there are for events; negative when the reserve is touched."""
+        disk = os.statvfs(self.path.parent)
+        reserve = min(_RESERVE_BYTES, disk.f_blocks * disk.f_frsize // _RESERVED_PART)
+        cursor = connection.cursor()
+        size, pages, unused = (
+            cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
+        )
+        # The last pages are only in the log so far, and will need room in the file.
+        growth = max(0, pages * size - self.path.stat().st_size)
+        left: int = disk.f_bavail * disk.f_frsize - growth
+        # What was pruned is free space inside the file; then half of the reserve is for the log.
+        return max(left - reserve, min(left - reserve // 2, int(unused * size) - reserve // 2))
 
     def check_connection(self, connection: Connection) -> None:
         """Check that a host's connection is one to this file, and safe to use in this process.
@@ -231,6 +284,7 @@ class SqliteFile:
             _wait_in_sqlite(connection.connection, self._busy_seconds)
             connection.connection.cursor().execute("BEGIN")
         else:
+            self._makes_room(connection.connection)
             self.begin_immediate(connection.connection, connection.connection.cursor())
 
 
@@ -261,6 +315,13 @@ def roll_back(connection: PoolProxiedConnection) -> None:
     # An error of the disk may have ended the transaction already.
     with suppress(sqlite3.Error):
         connection.cursor().execute("ROLLBACK")
+
+
+def _carry_over(connection: PoolProxiedConnection) -> None:
+    """Carry the write-ahead log over into the file and give its space back, as far as readers and the disk allow."""
+    _wait_in_sqlite(connection, 0)
+    with suppress(sqlite3.Error):
+        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _wait_in_sqlite(connection: PoolProxiedConnection, seconds: float) -> None:

@@ -16,9 +16,13 @@ from sqlalchemy import create_engine
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.journal import sqlite_file
+from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.pruning import prune
+from pulp_hooks.journal.results import Result
 from pulp_hooks.journal.sqlite_file import Synchronous
+from pulp_hooks.journal.tables import State
 
 Make = Callable[..., Event]
 MOUNTS = (
@@ -26,13 +30,13 @@ MOUNTS = (
 )
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(params=["1m"])
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """Give a folder on a disk of 1 MB; skip where only root may mount one and we are not root."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode(errors='replace').strip()}")
@@ -238,6 +242,28 @@ def test_full_disk_is_said_and_no_half_event_stored(small_disk: Path, new_event:
     assert {row[0] for row in connection.execute("SELECT event_id FROM delivery")} == accepted
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
+
+
+@pytest.mark.parametrize("small_disk", ["2m", "20m"], indirect=True)
+def test_disk_that_the_journal_has_filled_can_be_emptied(small_disk: Path, new_event: Make) -> None:
+    """Events leave room to record what is delivered and to prune it, and then there is room for events again."""
+    journal = Journal(f"sqlite:///{small_disk}/journal.db")
+    claims = Claims(journal.database)
+
+    def fill() -> None:
+        for _ in range(100_000):
+            journal.append(new_event("x" * 500), ["a"])
+
+    for _ in range(3):
+        with pytest.raises(JournalError, match="the disk is full"):
+            fill()
+        while claimed := claims.claim("a", 100, 60):
+            results = [Result(claim, State.DELIVERED, started=1.0, seconds=0.5, status="done") for claim in claimed]
+            assert claims.finish(results) == []
+        now = journal.database.now() + 1
+        pruned = prune(journal.database, delivered_before=now, dead_before=now)
+        assert pruned.deliveries == pruned.events > 100
+    journal.close()
 
 
 def test_read_only_file_is_said(small_disk: Path, new_event: Make) -> None:
