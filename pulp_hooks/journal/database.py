@@ -116,19 +116,19 @@ class Database:
                 connection.commit()
             except BaseException as error:
                 if connection is not None:
-                    self._drop(connection)
+                    self._drop(connection, error)
                 if isinstance(error, self._failures):
                     raise self._failed(doing, error) from error
                 raise
             self._give_back(engine, connection)
             return result
 
-    def _drop(self, connection: PoolProxiedConnection) -> None:
+    def _drop(self, connection: PoolProxiedConnection, error: BaseException) -> None:
         """Give a connection up after a failure."""
         if self.is_sqlite:
             roll_back(connection)
-        elif getattr(connection.driver_connection, "closed", False):
-            # The pool would try to roll back, and print how that failed.
+        if not isinstance(error, self._failures) or getattr(connection.driver_connection, "closed", False):
+            # It was interrupted in whatever it did, or is broken: the pool would try to roll back, and log a traceback.
             connection.invalidate()
         connection.close()
 

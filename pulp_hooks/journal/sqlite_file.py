@@ -176,15 +176,12 @@ class SqliteFile:
         """Return how many bytes there are for events; negative when the reserve is touched."""
         disk = os.statvfs(self.path.parent)
         reserve = min(_RESERVE_BYTES, disk.f_blocks * disk.f_frsize // _RESERVED_PART)
-        cursor = connection.cursor()
-        size, pages, unused = (
-            cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
-        )
+        size, pages, unused = (_pragma(connection, name) for name in ("page_size", "page_count", "freelist_count"))
         # The last pages are only in the log so far, and will need room in the file.
         growth = max(0, pages * size - self.path.stat().st_size)
         left: int = disk.f_bavail * disk.f_frsize - growth
         # What was pruned is free space inside the file; then half of the reserve is for the log.
-        return max(left - reserve, min(left - reserve // 2, int(unused * size) - reserve // 2))
+        return max(left - reserve, min(left - reserve // 2, unused * size - reserve // 2))
 
     def check_connection(self, connection: Connection) -> None:
         """Check that a host's connection is one to this file, and safe to use in this process.
@@ -317,17 +314,28 @@ def roll_back(connection: PoolProxiedConnection) -> None:
         connection.cursor().execute("ROLLBACK")
 
 
+def _pragma(connection: PoolProxiedConnection, text: str) -> int:
+    """Return the first value that a PRAGMA answers with."""
+    cursor = connection.cursor()
+    try:
+        (value, *_) = cursor.execute(f"PRAGMA {text}").fetchall()[0]
+    finally:
+        # Should it be interrupted, what keeps the cursor alive must not keep the state of the database that it reads.
+        cursor.close()
+    return int(value)
+
+
 def _carry_over(connection: PoolProxiedConnection) -> None:
     """Carry the write-ahead log over into the file and give its space back, as far as readers and the disk allow."""
     _wait_in_sqlite(connection, 0)
     with suppress(sqlite3.Error):
-        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        _pragma(connection, "wal_checkpoint(TRUNCATE)")
 
 
 def _wait_in_sqlite(connection: PoolProxiedConnection, seconds: float) -> None:
     """Say how long SQLite itself waits for others, where that is not what was said before."""
     if connection.info.get(_WAITS) != seconds:
-        connection.cursor().execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+        _pragma(connection, f"busy_timeout = {int(seconds * 1000)}")
         connection.info[_WAITS] = seconds
 
 
