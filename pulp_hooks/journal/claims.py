@@ -250,6 +250,11 @@ def _where(claim: Claim) -> dict[str, object]:
 _OF_LISTENER = (delivery.c.listener == _NAME, ~is_disabled(_NAME))
 
 
+# A plain IS NULL holds for one row in 200, as PostgreSQL guesses before it knows better. It would then sort all that is
+# due, and not read the head of the index: 6 ms for each claim at 5,000 rows instead of 1.7 ms.
+_HAS_NO_LANE = case((delivery.c.lane.is_(None), literal_column("1"))).is_not(None)
+
+
 @dataclass(frozen=True, slots=True)
 class _Way:
     """Conditions by which deliveries are found that may be claimed when they are due."""
@@ -265,7 +270,7 @@ def _ways(*, ordered: bool) -> list[_Way]:
     look at what is due, one by one, would look at everything that waits after heads that cannot be claimed. For a
     listener without lanes the second would find nothing, and take three times as long with PostgreSQL.
     """
-    free = _Way((*_OF_LISTENER, delivery.c.due.is_not(None), delivery.c.lane.is_(None)))
+    free = _Way((*_OF_LISTENER, delivery.c.due.is_not(None), _HAS_NO_LANE))
     if not ordered:
         return [free]
     lanes = _lanes()
@@ -398,9 +403,11 @@ def _next(*, ordered: bool) -> Select[Any]:
     return select(func.min(union_all(*dues).subquery("dues").c.due))
 
 
-_HAS_LANES = select(literal(1)).where(*_unfinished(delivery), delivery.c.lane.is_not(None)).exists()
+# In order, so that PostgreSQL reads the index: it would expect to find a lane soon without it, and read all rows.
+_LANES = select(delivery.c.lane).where(*_unfinished(delivery), delivery.c.lane.is_not(None)).order_by(delivery.c.lane)
+_HAS_LANES = _LANES.limit(1).scalar_subquery().is_not(None)
 
-# Only where there are no lanes: otherwise this would look through everything that has one.
+# Where there are lanes this would look through everything that has one.
 _NEXT = select(_HAS_LANES.label("ordered"), case((~_HAS_LANES, _next(ordered=False).scalar_subquery())).label("due"))
 _NEXT_IN_ORDER = _next(ordered=True)
 
