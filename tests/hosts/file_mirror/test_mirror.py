@@ -164,10 +164,10 @@ def test_publication_can_be_mirrored_in_its_turn(
 
 def test_empty_repository_is_published(recorder: "Recorder", dest: Path, run: Run) -> None:
     """A repository without files is one, and has a publication; the second time there is nothing to do."""
-    result = run()
+    result = run(allow_shrink=True)
     assert (result.files, result.bytes, result.publish_result) == (0, 0, "success")
     assert tree(dest / "current") == {"PULP_MANIFEST": b""}
-    assert run().publish_result == "skipped"
+    assert run(allow_shrink=True).publish_result == "skipped"
     assert recorder.types == FOUR * 2
 
 
@@ -176,7 +176,7 @@ def test_repository_may_become_empty(repository: "Repository", dest: Path, run: 
     repository.write({"a": "1"})
     run()
     (repository.folder / "a").unlink()
-    assert run().removed_count == 1
+    assert run(allow_shrink=True).removed_count == 1
     assert tree(dest / "current") == {"PULP_MANIFEST": b""}
 
 
