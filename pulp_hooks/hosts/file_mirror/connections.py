@@ -1,5 +1,6 @@
 """Connections to web servers, direct or through the proxies of the environment, and the least speed on them."""
 
+import base64
 import http.client
 import io
 import threading
@@ -92,8 +93,8 @@ def _proxy_parts(proxy: str, what: str) -> tuple[str, dict[str, str]]:
     address = f"{parts.scheme}://{host}:{port or (443 if parts.scheme == 'https' else 80)}"
     if parts.username is None:
         return address, {}
-    credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return address, dict(urllib3.make_headers(proxy_basic_auth=credentials))
+    credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+    return address, {"Proxy-Authorization": f"Basic {base64.b64encode(credentials).decode()}"}
 
 
 class _Metered(io.RawIOBase):

@@ -153,6 +153,28 @@ def test_blank_lines_and_windows_line_ends_are_taken() -> None:
     assert parse_manifest(f"\n \r\na,{SHA},1\r\n\n".encode(), "m") == [Entry("a", SHA, 1)]
 
 
+def test_manifest_is_read_as_pulp_reads_it() -> None:
+    """Comments, blanks around lines and fields, a byte order mark and any line end are no part of an entry."""
+    data = (
+        f"\ufeff# files, of, today\n  # more\r\n \t\n  a, b ,\t{SHA.upper()} , 1 \r\nc,{SHA},2\rd#,{SHA},3\n#e,{SHA},4"
+    )
+    assert parse_manifest(data.encode(), "m") == [Entry("a, b", SHA, 1), Entry("c", SHA, 2), Entry("d#", SHA, 3)]
+
+
+@pytest.mark.parametrize("path", [" ../x", "../x ", "\t/etc/passwd", "\u3000..", " PULP_MANIFEST "])
+def test_hostile_path_is_refused_with_blanks_around_it(path: str) -> None:
+    """Blanks do not hide a path that leaves the root."""
+    with pytest.raises(MirrorError, match=r"^m, line 2, path "):
+        parse_manifest(f"# comment\n{path},{SHA},1\n".encode(), "m")
+
+
+@pytest.mark.parametrize("path", ["#a", " a", "a ", "\u3000a", "\ufeffa"])
+def test_path_that_would_be_read_as_another_breaks_a_rule(path: str) -> None:
+    """A file of a scanned folder whose name no manifest can carry is refused, not lost."""
+    assert broken_rule(path)
+    assert not broken_rule(f"x{path}x")
+
+
 def test_path_may_hold_commas_and_checksum_capitals() -> None:
     """Lines are split from the right, and checksums are lower-cased."""
     assert parse_manifest(f"a,b,,{SHA.upper()},007\n".encode(), "m") == [Entry("a,b,", SHA, 7)]
