@@ -22,6 +22,7 @@ from pulp_hooks.cli.output import (
 )
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.hosts.file_mirror import MirrorResult, mirror
+from pulp_hooks.hosts.file_mirror.sources import MIN_SPEED
 from pulp_hooks.outcomes import Report
 
 TERMINATED = 143
@@ -39,6 +40,17 @@ Examples:
 @click.argument("dest", type=click.Path(path_type=Path))
 @click.option("--repo-id", help="Identifier of the repository in the events.  [default: name of DEST]")
 @click.option("--no-publish", is_flag=True, help="Sync only; what is published stays as it is.")
+@click.option(
+    "--allow-shrink", is_flag=True, help="Accept a source that is empty, or lost more than half of its files."
+)
+@click.option("--verify", is_flag=True, help="Read all stored and published files again, and repair damaged ones.")
+@click.option(
+    "--min-speed",
+    type=click.IntRange(min=0),
+    default=MIN_SPEED,
+    show_default=True,
+    help="Fail if a server sends fewer bytes per second for 30 seconds; 0 for no limit.",
+)
 @settings_option
 @json_option
 @click.pass_context
@@ -49,7 +61,10 @@ def command(  # noqa: PLR0913 - one for each argument and option
     repo_id: str | None,
     settings: str | None,
     *,
+    min_speed: int,
     no_publish: bool,
+    allow_shrink: bool,
+    verify: bool,
     as_json: bool,
 ) -> None:
     """Sync a file repository and publish it, firing its events.
@@ -58,8 +73,11 @@ def command(  # noqa: PLR0913 - one for each argument and option
     by it, a folder without one is scanned. DEST is the folder of the mirror; a web server serves DEST/current.
 
     With --json each event is a line of JSON, and the result is the last line. Exit code 1 when the sync or the publish
-    failed; what was published before then stays.
+    failed; what was published before then stays. Exit code 1 too if standard output cannot be written; the run itself
+    is completed.
     """
+    if verify and no_publish:
+        raise click.UsageError("--verify checks the publication too; fix: leave out --no-publish")
     show_log("pulp_hooks")
     kind = _PrintingHooks if as_json else Hooks
     _PrintingHooks.output = sys.stdout
@@ -77,6 +95,9 @@ def command(  # noqa: PLR0913 - one for each argument and option
                 repo_id=repo_id or dest.absolute().name,
                 publish=not no_publish,
                 progress=progress,
+                allow_shrink=allow_shrink,
+                verify=verify,
+                min_speed=min_speed,
             )
         except Terminated:
             click.echo("terminated", err=True)
@@ -103,20 +124,27 @@ class _PrintingHooks(Hooks):
 
 
 class _ProgressBar(ExitStack):
-    """Shows on a terminal how far the downloads are."""
+    """Shows on a terminal how far the run is."""
 
     _bar: Any = None
 
+    def verify(self, total_bytes: int) -> None:
+        self._begin("Verifying", total_bytes)
+
     def start(self, total_bytes: int) -> None:
-        hidden = not sys.stderr.isatty() or total_bytes == 0
-        bar = progressbar(length=total_bytes, label="Downloading", show_pos=True, file=sys.stderr, hidden=hidden)
-        self._bar = self.enter_context(bar)
+        self._begin("Downloading", total_bytes)
 
     def advance(self, new_bytes: int) -> None:
         self._bar.update(new_bytes)
         if self._bar.finished:
-            # The lines of listeners come below the bar, not behind it.
+            # The lines of listeners come below the bar, not after it.
             self.close()
+
+    def _begin(self, label: str, total_bytes: int) -> None:
+        self.close()
+        hidden = not sys.stderr.isatty() or total_bytes == 0
+        bar = progressbar(length=total_bytes, label=label, show_pos=True, file=sys.stderr, hidden=hidden)
+        self._bar = self.enter_context(bar)
 
 
 class Terminated(KeyboardInterrupt):

@@ -93,8 +93,8 @@ def finish(code: int) -> int:
     error = sys.stdout.error if isinstance(sys.stdout, Output) else None
     if error is None:
         return code
-    if error.errno != errno.EPIPE:
-        # Nobody reads a broken pipe any more, as with `| head`; everything else is unexpected.
+    if error.errno != errno.EPIPE and not code:
+        # Nobody reads a broken pipe any more, as with `| head`; what the command itself failed with is said already.
         sys.stderr.write(f"Error: standard output cannot be written: {error.strerror}\n")
         sys.stderr.flush()
     return code or UNWRITTEN

@@ -107,8 +107,11 @@ def test_signal_cancels(
     waiting = EVERY_HOOK + "import time\n_tell = tell\ndef tell(event):\n    _tell(event)\n    time.sleep(30)\n"
     install("shout", waiting.replace("time.sleep(30)", "time.sleep(30 if event.type == 'repo-sync-started' else 0)"))
     (tmp_path / "source").mkdir()
+    command = [sys.executable, "-m", "pulp_hooks", "mirror", "source", "dest"]
+    # A shell starts its background jobs with SIGINT ignored, and the command would inherit that from this process.
+    reset = f"import os, signal; signal.signal({int(number)}, signal.SIG_DFL); os.execv({command[0]!r}, {command!r})"
     process = subprocess.Popen(
-        [sys.executable, "-m", "pulp_hooks", "mirror", "source", "dest"],
+        [sys.executable, "-c", reset],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,
@@ -156,3 +159,130 @@ def test_progress_bar_is_for_terminals(environment: dict[str, str], tmp_path: Pa
 def test_no_bar_without_a_terminal(run: Run, source: Path) -> None:
     """In a pipe standard error stays empty."""
     assert run("mirror", str(source), "dest").stderr == ""
+
+
+RECORDING = """
+import pathlib
+from pulp_hooks import hookimpl
+
+def tell(event):
+    with pathlib.Path("heard").open("a") as heard:
+        print(event.type, event.body.get("result"), file=heard)
+
+for name in ("repo_sync_started", "repo_sync_finished", "repo_publish_started", "repo_publish_finished"):
+    exec(f"@hookimpl\\ndef {name}(event): tell(event)")
+"""
+COMPLETE = [
+    "repo-sync-started None",
+    "repo-sync-finished success",
+    "repo-publish-started None",
+    "repo-publish-finished success",
+]
+
+
+@pytest.mark.parametrize("options", ["", "--json"])
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [
+        ("> /dev/full", 1, "Error: standard output cannot be written: No space left on device"),
+        (">&-", 0, ""),
+        ("2> /dev/full", 0, ""),
+        ("2>&-", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_written_ends_no_run(
+    environment: dict[str, str],
+    install: Install,
+    source: Path,
+    options: str,
+    redirection: str,
+    code: int,
+    said: str,
+) -> None:
+    """Every event is fired and the publication made; only the exit code tells."""
+    install("record", RECORDING)
+    command = f"exec {sys.executable} -m pulp_hooks mirror source dest {options} {redirection}"
+    shown = subprocess.run(
+        ["sh", "-c", command], cwd=source.parent, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (source.parent / "heard").read_text().splitlines() == COMPLETE
+    assert (source.parent / "dest" / "current" / "b.txt").read_text() == "bb"
+    assert shown.returncode == code
+    assert shown.stderr.startswith(said)
+    assert len(shown.stderr.splitlines()) == bool(said)
+    assert bool(shown.stdout) == redirection.startswith("2")
+
+
+@pytest.mark.parametrize("options", ["", "--json"])
+def test_reader_that_leaves_ends_no_run(
+    environment: dict[str, str], install: Install, source: Path, options: str
+) -> None:
+    """As `| true` does: every event is fired and the publication made, and nothing is said."""
+    install("record", RECORDING)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "pulp_hooks", "mirror", "source", "dest", *options.split()]
+    shown = subprocess.run(
+        command, cwd=source.parent, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (source.parent / "heard").read_text().splitlines() == COMPLETE
+    assert (source.parent / "dest" / "current" / "b.txt").read_text() == "bb"
+    assert (shown.returncode, shown.stderr) == (1, "")
+
+
+def test_failed_run_fails_with_its_own_message_on_a_full_output(environment: dict[str, str], source: Path) -> None:
+    """What went wrong with the mirror is said, and not that the output is full."""
+    (source / "PULP_MANIFEST").write_text(f"a.txt,{hashlib.sha256(b'other').hexdigest()},1\n")
+    command = f"exec {sys.executable} -m pulp_hooks mirror source dest --json > /dev/full"
+    shown = subprocess.run(
+        ["sh", "-c", command], cwd=source.parent, env=environment, capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 1
+    assert re.fullmatch("Error: file 'a.txt' .*\n", shown.stderr)
+
+
+def test_terminal_that_goes_away_ends_no_run(environment: dict[str, str], install: Install, tmp_path: Path) -> None:
+    """The progress bar cannot be drawn any more; the run goes on without it."""
+    install("record", RECORDING)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "big").write_bytes(os.urandom(3_000_000))
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "pulp_hooks", "mirror", "source", "dest"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment | {"TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        start_new_session=True,  # the terminal is not its own, so that no SIGHUP comes
+    ) as process:
+        os.close(controller)
+        os.close(terminal)
+        assert process.wait(timeout=60) == 0
+    assert (tmp_path / "heard").read_text().splitlines() == COMPLETE
+
+
+def test_shrinking_needs_an_option(run: Run, source: Path) -> None:
+    """The message names the option, which works."""
+    assert run("mirror", str(source), "dest").returncode == 0
+    for file in source.iterdir():
+        file.unlink()
+    refused = run("mirror", str(source), "dest")
+    assert refused.returncode == 1
+    assert "--allow-shrink" in refused.stderr
+    assert "0 added, 0 updated, 2 removed" in run("mirror", str(source), "dest", "--allow-shrink").stdout
+
+
+def test_verify_repairs_a_damaged_file(run: Run, source: Path) -> None:
+    """`--verify` names the damaged file, downloads it again, and publishes anew."""
+    run("mirror", str(source), "dest")
+    published = source.parent / "work" / "dest" / "current" / "b.txt"
+    published.chmod(0o644)
+    published.write_text("bX")
+    shown = run("mirror", str(source), "dest", "--verify")
+    assert shown.returncode == 0
+    assert shown.stderr == "warning: stored file 'b.txt' is damaged; downloading it again\n"
+    assert published.read_text() == "bb"
+    assert "nothing new to publish" in run("mirror", str(source), "dest", "--verify").stdout
+    assert run("mirror", str(source), "dest", "--verify", "--no-publish").returncode == 2

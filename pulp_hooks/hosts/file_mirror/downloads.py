@@ -4,29 +4,41 @@ The threads are daemons. Those of a `ThreadPoolExecutor` are not: after Ctrl-C t
 long as a server gives no answer.
 """
 
+import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from pulp_hooks.hosts.file_mirror.manifest import Entry
-from pulp_hooks.hosts.file_mirror.sources import Source
+from pulp_hooks.hosts.file_mirror.manifest import Entry, shown
+from pulp_hooks.hosts.file_mirror.sources import ChangedError, Source, retry_changed
 from pulp_hooks.hosts.file_mirror.store import Store
 
 THREADS = 8
+_Key: TypeAlias = tuple[str, int]  # checksum and size
+_log = logging.getLogger(__name__)
 _FAREWELL_SECONDS = 1.0  # for threads to put their things away; none takes longer but to wait for a server's answer
 
 
 class Progress(Protocol):
-    """Hears how far the downloads are; always called in the thread that called `mirror`."""
+    """Hears how far the downloads are; always called in the thread that called `mirror`.
+
+    Before a new publication, stored files are read again first: then `verify` is called once, and `advance` with the
+    bytes read. `start` begins the downloads.
+    """
+
+    def verify(self, total_bytes: int) -> None:
+        """Hear how many bytes of stored files are to be read again; not called if there are none."""
+        ...
 
     def start(self, total_bytes: int) -> None:
         """Hear how many bytes are to be downloaded, 0 included; called once, when the source has been read."""
         ...
 
     def advance(self, new_bytes: int) -> None:
-        """Hear that so many more bytes have come."""
+        """Hear that so many more bytes have come; a negative number if a file has to be downloaded anew."""
         ...
 
 
@@ -57,16 +69,20 @@ class Downloads:
         self._news: SimpleQueue[int | BaseException | None] = SimpleQueue()  # None: a file has come
         self._stop = threading.Event()
 
-    def run(self, entries: Sequence[Entry]) -> None:
+    def run(self, entries: Sequence[Entry], *, verify: bool) -> None:
         """Bring the files that the store lacks into it; the first failure ends the rest quickly.
 
         Args:
             entries: What the store is to have.
+            verify: Read the files that the store has, and replace those that are damaged.
 
         Raises:
             MirrorError: A file cannot be had or stored; says which.
         """
-        lacking = {(entry.sha256, entry.size): entry for entry in entries if not self._store.has(entry)}
+        wanted = {(entry.sha256, entry.size): entry for entry in entries}
+        lacking = {key: entry for key, entry in wanted.items() if not self._store.has(entry)}
+        if verify:
+            lacking |= self._damaged({key: entry for key, entry in wanted.items() if key not in lacking})
         if self._progress:
             self._progress.start(sum(entry.size for entry in lacking.values()))
         for entry in lacking.values():
@@ -88,6 +104,18 @@ class Downloads:
             for thread in threads:
                 thread.join(max(0, deadline - time.monotonic()))
 
+    def _damaged(self, stored: Mapping[_Key, Entry]) -> dict[_Key, Entry]:
+        total = sum(entry.size for entry in stored.values())
+        if self._progress and total:
+            self._progress.verify(total)
+        damaged = {}
+        for key, entry in stored.items():
+            read = self._progress.advance if self._progress else lambda _: None
+            if not self._store.is_intact(self._store.path(entry), entry, read):
+                damaged[key] = entry
+                _log.warning("stored file %s is damaged; downloading it again", shown(entry.path))
+        return damaged
+
     def _take(self, news: int | BaseException | None) -> None:
         match news:
             case int():
@@ -103,17 +131,28 @@ class Downloads:
         try:
             while not self._stop.is_set():
                 entry = self._todo.get_nowait()
-                with self._source.open(entry) as chunks:
-                    self._store.add(entry, self._counted(chunks))
+                retry_changed(partial(self._download, entry))
                 self._news.put(None)
         except Empty:
             pass
         except BaseException as error:  # noqa: BLE001 - `run` raises it where somebody hears it
             self._news.put(error)
 
-    def _counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            if self._stop.is_set():
-                raise _StoppedError
-            yield chunk
-            self._news.put(len(chunk))
+    def _download(self, entry: Entry) -> None:
+        counted = 0
+
+        def count(chunks: Iterable[bytes]) -> Iterator[bytes]:
+            nonlocal counted
+            for chunk in chunks:
+                if self._stop.is_set():
+                    raise _StoppedError
+                yield chunk
+                self._news.put(len(chunk))
+                counted += len(chunk)
+
+        try:
+            with self._source.open(entry) as chunks:
+                self._store.add(entry, count(chunks))
+        except ChangedError:
+            self._news.put(-counted)
+            raise

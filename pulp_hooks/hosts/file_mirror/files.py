@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import IO
 
+CHUNK_BYTES = 2**18  # read or received at once
 FOLDER_MODE = 0o755
 FILE_MODE = 0o444  # nothing in a mirror is changed in place
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pulp_hooks.errors import MirrorError
+from pulp_hooks.hosts.file_mirror.files import CHUNK_BYTES
 from pulp_hooks.hosts.file_mirror.manifest import (
     MANIFEST_NAME,
     Entry,
@@ -16,8 +17,6 @@ from pulp_hooks.hosts.file_mirror.manifest import (
     read_manifest,
     shown,
 )
-
-_CHUNK_BYTES = 2**18
 
 
 class FolderSource:
@@ -97,7 +96,7 @@ class FolderSource:
 
     def _chunks(self, stream: io.FileIO, path: str) -> Iterator[bytes]:
         try:
-            while chunk := stream.read(_CHUNK_BYTES):
+            while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
         except OSError as error:
             raise self._refusal(path, f"it cannot be read: {error.strerror}") from error

@@ -1,15 +1,17 @@
-"""GET from web servers: tries again where that may help, follows redirects, keeps a password to its own server.
+"""GET from web servers: retries, resumes, follows redirects, and sends a password to its own server only.
 
 The loops are our own rather than urllib3's: those log whole URLs (a signed one, to which a server redirects, is a
 secret), sleep through `close()`, and go on from https to http.
 """
 
 import base64
+import hashlib
 import http.client
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 import urllib3
@@ -18,11 +20,15 @@ from urllib3.exceptions import (
     HTTPError,
     NewConnectionError,
     ProtocolError,
+    ProxyError,
     ReadTimeoutError,
     SSLError,
 )
 
 from pulp_hooks.errors import MirrorError
+from pulp_hooks.hosts.file_mirror.connections import Connections, TooSlowError
+from pulp_hooks.hosts.file_mirror.files import CHUNK_BYTES
+from pulp_hooks.hosts.file_mirror.sources import MIN_SPEED, ChangedError
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
@@ -30,11 +36,11 @@ RETRY_SECONDS = (0.2, 0.5, 1.0)  # the waits between four tries
 MAX_RETRY_AFTER_SECONDS = 10  # the longest wait that a server may ask for
 MAX_REDIRECTS = 5
 
-_CONNECTIONS = 8  # to one server, kept for the next files
-_CHUNK_BYTES = 2**18
+_FRESH_TRIES_BYTES = 2**20  # a transfer that brought so many bytes since it last broke off has all its tries again
 _DRAINED_BYTES = 2**16  # an unwanted body up to this size is read, so that its connection can be used again
 _PASSING_STATUSES = frozenset({429, 500, 502, 503, 504})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _REASONS: dict[type[HTTPError], str] = {
     ConnectTimeoutError: f"no connection within {CONNECT_SECONDS:g} seconds",
     ReadTimeoutError: f"the server sent nothing for {READ_SECONDS:g} seconds",
@@ -48,35 +54,40 @@ class HttpClient:
 
     Args:
         url: An address on the server; a user name and password in it are sent to its scheme, host and port alone.
+        min_speed: Bytes per second; a server that stays below it fails. 0 is no limit.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, min_speed: int = MIN_SPEED) -> None:
         self._origin = _origin(url)
         self._authorization = _authorization(url)
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._responses: set[urllib3.BaseHTTPResponse] = set()
-        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
-        self._pool = urllib3.PoolManager(maxsize=_CONNECTIONS, timeout=timeout, retries=False)
+        self._connections = Connections(urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS), min_speed)
 
     @contextmanager
-    def get(self, url: str, what: str) -> Iterator[Iterator[bytes]]:
-        """Ask for a file, and give its bytes as they come, in chunks.
+    def get(self, url: str, what: str, size: int | None = None) -> Iterator[Iterator[bytes]]:
+        """Ask for a file and return its bytes as they come, in chunks; a transfer that breaks off is continued.
 
         Args:
             url: Its address.
             what: How messages call it.
+            size: How long the file is, if the caller knows that and verifies what it gets. Otherwise the server has
+                to say where the file ends, and only a version that it vouches for is continued.
 
         Raises:
-            MirrorError: The file cannot be had, its transfer broke off, or the client was closed.
+            MirrorError: The file cannot be had, its transfer broke off too often, or the client was closed.
+            ChangedError: It changed between two pieces of it, which the caller may find out too.
         """
-        response = self._follow(url, what)
+        transfer = _Transfer(self, url, what, size)
         try:
-            if response.status != http.client.OK:
-                raise MirrorError(f"{what}: {_said(response.status)}")
-            yield _chunks(response, what)
+            yield transfer.chunks()
+        except MirrorError as error:
+            if transfer.spliced and not isinstance(error, ChangedError):
+                raise ChangedError(str(error)) from None
+            raise
         finally:
-            self._let_go(response)
+            transfer.end()
 
     def close(self) -> None:
         """End every transfer at once: threads that wait for data go on with an error, and nothing new begins."""
@@ -85,64 +96,214 @@ class HttpClient:
             for response in self._responses:
                 with suppress(ValueError, RuntimeError, OSError):  # it has come to its end in this moment
                     response.shutdown()
-        self._pool.clear()
+        self._connections.clear()
 
-    def _follow(self, url: str, what: str) -> urllib3.BaseHTTPResponse:
+    def wait(self, seconds: float) -> bool:
+        """Wait before another try; return False if the client was closed."""
+        return not self._closed.wait(seconds)
+
+    def ask(self, url: str, what: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """Return the answer to a request, after redirects and retries; its body is not read yet.
+
+        Args:
+            url: The address.
+            what: How messages call it.
+            headers: Headers of the request.
+
+        Raises:
+            MirrorError: There is no answer, or the client was closed.
+        """
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._ask(url, what)
+            response = self._ask_patiently(url, what, headers)
             location = response.get_redirect_location()
             if not location:
                 return response
-            self._let_go(response, drain=True)
+            self.let_go(response, drain=True)
             url = _redirected(url, location, what)
         raise MirrorError(f"{what}: more than {MAX_REDIRECTS} redirects")
 
-    def _ask(self, url: str, what: str) -> urllib3.BaseHTTPResponse:
-        waits = iter(RETRY_SECONDS)
-        while True:
-            wait = next(waits, None)
-            try:
-                response = self._ask_once(url, what)
-            except HTTPError as error:
-                # Worth another try is a connection that never came about, or was dropped before it gave an answer.
-                if wait is None or not isinstance(error, ConnectTimeoutError | ProtocolError):
-                    raise MirrorError(f"{what}: {_explained(error)}") from None  # its own text may hold a secret
-            else:
-                if wait is None or response.status not in _PASSING_STATUSES:
-                    return response
-                wait = _retry_after(response) or wait
-                self._let_go(response, drain=True)
-            self._closed.wait(wait)
+    def let_go(self, response: urllib3.BaseHTTPResponse, *, drain: bool = False) -> None:
+        """Close a response.
 
-    def _ask_once(self, url: str, what: str) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept-Encoding": "identity"}
-        if _origin(url) == self._origin:
-            headers |= self._authorization
-        if not self._closed.is_set():
-            response = self._pool.request(
-                "GET", url, headers=headers, preload_content=False, decode_content=False, redirect=False
-            )
-            with self._lock:
-                self._responses.add(response)
-            if not self._closed.is_set():
-                return response
-            self._let_go(response)
-        raise MirrorError(f"{what}: the transfer was stopped")
-
-    def _let_go(self, response: urllib3.BaseHTTPResponse, *, drain: bool = False) -> None:
+        Args:
+            response: The response.
+            drain: Read a short body to its end first, so that the connection can be used again.
+        """
         if drain and response.length_remaining is not None and response.length_remaining <= _DRAINED_BYTES:
             response.drain_conn()
         with self._lock:
             self._responses.discard(response)
         response.close()  # one that was read to its end has given its connection back, which stays open
 
+    def _ask_patiently(self, url: str, what: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        waits = iter(RETRY_SECONDS)
+        while True:
+            wait = next(waits, None)
+            try:
+                response = self._ask_once(url, what, headers)
+            except HTTPError as error:
+                # Worth another try is a connection that never came about, or was dropped before it gave an answer.
+                cause = error.original_error if isinstance(error, ProxyError) else error
+                if wait is None or not isinstance(cause, ConnectTimeoutError | ProtocolError):
+                    raise MirrorError(f"{what}: {_explained(error)}") from None
+            else:
+                if wait is None or response.status not in _PASSING_STATUSES:
+                    return response
+                wait = _retry_after(response) or wait
+                self.let_go(response, drain=True)
+            self.wait(wait)
 
-def _chunks(response: urllib3.BaseHTTPResponse, what: str) -> Iterator[bytes]:
-    try:
-        while chunk := response.read1(_CHUNK_BYTES):
-            yield chunk
-    except HTTPError as error:
-        raise MirrorError(f"{what}: {_explained(error)}") from None  # its own text may hold a secret
+    def _ask_once(self, url: str, what: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        headers = {"Accept-Encoding": "identity", **headers}
+        if _origin(url) == self._origin:
+            headers |= self._authorization
+        if not self._closed.is_set():
+            response = self._connections.manager(url, what).request(
+                "GET", url, headers=headers, preload_content=False, decode_content=False, redirect=False
+            )
+            with self._lock:
+                self._responses.add(response)
+            if not self._closed.is_set():
+                return response
+            self.let_go(response)
+        raise MirrorError(f"{what}: the transfer was stopped")
+
+
+class _Transfer:
+    """One file on its way, over as many requests as it takes.
+
+    Attributes:
+        spliced: Whether the bytes of several answers were put together without proof that they fit.
+    """
+
+    def __init__(self, client: HttpClient, url: str, what: str, size: int | None) -> None:
+        self.spliced = False
+        self._client = client
+        self._url = url
+        self._what = what
+        self._size = size
+        self._received = 0
+        self._digest = hashlib.sha256()  # of what was received: an answer that starts anew has to start with the same
+        self._validator: dict[str, str] = {}
+        self._response = self._checked(client.ask(url, what, {}))
+        self._total = self._promised()
+
+    def chunks(self) -> Iterator[bytes]:
+        """Return what the file holds, until it is complete."""
+        try:
+            yield from self._chunks()
+        except MirrorError:
+            self.spliced = False  # it is the transfer that failed, not the check of what came
+            raise
+
+    def _chunks(self) -> Iterator[bytes]:
+        waits = iter(RETRY_SECONDS)
+        progress = 0
+        broken = False
+        while True:
+            begin = self._received
+            try:
+                if broken:
+                    self._continue()
+                while chunk := self._response.read1(CHUNK_BYTES):
+                    self._received += len(chunk)
+                    self._digest.update(chunk)
+                    yield chunk
+                if self._total is None or self._received == self._total:
+                    return
+                if self._received > self._total:
+                    raise ChangedError(f"{self._what}: the server sent more than it promised")
+                raise ProtocolError  # a body whose end only the caller knows, or a part of the range asked for
+            except HTTPError as error:
+                broken = True
+                progress += self._received - begin
+                if progress >= _FRESH_TRIES_BYTES:
+                    progress, waits = 0, iter(RETRY_SECONDS)
+                wait = next(waits, None)
+                if wait is None or not isinstance(error, ProtocolError) or not self._client.wait(wait):
+                    raise MirrorError(f"{self._what}: {_explained(error)}") from None
+
+    def end(self) -> None:
+        """Close the connection, unless the body was read to its end."""
+        self._client.let_go(self._response)
+
+    def _checked(self, response: urllib3.BaseHTTPResponse) -> urllib3.BaseHTTPResponse:
+        if response.status != http.client.OK:
+            self._client.let_go(response)
+            raise MirrorError(f"{self._what}: {_said(response.status)}")
+        self._validator = _strong_validator(response)
+        return response
+
+    def _promised(self) -> int | None:
+        """Return how long the body is; None if its end shows itself, which chunks do."""
+        headers = self._response.headers
+        if headers.get("Transfer-Encoding", "").strip().lower() == "chunked":
+            return None
+        if self._size is None:
+            problem = None
+            if self._response.length_remaining is None or "Transfer-Encoding" in headers:
+                problem = "without a length, so it may be cut; fix: let the server send Content-Length, or chunks"
+            elif headers.get("Content-Encoding", "identity").lower() != "identity":
+                problem = "compressed, which was not asked for; fix: let the server send it as it is"
+            if problem:
+                self.end()
+                raise MirrorError(f"{self._what}: the server's answer is {problem}")
+        return self._size if self._response.length_remaining is None else self._response.length_remaining
+
+    def _continue(self) -> None:
+        """Ask for what is missing, or for everything if the server cannot continue."""
+        self.end()
+        # Without a validator the pieces may be of two versions: only a caller who verifies the whole may take them.
+        if self._received and (self._validator or self._size is not None):
+            range_ = {"Range": f"bytes={self._received}-"}
+            self._response = self._client.ask(self._url, self._what, range_ | self._validator)
+            if self._response.status == http.client.PARTIAL_CONTENT and self._fits():
+                self.spliced = True
+                return
+            if self._response.status != http.client.OK:
+                self._client.let_go(self._response)
+                self._response = self._client.ask(self._url, self._what, {})
+        else:
+            self._response = self._client.ask(self._url, self._what, {})
+        self._checked(self._response)
+        self._total = self._promised()
+        self._skip_received()
+
+    def _fits(self) -> bool:
+        """Return whether a partial answer goes on where the last one broke off, in the same version of the file."""
+        match = _CONTENT_RANGE.fullmatch(self._response.headers.get("Content-Range", ""))
+        if not match or int(match[1]) != self._received or int(match[2]) < self._received:
+            return False
+        if self._total not in {None, int(match[3])}:
+            return False
+        asked = self._validator.get("If-Range", "")
+        if asked.startswith('"') and self._response.headers.get("ETag", asked) != asked:
+            return False
+        self._total = int(match[3])
+        return True
+
+    def _skip_received(self) -> None:
+        """Read up to where the last answer broke off; what comes there has to be the same."""
+        digest = hashlib.sha256()
+        left = self._received
+        while left and (chunk := self._response.read1(min(left, CHUNK_BYTES))):
+            digest.update(chunk)
+            left -= len(chunk)
+        if digest.digest() != self._digest.digest():
+            raise ChangedError(f"{self._what}: it changed while it was downloaded")
+
+
+def _strong_validator(response: urllib3.BaseHTTPResponse) -> dict[str, str]:
+    """Return the `If-Range` header for the version of a file in an answer; empty if nothing identifies it surely."""
+    etag = response.headers.get("ETag", "")
+    if re.fullmatch(r'"[\x21\x23-\x7e]*"', etag):
+        return {"If-Range": etag}
+    modified, date = response.headers.get("Last-Modified", ""), response.headers.get("Date", "")
+    with suppress(ValueError, TypeError, IndexError, OverflowError):
+        # RFC 9110, 8.8.2.2: within one second a file may have changed twice.
+        if (parsedate_to_datetime(date) - parsedate_to_datetime(modified)).total_seconds() >= 1:
+            return {"If-Range": modified}
+    return {}
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
@@ -181,13 +342,31 @@ def _said(status: int) -> str:
         if status == http.client.UNAUTHORIZED
         else ""
     )
-    return f"the server answers {status} {http.client.responses.get(status, '')}".rstrip() + hint
+    who = "proxy" if status == http.client.PROXY_AUTHENTICATION_REQUIRED else "server"
+    return f"the {who} answers {_named(status)}{hint}"
+
+
+def _named(status: int) -> str:
+    hint = (
+        "; fix: set http_proxy or https_proxy to http://user:password@host:port"
+        if status == http.client.PROXY_AUTHENTICATION_REQUIRED
+        else ""
+    )
+    return f"{status} {http.client.responses.get(status, '')}".rstrip() + hint
 
 
 def _explained(error: HTTPError) -> str:
-    if isinstance(error, NewConnectionError) and isinstance(error.__cause__, OSError) and error.__cause__.strerror:
-        return f"no connection: {error.__cause__.strerror}"
+    """Return why a request failed, without the error's own text, which may hold a secret."""
+    proxy = " to the proxy" if isinstance(error, ProxyError) else ""
+    cause: BaseException = error.original_error if isinstance(error, ProxyError) else error
+    if isinstance(cause.__cause__, TooSlowError):
+        return str(cause.__cause__)
+    if isinstance(cause, NewConnectionError) and isinstance(cause.__cause__, OSError) and cause.__cause__.strerror:
+        return f"no connection{proxy}: {cause.__cause__.strerror}"
+    if proxy:
+        status = re.search("Tunnel connection failed: ([0-9]{3})", str(cause))
+        return f"the proxy answers {_named(int(status[1]))}" if status else "no connection to the proxy"
     for kind, reason in _REASONS.items():
-        if isinstance(error, kind):
-            return reason.format(error)
-    return f"the request cannot be made ({type(error).__name__})"
+        if isinstance(cause, kind):
+            return reason.format(cause)
+    return f"the request cannot be made ({type(cause).__name__})"

@@ -7,6 +7,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from pulp_hooks.hosts.file_mirror.http_client import HttpClient
 from pulp_hooks.hosts.file_mirror.manifest import MANIFEST_NAME, Entry, read_manifest, shown
+from pulp_hooks.hosts.file_mirror.sources import MIN_SPEED, retry_changed
 
 
 class HttpSource:
@@ -17,14 +18,14 @@ class HttpSource:
         folder: None, since it is no folder of this machine.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, min_speed: int = MIN_SPEED) -> None:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
         path = quote(re.sub("%(?![0-9A-Fa-f]{2})", "%25", parts.path), safe="/%:@!$&'()*+,;=~")
         self.name = urlunsplit((parts.scheme, host, path, "", ""))
         self.folder = None
         self._base = self.name.removesuffix(f"/{MANIFEST_NAME}").rstrip("/")
-        self._client = HttpClient(url)
+        self._client = HttpClient(url, min_speed)
 
     def entries(self) -> list[Entry]:
         """Give every file of the repository in order of path.
@@ -33,8 +34,12 @@ class HttpSource:
             MirrorError: The manifest cannot be had, or is none.
         """
         url = f"{self._base}/{MANIFEST_NAME}"
-        with self._client.get(url, url) as chunks:
-            return read_manifest(chunks, url)
+
+        def read() -> list[Entry]:
+            with self._client.get(url, url) as chunks:
+                return read_manifest(chunks, url)
+
+        return retry_changed(read)
 
     def open(self, entry: Entry) -> AbstractContextManager[Iterator[bytes]]:
         """Ask for a file, and give its bytes in chunks as they come.
@@ -45,7 +50,9 @@ class HttpSource:
         Raises:
             MirrorError: The file cannot be had, or its transfer broke off; says which.
         """
-        return self._client.get(f"{self._base}/{quote(entry.path)}", f"file {shown(entry.path)} of source {self.name}")
+        return self._client.get(
+            f"{self._base}/{quote(entry.path)}", f"file {shown(entry.path)} of source {self.name}", entry.size
+        )
 
     def close(self) -> None:
         """End every transfer at once; those under way fail."""

@@ -1,6 +1,6 @@
 """`PULP_MANIFEST`: what a file repository holds, a line `path,sha256,size` for each of its files."""
 
-import io
+import codecs
 import itertools
 import re
 from collections.abc import Callable, Iterable
@@ -29,6 +29,10 @@ _PATH_RULES: tuple[tuple[str, Callable[[str], object]], ...] = (
     ("a path must not end with a slash", re.compile(r"/\Z").search),
     ("a path must not hold an empty component", re.compile(r"//").search),
     ("a path must not hold a component `.` or `..`", re.compile(r"(?:\A|/)\.\.?(?:/|\Z)").search),
+    # Readers of manifests, Pulp and this one, strip blanks, and skip a line that starts with `#`.
+    ("a path must not start or end with blanks", lambda path: path != path.strip()),
+    ("a path must not start with `#`, which marks a comment", re.compile("#").match),
+    ("a path must not start with a byte order mark", re.compile("\ufeff").match),
     (f"{MANIFEST_NAME} is the manifest itself", re.compile(rf"{MANIFEST_NAME}(?:/|\Z)").match),
     (
         f"a component must not be over {_MAX_COMPONENT_BYTES} bytes",
@@ -90,7 +94,10 @@ def read_manifest(chunks: Iterable[bytes], name: str) -> list[Entry]:
 
 
 def parse_manifest(data: bytes, name: str) -> list[Entry]:
-    """Give the entries of a manifest in order of their paths; blank lines are ignored.
+    """Return the entries of a manifest in order of their paths.
+
+    Read as Pulp reads it: blank lines and lines that start with `#` are skipped, and so are blanks around a field. A
+    byte order mark at the start is skipped too.
 
     Args:
         data: What the manifest holds.
@@ -101,12 +108,14 @@ def parse_manifest(data: bytes, name: str) -> list[Entry]:
     """
     lines: dict[str, int] = {}
     entries: list[Entry] = []
-    for number, line in enumerate(io.BytesIO(data), start=1):
-        if not line.strip():
+    for number, line in enumerate(data.removeprefix(codecs.BOM_UTF8).splitlines(), start=1):
+        place = f"{name}, line {number}"
+        text = _decoded(line, place)
+        if not text or text.startswith("#"):
             continue
-        entry = _parse_line(line, f"{name}, line {number}")
+        entry = _parse_line(text, place)
         if entry.path in lines:
-            raise _refusal(f"{name}, line {number}", entry.path, f"line {lines[entry.path]} has the same path")
+            raise _refusal(place, entry.path, f"line {lines[entry.path]} has the same path")
         lines[entry.path] = number
         entries.append(entry)
 
@@ -129,13 +138,16 @@ def format_manifest(entries: Iterable[Entry]) -> bytes:
     return "".join(f"{entry.path},{entry.sha256},{entry.size}\n" for entry in in_order).encode()
 
 
-def _parse_line(line: bytes, place: str) -> Entry:
+def _decoded(line: bytes, place: str) -> str:
     try:
-        text = line.rstrip(b"\r\n").decode()
+        return line.decode().strip()
     except UnicodeDecodeError:
         path = line.decode(errors="surrogateescape").rsplit(",", maxsplit=2)[0]
         raise _refusal(place, path, "a path must be valid UTF-8") from None
-    match text.rsplit(",", maxsplit=2):  # from the right, since a path may hold commas
+
+
+def _parse_line(text: str, place: str) -> Entry:
+    match [field.strip() for field in text.rsplit(",", maxsplit=2)]:  # from the right, since a path may hold commas
         case [path, sha256, size]:
             pass
         case _:

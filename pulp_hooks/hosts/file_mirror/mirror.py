@@ -12,7 +12,7 @@ from pulp_hooks.errors import MirrorError
 from pulp_hooks.hosts.file_mirror.destination import Destination, open_destination
 from pulp_hooks.hosts.file_mirror.downloads import Progress
 from pulp_hooks.hosts.file_mirror.manifest import Entry
-from pulp_hooks.hosts.file_mirror.sources import open_source
+from pulp_hooks.hosts.file_mirror.sources import MIN_SPEED, open_source
 from pulp_hooks.hosts.file_mirror.syncing import sync
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class MirrorResult:
     publication: Path | None
 
 
-def mirror(  # noqa: PLR0913 - six things to know about a mirror, three of them by name
+def mirror(  # noqa: PLR0913 - what a mirror is made of, and its options by name
     source: str | os.PathLike[str],
     dest: str | os.PathLike[str],
     hooks: "Hooks",
@@ -67,6 +67,9 @@ def mirror(  # noqa: PLR0913 - six things to know about a mirror, three of them 
     repo_id: str,
     publish: bool = True,
     progress: Progress | None = None,
+    allow_shrink: bool = False,
+    verify: bool = False,
+    min_speed: int = MIN_SPEED,
 ) -> MirrorResult:
     """Sync a repository of files into a folder, and publish it there.
 
@@ -81,6 +84,9 @@ def mirror(  # noqa: PLR0913 - six things to know about a mirror, three of them 
         repo_id: Names the repository in the events.
         publish: Whether to publish what was synced.
         progress: Hears how far the downloads are.
+        allow_shrink: Accept a source that is empty, or has fewer than half of the files of the last sync.
+        verify: Read every stored file and the current publication again, and replace what is damaged.
+        min_speed: Bytes per second; an HTTP server that stays below it for 30 seconds fails the sync. 0 is no limit.
 
     Returns:
         What was done.
@@ -91,16 +97,16 @@ def mirror(  # noqa: PLR0913 - six things to know about a mirror, three of them 
     """
     started = time.monotonic()
     with (
-        open_source(os.fspath(source)) as opened,
+        open_source(os.fspath(source), min_speed) as opened,
         open_destination(Path(dest).absolute(), opened.folder) as destination,
     ):
         with _reported(hooks.sync(repo_id, importer_id=IMPORTER, importer_type_id=IMPORTER)) as syncing:
-            synced = sync(opened, destination, syncing, progress)
+            synced = sync(opened, destination, syncing, progress, allow_shrink=allow_shrink, verify=verify)
         publish_result, publication = None, None
         if publish:
             publishing = hooks.publish(repo_id, distributor_id=DISTRIBUTOR, distributor_type_id=DISTRIBUTOR)
             with _reported(publishing):
-                publish_result, publication = _publish(destination, synced.entries, publishing)
+                publish_result, publication = _publish(destination, synced.entries, publishing, verify=verify)
     return MirrorResult(
         repo_id=repo_id,
         sync_result="success",
@@ -118,15 +124,19 @@ def mirror(  # noqa: PLR0913 - six things to know about a mirror, three of them 
 
 
 def _publish(
-    destination: Destination, entries: Sequence[Entry], operation: "PublishOperation"
+    destination: Destination, entries: Sequence[Entry], operation: "PublishOperation", *, verify: bool
 ) -> tuple[PublishResult, Path]:
     started = time.monotonic()
     publications = destination.publications
     current = publications.current()
     result: PublishResult = "success"
-    if current and publications.holds(entries):
+    if current and publications.holds(entries, destination.store if verify else None):
         result, publication = "skipped", current
-        operation.skip("the current publication holds just these files")
+        operation.skip(
+            "the current publication holds just these files, verified by checksum"
+            if verify
+            else "nothing has changed since the current publication"
+        )
     else:
         publication = publications.publish(entries, destination.store)
         publications.tidy()

@@ -5,14 +5,15 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from pulp_hooks.errors import MirrorError
-from pulp_hooks.hosts.file_mirror.files import make_folder, seal, sync_folder, write_file
+from pulp_hooks.hosts.file_mirror.files import CHUNK_BYTES, make_folder, seal, sync_folder, write_file
 from pulp_hooks.hosts.file_mirror.manifest import MANIFEST_NAME, Entry, format_manifest, shown
-from pulp_hooks.hosts.file_mirror.store import Store
+from pulp_hooks.hosts.file_mirror.store import Store, copy_verified
 
 _ID = re.compile(r"[0-9]{8}")  # their order by name is the one they were made in
 # What says that a hard link cannot be had here, while a copy can: another file system, too many links, no links at all.
@@ -41,18 +42,23 @@ class Publications:
             return None  # nothing is there, or something that is no link
         return publication if publication in self._all() else None
 
-    def holds(self, entries: Sequence[Entry]) -> bool:
-        """Tell whether the current publication holds these files, all in full size, and no others.
+    def holds(self, entries: Sequence[Entry], verifier: Store | None = None) -> bool:
+        """Return whether the current publication lists exactly these files, and has each in full size.
 
         Args:
             entries: The entries of a manifest.
+            verifier: If given, each file is also read, and has to have its checksum.
         """
         current = self.current()
         try:
             return (
                 current is not None
                 and (current / MANIFEST_NAME).read_bytes() == format_manifest(entries)
-                and all(_is_whole(current / entry.path, entry) for entry in entries)
+                and all(
+                    _is_whole(current / entry.path, entry)
+                    and (verifier is None or verifier.is_intact(current / entry.path, entry))
+                    for entry in entries
+                )
             )
         except OSError:
             return False
@@ -62,13 +68,13 @@ class Publications:
 
         Args:
             entries: The entries of a manifest.
-            store: Has the file of each.
+            store: Has the file of each; none enters the publication unless it has its checksum.
 
         Returns:
             The folder of the publication.
 
         Raises:
-            MirrorError: A file cannot be published; says which.
+            MirrorError: A file is damaged or cannot be published; says which.
             OSError: The disk is full or broken.
         """
         building = self._temporary / "publication"
@@ -77,11 +83,12 @@ class Publications:
         )
         for folder in folders:
             make_folder(building / folder)
+        for entry in {entry.sha256: entry for entry in reversed(entries)}.values():
+            with _named(entry):
+                store.verify(entry)
         for entry in entries:
-            try:
-                _link_or_copy(store.path(entry), building / entry.path)
-            except OSError as error:
-                raise MirrorError(f"file {shown(entry.path)} cannot be published: {error.strerror}") from error
+            with _named(entry):
+                _link_or_copy(store, entry, building / entry.path)
         write_file(building / MANIFEST_NAME, format_manifest(entries))
         for folder in folders:
             sync_folder(building / folder)
@@ -116,17 +123,26 @@ class Publications:
         return sorted(path for path in self._folder.iterdir() if _ID.fullmatch(path.name))
 
 
+@contextmanager
+def _named(entry: Entry) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MirrorError(f"file {shown(entry.path)} cannot be published: {error.strerror}") from error
+
+
 def _is_whole(file: Path, entry: Entry) -> bool:
     status = file.lstat()
     return stat.S_ISREG(status.st_mode) and status.st_size == entry.size
 
 
-def _link_or_copy(original: Path, target: Path) -> None:
+def _link_or_copy(store: Store, entry: Entry, target: Path) -> None:
+    original = store.path(entry)
     try:
         target.hardlink_to(original)
     except OSError as error:
         if error.errno not in _NO_LINK:
             raise
         with original.open("rb") as stream, target.open("xb") as copy:
-            shutil.copyfileobj(stream, copy)
+            copy_verified(iter(partial(stream.read, CHUNK_BYTES), b""), copy, entry)
             seal(copy)

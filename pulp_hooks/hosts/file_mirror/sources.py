@@ -2,19 +2,42 @@
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit, urlunsplit
 
 from pulp_hooks.errors import MirrorError
 from pulp_hooks.hosts.file_mirror.folder_source import FolderSource
 from pulp_hooks.hosts.file_mirror.manifest import MANIFEST_NAME, Entry
 
+MIN_SPEED = 1000  # bytes per second, as in dnf
+CHANGED_TRIES = 3
+
+_Result = TypeVar("_Result")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _IN_PASSWORDS = "`/`, `?`, `#` and `@` in a password as %2F, %3F, %23 and %40"
 _MISSPELT_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+class ChangedError(MirrorError):
+    """A file changed on the server while it was downloaded in several pieces: another try may get it whole."""
+
+
+def retry_changed(read: Callable[[], _Result]) -> _Result:
+    """Return the result of a read, which is tried again from the start if the file changed meanwhile.
+
+    Args:
+        read: Opens and reads the file.
+
+    Raises:
+        MirrorError: It cannot be read, or changed each time.
+    """
+    for _ in range(CHANGED_TRIES - 1):
+        with suppress(ChangedError):
+            return read()
+    return read()
 
 
 class Source(Protocol):
@@ -44,23 +67,24 @@ class Source(Protocol):
 
 
 @contextmanager
-def open_source(source: str) -> Iterator[Source]:
+def open_source(source: str, min_speed: int = MIN_SPEED) -> Iterator[Source]:
     """Give the source that a text names; nothing of it is read yet, and it is closed in the end.
 
     Args:
         source: A folder's path, or an `http://`, `https://` or `file://` URL of a folder or of its `PULP_MANIFEST`.
+        min_speed: Bytes per second; a server that stays below it fails. 0 is no limit.
 
     Raises:
         MirrorError: The text names no source, or what would read it is not installed.
     """
-    opened = _source(source)
+    opened = _source(source, min_speed)
     try:
         yield opened
     finally:
         opened.close()
 
 
-def _source(text: str) -> Source:
+def _source(text: str, min_speed: int) -> Source:
     # No message repeats the text: a URL that is not as it should be may hold a password in any place.
     if not text:
         raise MirrorError("SOURCE is empty: give a folder's path or a URL")
@@ -80,14 +104,14 @@ def _source(text: str) -> Source:
         )
     match parts.scheme:
         case "http" | "https":
-            return _http_source(text, parts)
+            return _http_source(text, parts, min_speed)
         case "file":
             return _file_source(parts)
         case scheme:
             raise MirrorError(f"SOURCE is a URL of scheme {scheme}, which is none of http, https and file")
 
 
-def _http_source(url: str, parts: SplitResult) -> Source:
+def _http_source(url: str, parts: SplitResult, min_speed: int) -> Source:
     if not parts.hostname:
         raise MirrorError("SOURCE is a URL without a host")
     if "@" in parts.path:  # it may be the end of a password with a slash in it, which must not become a path
@@ -97,7 +121,7 @@ def _http_source(url: str, parts: SplitResult) -> Source:
         from pulp_hooks.hosts.file_mirror.http_source import HttpSource  # noqa: PLC0415 - said above
     except ModuleNotFoundError as error:
         raise MirrorError("a mirror of a URL needs urllib3: pip install 'pulp-hooks[mirror]'") from error
-    return HttpSource(url)
+    return HttpSource(url, min_speed)
 
 
 def _file_source(parts: SplitResult) -> Source:

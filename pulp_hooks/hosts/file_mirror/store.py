@@ -1,14 +1,15 @@
 """The content-addressed store: every file once, under its checksum."""
 
 import hashlib
+import os
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from pulp_hooks.errors import MirrorError
-from pulp_hooks.hosts.file_mirror.files import make_folder, seal, sync_folder
+from pulp_hooks.hosts.file_mirror.files import CHUNK_BYTES, make_folder, seal, sync_folder
 from pulp_hooks.hosts.file_mirror.manifest import Entry, shown
 
 
@@ -24,6 +25,7 @@ class Store:
         self._folder = folder
         self._temporary = temporary
         self._changed: set[Path] = set()
+        self._verified: set[tuple[object, ...]] = set()
 
     def path(self, entry: Entry) -> Path:
         """Give where the file of an entry lies, or would lie.
@@ -34,7 +36,7 @@ class Store:
         return self._folder / entry.sha256[:2] / entry.sha256
 
     def has(self, entry: Entry) -> bool:
-        """Tell whether the file of an entry is there in its full size.
+        """Return whether the file of an entry is there in its full size; it is not read.
 
         Args:
             entry: An entry of a manifest.
@@ -43,6 +45,50 @@ class Store:
             return self.path(entry).stat().st_size == entry.size
         except FileNotFoundError:
             return False
+
+    def is_intact(self, file: Path, entry: Entry, read: Callable[[int], object] = lambda _: None) -> bool:
+        """Return whether a file holds what an entry says, by its checksum.
+
+        A file that this run has read or written already is read again only if somebody touched it since.
+
+        Args:
+            file: The file of the entry, here or in a publication.
+            entry: An entry of a manifest.
+            read: Called with the number of bytes of each chunk that was read.
+        """
+        try:
+            with file.open("rb") as stream:
+                identity = _identity(os.fstat(stream.fileno()), entry)
+                if identity in self._verified:
+                    return True
+                digest = hashlib.sha256()
+                while chunk := stream.read(CHUNK_BYTES):
+                    digest.update(chunk)
+                    read(len(chunk))
+        except OSError:  # a file that cannot be read is as good as lost
+            return False
+        if digest.hexdigest() != entry.sha256:
+            return False
+        self._verified.add(identity)
+        return True
+
+    def verify(self, entry: Entry) -> None:
+        """Make sure that the file of an entry is what the entry says.
+
+        Args:
+            entry: An entry of a manifest.
+
+        Raises:
+            MirrorError: It is damaged.
+            OSError: It is missing.
+        """
+        file = self.path(entry)
+        file.stat()
+        if not self.is_intact(file, entry):
+            raise MirrorError(
+                f"file {shown(entry.path)} cannot be published: {str(file)!r} is damaged; "
+                "fix: run the mirror again, which downloads it again"
+            )
 
     def add(self, entry: Entry, chunks: Iterable[bytes]) -> None:
         """Take in the file of an entry; it is seen when it is complete and right, and not before.
@@ -57,10 +103,11 @@ class Store:
         target = self.path(entry)
         try:
             with self._temporary_file() as stream:
-                _copy(chunks, stream, entry)
+                copy_verified(chunks, stream, entry)
                 seal(stream)
                 make_folder(target.parent)
                 Path(stream.name).replace(target)
+                self._verified.add(_identity(os.fstat(stream.fileno()), entry))
         except OSError as error:
             raise MirrorError(
                 f"file {shown(entry.path)} cannot be written to {str(self._folder)!r}: {error.strerror}"
@@ -98,7 +145,22 @@ class Store:
                 Path(stream.name).unlink(missing_ok=True)  # it is missing when all went well
 
 
-def _copy(chunks: Iterable[bytes], stream: IO[bytes], entry: Entry) -> None:
+def _identity(status: os.stat_result, entry: Entry) -> tuple[object, ...]:
+    # The time of the last change of the inode cannot be set back, unlike the time of the last write.
+    return entry.sha256, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def copy_verified(chunks: Iterable[bytes], stream: IO[bytes], entry: Entry) -> None:
+    """Write what a file holds to a stream.
+
+    Args:
+        chunks: What the file holds; not asked for more once it is longer than the entry says.
+        stream: Where it goes.
+        entry: What the file has to be.
+
+    Raises:
+        MirrorError: It has another size or checksum.
+    """
     digest = hashlib.sha256()
     size = 0
     for chunk in chunks:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pulp_hooks.errors import MirrorError
 from pulp_hooks.hosts.file_mirror.destination import Destination
 from pulp_hooks.hosts.file_mirror.downloads import Downloads, Progress
 from pulp_hooks.hosts.file_mirror.manifest import Entry
@@ -35,7 +36,15 @@ class Synced:
     downloaded_bytes: int
 
 
-def sync(source: Source, destination: Destination, operation: "SyncOperation", progress: Progress | None) -> Synced:
+def sync(  # noqa: PLR0913 - the parts of a run, and its two options
+    source: Source,
+    destination: Destination,
+    operation: "SyncOperation",
+    progress: Progress | None,
+    *,
+    allow_shrink: bool,
+    verify: bool,
+) -> Synced:
     """Bring what a source has into a mirror, and tell the operation what was done.
 
     Args:
@@ -43,9 +52,12 @@ def sync(source: Source, destination: Destination, operation: "SyncOperation", p
         destination: The mirror.
         operation: The sync that is under way.
         progress: Hears how far the downloads are.
+        allow_shrink: Accept a source that is empty, or lost more than half of its files since the last sync.
+        verify: Read every stored file again, even if there is nothing to publish.
 
     Raises:
-        MirrorError: A file cannot be had or stored, or the manifest is wrong; what was synced before stays.
+        MirrorError: A file cannot be had or stored, the manifest is wrong, or the source shrank; what was synced before
+            stays.
         OSError: The disk is full or broken.
     """
     started = time.monotonic()
@@ -56,7 +68,10 @@ def sync(source: Source, destination: Destination, operation: "SyncOperation", p
         destination.prepare()
         held = before = destination.synced()
         entries = source.entries()
-        downloads.run(entries)
+        if not allow_shrink:
+            _refuse_shrunk(source.name, before, entries)
+        # What enters a publication was read before: a stored file can be damaged without a change of its size.
+        downloads.run(entries, verify=verify or not destination.publications.holds(entries))
         destination.set_synced(entries)
         held = entries
         synced = _compared(before, entries, downloads)
@@ -74,6 +89,18 @@ def sync(source: Source, destination: Destination, operation: "SyncOperation", p
             "downloaded_bytes": downloads.bytes,
         }
     return synced
+
+
+def _refuse_shrunk(name: str, before: Sequence[Entry], after: Sequence[Entry]) -> None:
+    """Refuse what a cut manifest or an unmounted disk looks like."""
+    if after and 2 * len(after) >= len(before):
+        return
+    now = f"lists {len(after)} files" if after else "is empty"
+    had = f"it had {len(before)} at the last sync" if before else "nothing was ever synced from it"
+    raise MirrorError(
+        f"source {name} {now}, and {had}; fix: check the source, "
+        "or pass --allow-shrink (in a program: allow_shrink=True) if this is right"
+    )
 
 
 def _compared(before: Sequence[Entry], after: Sequence[Entry], downloads: Downloads) -> Synced:

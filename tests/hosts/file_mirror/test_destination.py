@@ -64,7 +64,7 @@ def test_dest_that_overlaps_source_through_a_link_is_refused(
 
 def test_its_own_publication_is_no_source(repository: "Repository", dest: Path, hooks: Hooks) -> None:
     """A mirror's `current` is inside of it."""
-    mirror(repository.folder, dest, hooks, repo_id="repo")
+    mirror(repository.folder, dest, hooks, repo_id="repo", allow_shrink=True)
     with pytest.raises(MirrorError, match="one is in the other"):
         mirror(dest / "current", dest, hooks, repo_id="repo")
 
@@ -84,7 +84,7 @@ def test_dangling_link_in_place_of_dest_is_refused(repository: "Repository", des
 def test_empty_folder_is_taken(repository: "Repository", dest: Path, hooks: Hooks) -> None:
     """A folder made beforehand, with the modes that its owner wants, is kept as it is."""
     dest.mkdir(mode=0o700)
-    mirror(repository.folder, dest, hooks, repo_id="repo")
+    mirror(repository.folder, dest, hooks, repo_id="repo", allow_shrink=True)
     assert dest.stat().st_mode & 0o777 == 0o700
 
 
@@ -113,13 +113,13 @@ mirror(sys.argv[1], sys.argv[2], Hooks(plugins=[Waiting()]), repo_id="first")
         assert first.stdout.readline() == "running\n"
         before = sorted(dest.rglob("*"))
         with pytest.raises(MirrorError, match=f"another run is using DEST '{dest}'"):
-            mirror(repository.folder, dest, hooks, repo_id="second")
+            mirror(repository.folder, dest, hooks, repo_id="second", allow_shrink=True)
         assert recorder.events == []
         assert sorted(dest.rglob("*")) == before
         first.communicate("go on\n")
     assert first.returncode == 0
-    assert mirror(repository.folder, dest, hooks, repo_id="second").publish_result == "skipped"
-    mirror(repository.folder, tmp_path / "other", hooks, repo_id="other")
+    assert mirror(repository.folder, dest, hooks, repo_id="second", allow_shrink=True).publish_result == "skipped"
+    mirror(repository.folder, tmp_path / "other", hooks, repo_id="other", allow_shrink=True)
 
 
 def test_second_thread_is_kept_out_too(repository: "Repository", dest: Path, hooks: Hooks) -> None:
@@ -138,10 +138,10 @@ def test_second_thread_is_kept_out_too(repository: "Repository", dest: Path, hoo
 
     def second() -> None:
         with pytest.raises(MirrorError) as caught:
-            mirror(repository.folder, dest, hooks, repo_id="second")
+            mirror(repository.folder, dest, hooks, repo_id="second", allow_shrink=True)
         messages.append(str(caught.value))
 
-    mirror(repository.folder, dest, hooks, repo_id="first", progress=Bar())
+    mirror(repository.folder, dest, hooks, repo_id="first", progress=Bar(), allow_shrink=True)
     assert len(messages) == 1
     assert "another run is using DEST" in messages[0]
 
@@ -151,16 +151,16 @@ def test_lock_is_free_after_a_failure(dest: Path, hooks: Hooks, repository: "Rep
     for _ in range(2):
         with pytest.raises(MirrorError, match="cannot be read"):
             mirror(tmp_path / "nowhere", dest, hooks, repo_id="repo")
-    mirror(repository.folder, dest, hooks, repo_id="repo")
+    mirror(repository.folder, dest, hooks, repo_id="repo", allow_shrink=True)
 
 
 def test_unreadable_memory_of_the_last_sync_is_named(
     repository: "Repository", dest: Path, hooks: Hooks, recorder: "Recorder"
 ) -> None:
     """When somebody has edited what the last sync was, the message says where."""
-    mirror(repository.folder, dest, hooks, repo_id="repo")
+    mirror(repository.folder, dest, hooks, repo_id="repo", allow_shrink=True)
     (dest / "SYNCED_MANIFEST").chmod(0o644)
     (dest / "SYNCED_MANIFEST").write_text("nonsense")
     with pytest.raises(MirrorError, match=f"^'{dest}/SYNCED_MANIFEST', line 1, .*remove this file"):
-        mirror(repository.folder, dest, hooks, repo_id="repo")
+        mirror(repository.folder, dest, hooks, repo_id="repo", allow_shrink=True)
     assert recorder.synced["result"] == "failed"

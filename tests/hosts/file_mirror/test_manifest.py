@@ -123,7 +123,6 @@ def test_newline_in_a_path_makes_two_lines_that_are_none() -> None:
         (f"a,{SHA},-1", "decimal digits"),
         (f"a,{SHA},1.0", "decimal digits"),
         (f"a,{SHA},0x1", "decimal digits"),
-        (f"a,{SHA}, 1", "decimal digits"),
         (f"a,{SHA},\u0661", "decimal digits"),
         (f"a,{SHA},{'9' * 5000}", "decimal digits"),
     ],
@@ -152,6 +151,28 @@ def test_path_that_is_a_folder_of_another_is_refused(order: list[str]) -> None:
 def test_blank_lines_and_windows_line_ends_are_taken() -> None:
     """Blank lines are ignored, and a carriage return belongs to the line's end."""
     assert parse_manifest(f"\n \r\na,{SHA},1\r\n\n".encode(), "m") == [Entry("a", SHA, 1)]
+
+
+def test_manifest_is_read_as_pulp_reads_it() -> None:
+    """Comments, blanks around lines and fields, a byte order mark and any line end are no part of an entry."""
+    data = (
+        f"\ufeff# files, of, today\n  # more\r\n \t\n  a, b ,\t{SHA.upper()} , 1 \r\nc,{SHA},2\rd#,{SHA},3\n#e,{SHA},4"
+    )
+    assert parse_manifest(data.encode(), "m") == [Entry("a, b", SHA, 1), Entry("c", SHA, 2), Entry("d#", SHA, 3)]
+
+
+@pytest.mark.parametrize("path", [" ../x", "../x ", "\t/etc/passwd", "\u3000..", " PULP_MANIFEST "])
+def test_hostile_path_is_refused_with_blanks_around_it(path: str) -> None:
+    """Blanks do not hide a path that leaves the root."""
+    with pytest.raises(MirrorError, match=r"^m, line 2, path "):
+        parse_manifest(f"# comment\n{path},{SHA},1\n".encode(), "m")
+
+
+@pytest.mark.parametrize("path", ["#a", " a", "a ", "\u3000a", "\ufeffa"])
+def test_path_that_would_be_read_as_another_breaks_a_rule(path: str) -> None:
+    """A file of a scanned folder whose name no manifest can carry is refused, not lost."""
+    assert broken_rule(path)
+    assert not broken_rule(f"x{path}x")
 
 
 def test_path_may_hold_commas_and_checksum_capitals() -> None:

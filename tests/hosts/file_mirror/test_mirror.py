@@ -1,12 +1,16 @@
 """The mirror as a whole: what it publishes, and what its four events say."""
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pulp_hooks.errors import MirrorError
 from pulp_hooks.hooks import Hooks
+from pulp_hooks.hookspecs import hookimpl
 from pulp_hooks.hosts.file_mirror import MirrorResult, mirror
 from pulp_hooks.hosts.file_mirror.manifest import parse_manifest
 
@@ -164,10 +168,10 @@ def test_publication_can_be_mirrored_in_its_turn(
 
 def test_empty_repository_is_published(recorder: "Recorder", dest: Path, run: Run) -> None:
     """A repository without files is one, and has a publication; the second time there is nothing to do."""
-    result = run()
+    result = run(allow_shrink=True)
     assert (result.files, result.bytes, result.publish_result) == (0, 0, "success")
     assert tree(dest / "current") == {"PULP_MANIFEST": b""}
-    assert run().publish_result == "skipped"
+    assert run(allow_shrink=True).publish_result == "skipped"
     assert recorder.types == FOUR * 2
 
 
@@ -176,7 +180,7 @@ def test_repository_may_become_empty(repository: "Repository", dest: Path, run: 
     repository.write({"a": "1"})
     run()
     (repository.folder / "a").unlink()
-    assert run().removed_count == 1
+    assert run(allow_shrink=True).removed_count == 1
     assert tree(dest / "current") == {"PULP_MANIFEST": b""}
 
 
@@ -223,6 +227,149 @@ def test_damaged_mirror_is_mended(repository: "Repository", dest: Path, run: Run
     result = run()
     assert (result.added_count, result.downloaded_files, result.publish_result) == (0, 1, "success")
     assert (dest / "current" / "a").read_text() == "1234"
+
+
+def damage(file: Path) -> None:
+    """Change one byte of a file in place; its size and the time of its last write stay as they are."""
+    status = file.stat()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.chmod(0o644)
+    with file.open("r+b") as stream:
+        stream.write(content)
+    file.chmod(0o444)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_damaged_file_does_not_enter_a_publication(
+    repository: "Repository", dest: Path, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before a new publication every stored file is read again, and a damaged one is downloaded again."""
+    repository.write({"a": "1234", "b": "5"})
+    run()
+    damage(dest / "current" / "a")  # the same file as in the store
+    repository.write({"c": "6"})
+    result = run()
+    assert (dest / "current" / "a").read_text() == "1234"
+    assert (result.added_count, result.downloaded_files) == (1, 2)
+    assert [record.getMessage() for record in caplog.records] == ["stored file 'a' is damaged; downloading it again"]
+
+
+def test_damaged_file_that_the_source_lost_fails_the_run(
+    repository: "Repository", web: "WebServer", dest: Path, hooks: Hooks
+) -> None:
+    """Where it cannot be repaired, nothing is published, and the file is named."""
+    repository.write({"a": "1234"})
+    repository.list_files()
+    mirror(web.url, dest, hooks, repo_id="repo")
+    damage(dest / "current" / "a")
+    repository.write({"c": "6"})
+    repository.list_files()
+    (repository.folder / "a").unlink()
+    with pytest.raises(MirrorError, match="file 'a' of source .* 404"):
+        mirror(web.url, dest, hooks, repo_id="repo")
+    assert not (dest / "current" / "c").exists()
+
+
+def test_file_damaged_between_sync_and_publish_is_not_published(repository: "Repository", dest: Path) -> None:
+    """The publish fails and names the file; the next run repairs it."""
+    repository.write({"a": "1234"})
+
+    class Damager:
+        @hookimpl
+        def repo_publish_started(self) -> None:
+            time.sleep(0.02)  # more than the granularity of times on the disk
+            for file in dest.glob("objects/*/*"):
+                damage(file)
+
+    with (
+        Hooks(plugins=[Damager()]) as hooks,
+        pytest.raises(MirrorError, match="file 'a' cannot be published: .* fix: "),
+    ):
+        mirror(repository.folder, dest, hooks, repo_id="repo")
+    assert not (dest / "current").is_symlink()
+    with Hooks() as hooks:
+        assert mirror(repository.folder, dest, hooks, repo_id="repo").publish_result == "success"
+    assert (dest / "current" / "a").read_text() == "1234"
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_verify_repairs_what_is_published(
+    repository: "Repository", dest: Path, run: Run, recorder: "Recorder", *, linked: bool
+) -> None:
+    """With `verify`, an unchanged source has its damaged files replaced, in the store and in a copy of its own."""
+    repository.write({"a": "1234", "b": "5"})
+    run()
+    published = dest / "current" / "a"
+    if not linked:
+        copy = published.with_name("copy")
+        copy.write_bytes(published.read_bytes())
+        copy.replace(published)
+    damage(published)
+    assert run().publish_result == "skipped"
+    assert recorder.published["summary"]["skipped"] == "nothing has changed since the current publication"
+    assert run(verify=True).publish_result == "success"
+    assert (dest / "current" / "a").read_text() == "1234"
+    assert run(verify=True).publish_result == "skipped"
+    assert "verified by checksum" in recorder.published["summary"]["skipped"]
+
+
+def test_verification_is_shown(repository: "Repository", run: Run) -> None:
+    """The bytes that are read again are announced, and their increments add up."""
+    repository.write({"a": "x" * 600_000, "b": "y"})
+    run()
+
+    class VerifyingBar(Bar):
+        def verify(self, total_bytes: int) -> None:
+            self.totals.append(total_bytes)
+
+    bar = VerifyingBar()
+    run(progress=bar, verify=True)
+    assert bar.totals == [600_001, 0]
+    assert sum(bar.advanced) == 600_001
+
+
+@pytest.mark.parametrize("kind", ["scanned folder", "folder", "file url", "http"])
+@pytest.mark.parametrize("left", [0, 3])
+def test_source_that_shrank_is_refused(
+    repository: "Repository", web: "WebServer", dest: Path, hooks: Hooks, recorder: "Recorder", kind: str, left: int
+) -> None:
+    """A source that lost most of its files is synced only on request; the last publication stays until then."""
+    source = {"file url": repository.folder.as_uri(), "http": web.url}.get(kind, str(repository.folder))
+
+    def list_files() -> None:
+        if kind != "scanned folder":
+            repository.list_files()
+
+    repository.write({f"{number}": "x" for number in range(7)})
+    list_files()
+    mirror(source, dest, hooks, repo_id="repo")
+    for number in range(left, 7):
+        (repository.folder / f"{number}").unlink()
+    list_files()
+    with pytest.raises(MirrorError, match=r"^source .* it had 7 at the last sync; fix: .*--allow-shrink") as caught:
+        mirror(source, dest, hooks, repo_id="repo")
+    assert (f"lists {left} files" if left else "is empty") in str(caught.value)
+    assert recorder.synced["result"] == "failed"
+    assert len(tree(dest / "current")) == 8
+    assert mirror(source, dest, hooks, repo_id="repo", allow_shrink=True).removed_count == 7 - left
+    assert len(tree(dest / "current")) == left + 1
+
+
+def test_source_that_lost_half_is_synced(repository: "Repository", run: Run) -> None:
+    """Half of the files may go without a word."""
+    repository.write({f"{number}": "x" for number in range(4)})
+    run()
+    for number in range(2):
+        (repository.folder / f"{number}").unlink()
+    assert run().removed_count == 2
+
+
+def test_empty_first_source_is_refused(recorder: "Recorder", run: Run) -> None:
+    """An empty repository looks like a disk that is not mounted."""
+    with pytest.raises(MirrorError, match="is empty, and nothing was ever synced from it; fix: "):
+        run()
+    assert recorder.types == FOUR[:2]
 
 
 def test_publication_is_readable_for_a_web_server(repository: "Repository", dest: Path, run: Run) -> None:

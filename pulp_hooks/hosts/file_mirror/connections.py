@@ -1,0 +1,168 @@
+"""Connections to web servers, direct or through the proxies of the environment, and the least speed on them."""
+
+import base64
+import http.client
+import io
+import threading
+import time
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from pulp_hooks.errors import MirrorError
+
+SPEED_SECONDS = 30.0  # the span over which the least speed is measured
+
+_PER_SERVER = 8  # connections kept for the next files
+
+
+class TooSlowError(TimeoutError):
+    """A server stays below the least speed."""
+
+
+class Connections:
+    """Pools of connections: one without a proxy, and one for each proxy of the environment.
+
+    Args:
+        timeout: Limits of one step: connecting, and waiting for the next bytes.
+        min_speed: Bytes per second below which an answer fails; 0 is no limit.
+    """
+
+    def __init__(self, timeout: urllib3.Timeout, min_speed: int) -> None:
+        self._options: dict[str, Any] = {"maxsize": _PER_SERVER, "timeout": timeout, "retries": False}
+        self._classes = _pool_classes(min_speed)
+        self._proxies = getproxies()
+        self._managers: dict[str | None, urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
+
+    def manager(self, url: str, what: str) -> urllib3.PoolManager:
+        """Return the pool for a URL.
+
+        Args:
+            url: The URL of a request or of a redirect.
+            what: How messages call the file.
+
+        Raises:
+            MirrorError: Its proxy cannot be used.
+        """
+        proxy = self._proxy(urlsplit(url))
+        with self._lock:
+            if proxy not in self._managers:
+                self._managers[proxy] = self._make(proxy, what)
+            return self._managers[proxy]
+
+    def clear(self) -> None:
+        """Close the connections that wait for their next use."""
+        with self._lock:
+            for manager in self._managers.values():
+                manager.clear()
+
+    def _proxy(self, url: SplitResult) -> str | None:
+        host = url.netloc.rpartition("@")[2]
+        if proxy_bypass(host) or proxy_bypass(url.hostname or ""):
+            return None
+        return self._proxies.get(url.scheme) or self._proxies.get("all") or None
+
+    def _make(self, proxy: str | None, what: str) -> urllib3.PoolManager:
+        if proxy is None:
+            manager = urllib3.PoolManager(**self._options)
+        else:
+            address, headers = _proxy_parts(proxy, what)
+            manager = urllib3.ProxyManager(address, proxy_headers=headers, **self._options)
+        manager.pool_classes_by_scheme = self._classes
+        return manager
+
+
+def _proxy_parts(proxy: str, what: str) -> tuple[str, dict[str, str]]:
+    """Return the address of a proxy without its credentials, and the headers that carry those to it."""
+    # No message repeats the proxy's URL: it may hold a password in any place.
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        port = parts.port  # a wrong one raises
+    except ValueError:
+        raise MirrorError(f"{what}: the proxy of the environment is no URL; fix: http://host:port") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise MirrorError(
+            f"{what}: the proxy of the environment is not an HTTP proxy (SOCKS is not supported); "
+            "fix: set http_proxy and https_proxy to http://host:port, or list the host in no_proxy"
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    address = f"{parts.scheme}://{host}:{port or (443 if parts.scheme == 'https' else 80)}"
+    if parts.username is None:
+        return address, {}
+    credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+    return address, {"Proxy-Authorization": f"Basic {base64.b64encode(credentials).decode()}"}
+
+
+class _Metered(io.RawIOBase):
+    """Reads an answer from a socket, and fails if it comes too slowly.
+
+    A timeout of the socket limits each wait for a byte; a server that sends one byte at a time never reaches it.
+    """
+
+    def __init__(self, raw: io.RawIOBase, min_speed: int) -> None:
+        self._raw = raw
+        self._enough = min_speed * SPEED_SECONDS
+        self._complaint = (
+            f"the server sent fewer than {min_speed} bytes per second for {SPEED_SECONDS:g} seconds; "
+            "fix: try later, or lower --min-speed"
+        )
+        self._in_head = True
+        self._waited = 0.0
+        self._read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def begin_body(self) -> None:
+        self._in_head = False
+        self._waited, self._read = 0.0, 0
+
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - as in the base class
+        begin = time.monotonic()
+        read = self._raw.readinto(buffer)
+        # Only the server's time counts, not that of a slow disk here.
+        self._waited += time.monotonic() - begin
+        self._read += read or 0
+        if not self._in_head and self._read >= self._enough:
+            self._waited, self._read = 0.0, 0
+        elif read and self._waited > SPEED_SECONDS:
+            raise TooSlowError(self._complaint)
+        return read
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _pool_classes(min_speed: int) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+    """Return urllib3's pools, with connections whose answers are metered."""
+    if min_speed <= 0:
+        return {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
+
+    class Response(http.client.HTTPResponse):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as the base class has them
+            super().__init__(*args, **kwargs)
+            self._metered = _Metered(self.fp.detach(), min_speed)
+            self.fp = io.BufferedReader(self._metered)
+
+        def begin(self) -> None:
+            super().begin()
+            self._metered.begin_body()
+
+    class Http(HTTPConnection):
+        response_class = Response
+
+    class Https(HTTPSConnection):
+        response_class = Response
+
+    class HttpPool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Http
+
+    class HttpsPool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = Https
+
+    return {"http": HttpPool, "https": HttpsPool}
