@@ -35,12 +35,25 @@ _QUICK_SECONDS = 1.0
 """An answer of the server that took longer does not replace what is known of its time."""
 
 
+class CommitLostError(JournalError):
+    """The connection was lost during a commit: the server may have committed the transaction, or not.
+
+    Attributes:
+        result: What the function returned that had done the work.
+    """
+
+    def __init__(self, message: str, result: object) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 class Database:
     """The database of a journal, opened at the first use.
 
     Attributes:
         name: The URL without the password.
         clock: The clock of this machine.
+        busy_seconds: How long to wait for others that have locked something, and for a server that does not answer.
         is_sqlite: Whether it is a SQLite file.
 
     Raises:
@@ -64,7 +77,7 @@ class Database:
         shown = self._url.set(drivername=self._url.get_backend_name()).update_query_dict(hidden)
         self.name = shown.render_as_string(hide_password=True).replace("%2A", "*")
         self._secrets = [str(self._url.password or ""), *(str(self._url.query[name]) for name in hidden)]
-        self._busy_seconds = busy_seconds
+        self.busy_seconds = busy_seconds
         self.clock = clock
         self._ahead: tuple[float, float] | None = None
         self._opening = threading.Lock()
@@ -101,9 +114,11 @@ class Database:
         what a signal handler raises, between whichever two bytecodes, leaves no transaction open.
 
         Raises:
+            CommitLostError: The connection was lost during the commit.
             JournalError: The database failed; `doing` says in the message what was not done.
         """
         connection = None
+        done: list[_T] = []
         with self._gate.passage():
             try:
                 engine, connection = self._take()
@@ -111,22 +126,24 @@ class Database:
                 if self._file:
                     self._file.begin_immediate(connection, cursor, on_busy=self._refuse_itself)
                 # The driver of PostgreSQL begins the transaction, and the pool rolls back what was not committed.
-                result = work(cursor)
+                done.append(work(cursor))
                 connection.commit()
             except BaseException as error:
+                is_lost = bool(done) and _is_closed(connection)
                 if connection is not None:
                     self._drop(connection)
                 if isinstance(error, self._failures):
-                    raise self._failed(doing, error) from error
+                    said = self._failure(doing, error)
+                    raise (CommitLostError(said, done[0]) if is_lost else JournalError(said)) from error
                 raise
             self._give_back(engine, connection)
-            return result
+            return done[0]
 
     def _drop(self, connection: PoolProxiedConnection) -> None:
         """Give a connection up after a failure."""
         if self.is_sqlite:
             roll_back(connection)
-        elif getattr(connection.driver_connection, "closed", False):
+        elif _is_closed(connection):
             # The pool would try to roll back, and print how that failed.
             connection.invalidate()
         connection.close()
@@ -173,13 +190,13 @@ class Database:
         try:
             yield
         except self._failures as error:
-            raise self._failed(doing, error) from error
+            raise JournalError(self._failure(doing, error)) from error
 
-    def _failed(self, doing: str, error: BaseException) -> JournalError:
+    def _failure(self, doing: str, error: BaseException) -> str:
         origin = error.orig if isinstance(error, DBAPIError) and error.orig else error
         # PostgreSQL's messages have several lines.
         said = _BREAKS.sub(" ", one_line(origin, self._secrets))
-        return JournalError(f"the journal {self.name} could not {doing}: {reason(origin)} ({said})")
+        return f"the journal {self.name} could not {doing}: {reason(origin)} ({said})"
 
     def open(self) -> Engine:
         """Give the engine; the first call opens the database, and creates the tables where there are none.
@@ -337,9 +354,14 @@ class Database:
     def _connected(self) -> Engine:
         if self._file:
             return self._file.engine()
-        engine = postgresql_engine(self._url, self.name, self._busy_seconds)
+        engine = postgresql_engine(self._url, self.name, self.busy_seconds)
         self._failures = (*self._failures, *driver_failures())
         return engine
+
+
+def _is_closed(connection: PoolProxiedConnection | None) -> bool:
+    """Return whether the driver knows that a connection to a server is gone; false for SQLite."""
+    return connection is not None and bool(getattr(connection.driver_connection, "closed", False))
 
 
 _OPEN, _WRITE = Database.open.__code__, Database.write.__code__
