@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, PoolProxiedConnection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.forks import ForkGate
@@ -21,7 +21,8 @@ from pulp_hooks.journal.creation import is_journal, prepare, prepare_within
 from pulp_hooks.journal.postgresql_server import driver_failures, listening, postgresql_engine, server_time
 from pulp_hooks.journal.reasons import reason
 from pulp_hooks.journal.sqlite_file import READS, SqliteFile, Synchronous, roll_back
-from pulp_hooks.text import REDACTED, one_line
+from pulp_hooks.journal.urls import journal_url, shown
+from pulp_hooks.text import one_line
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Database:
     """The database of a journal, opened at the first use.
 
     Attributes:
-        name: The URL without the password.
+        name: The URL without secrets.
         clock: The clock of this machine.
         busy_seconds: How long to wait for others that have locked something, and for a server that does not answer.
         is_sqlite: Whether it is a SQLite file.
@@ -68,15 +69,8 @@ class Database:
         busy_seconds: float = 10.0,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        try:
-            self._url = _checked(make_url(url))
-        except (ArgumentError, ValueError):
-            # What was written may hold a password, and no part of it can be told from the others.
-            raise JournalError("the journal's URL cannot be read: it is like sqlite:///folder/journal.db") from None
-        hidden = {name: REDACTED for name in self._url.query if "password" in name}
-        shown = self._url.set(drivername=self._url.get_backend_name()).update_query_dict(hidden)
-        self.name = shown.render_as_string(hide_password=True).replace("%2A", "*")
-        self._secrets = [str(self._url.password or ""), *(str(self._url.query[name]) for name in hidden)]
+        self._url = journal_url(url)
+        self.name, self._secrets = shown(self._url)
         self.busy_seconds = busy_seconds
         self.clock = clock
         self._ahead: tuple[float, float] | None = None
@@ -365,16 +359,3 @@ def _is_closed(connection: PoolProxiedConnection | None) -> bool:
 
 
 _OPEN, _WRITE = Database.open.__code__, Database.write.__code__
-
-
-def _checked(url: URL) -> URL:
-    backend = url.get_backend_name()
-    if backend == "sqlite":
-        if url.drivername not in {"sqlite", "sqlite+pysqlite"} or url.query or url.host:
-            raise JournalError("the journal's URL of a SQLite file is sqlite:///PATH, without host and options")
-        if not url.database or url.database == ":memory:":
-            raise JournalError("the journal's URL names no file: what is only in memory is lost with the process")
-        return url
-    if url.drivername in {"postgresql", "postgresql+psycopg"}:
-        return url.set(drivername="postgresql+psycopg")
-    raise JournalError("the journal's URL must begin with sqlite:/// or postgresql://")
