@@ -10,15 +10,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, PoolProxiedConnection
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, TwoPhaseTransaction
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.forks import ForkGate
 from pulp_hooks.frames import calls_under_way
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
-from pulp_hooks.journal.creation import is_journal, prepare, prepare_within
-from pulp_hooks.journal.postgresql_server import driver_failures, listening, postgresql_engine, server_time
+from pulp_hooks.journal.creation import identity_of, is_journal, prepare, prepare_within
+from pulp_hooks.journal.postgresql_server import begin, driver_failures, listening, postgresql_engine, server_time
 from pulp_hooks.journal.reasons import reason
 from pulp_hooks.journal.sqlite_file import READS, SqliteFile, Synchronous, roll_back
 from pulp_hooks.journal.urls import journal_url, shown
@@ -34,6 +34,13 @@ _MINUTE = 60.0
 
 _QUICK_SECONDS = 1.0
 """An answer of the server that took longer does not replace what is known of its time."""
+
+
+AUTOCOMMIT = (
+    "the connection is in AUTOCOMMIT, so the event would not be committed together with the host's work; "
+    "fix: use a connection with transactions, or fire without connection"
+)
+"""What is said of a host's connection in which each statement is a transaction of its own."""
 
 
 class CommitLostError(JournalError):
@@ -74,6 +81,7 @@ class Database:
         self.busy_seconds = busy_seconds
         self.clock = clock
         self._ahead: tuple[float, float] | None = None
+        self._identity: dict[str, str] | None = None
         self._opening = threading.Lock()
         self._engine: Engine | None = None
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
@@ -119,6 +127,8 @@ class Database:
                 cursor = connection.cursor()
                 if self._file:
                     self._file.begin_immediate(connection, cursor, on_busy=self._refuse_itself)
+                else:
+                    begin(connection, cursor)
                 # The driver of PostgreSQL begins the transaction, and the pool rolls back what was not committed.
                 done.append(work(cursor))
                 connection.commit()
@@ -237,18 +247,51 @@ class Database:
         self._opening = threading.Lock()
 
     def check_connection(self, connection: object) -> None:
-        """Find out whether something can be a host's connection to this database.
+        """Check that something can be a host's connection to this database, in a transaction that events can join.
 
         Raises:
-            JournalError: It is no connection, or one to another kind of database.
+            JournalError: It is not an SQLAlchemy connection, it leads to another kind of database, or it is in
+                AUTOCOMMIT or a two-phase transaction.
         """
         if not isinstance(connection, Connection):
-            raise JournalError(
-                f"connection must be an SQLAlchemy Connection, not {type(connection).__name__}: "
-                "an engine gives one by begin(), a session by connection()"
-            )
+            kinds = [kind.__name__ for kind in type(connection).__mro__]
+            remedy = next((_CONNECTIONS[kind] for kind in kinds if kind in _CONNECTIONS), _CONNECTIONS["Engine"])
+            raise JournalError(f"connection must be an SQLAlchemy Connection, not {kinds[0]}; fix: {remedy}")
+        if connection.closed:
+            raise JournalError("the connection is closed; fix: fire the event before the end of its block")
         if (connection.dialect.name == "sqlite") != self.is_sqlite:
             raise JournalError(f"the connection is to {connection.dialect.name}, and the journal is {self.name}")
+        if isinstance(connection.get_transaction(), TwoPhaseTransaction):
+            raise JournalError(
+                "the connection is in a two-phase transaction, which PostgreSQL cannot prepare once an event has been "
+                "stored in it (NOTIFY); fix: use an ordinary transaction, or fire without connection after the commit"
+            )
+        if getattr(connection.connection.dbapi_connection, "autocommit", False) is True:
+            raise JournalError(AUTOCOMMIT)
+
+    def identity(self) -> dict[str, str]:
+        """Return the name of the PostgreSQL database and the id of the journal in it; a copy has the same id.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        if self._identity is None:
+            with self.reading("tell its id") as connection:
+                self._identity = identity_of(connection)
+        return self._identity
+
+    def check_identity(self, connection: Connection) -> None:
+        """Check that a host's connection leads to this journal, in PostgreSQL.
+
+        Raises:
+            JournalError: It leads to another journal.
+        """
+        self._identity, known = None, self._identity
+        if identity_of(connection) != self.identity() or known != self._identity:
+            raise JournalError(
+                f"the connection leads to another journal than {self.name}, in another database or schema; fix: connect "
+                "to the database of the journal, with the same search_path"
+            )
 
     def join(self, connection: Connection) -> None:
         """See to it that events can be stored in the transaction of a host's connection.
@@ -294,10 +337,10 @@ class Database:
             pass
 
     @contextmanager
-    def listening(self, channel: str) -> Iterator[Callable[[float], bool]]:
+    def listening(self, channel: str) -> Iterator[Callable[[float], bool] | None]:
         """Listen to a channel of PostgreSQL for the name of the journal's schema, on a connection of its own.
 
-        Gives a function that waits so many seconds at most, and tells whether it was heard.
+        Yields a function that waits so many seconds at most, and returns whether it was heard; null behind a pooler.
 
         Raises:
             JournalError: The server cannot be reached or has gone away.
@@ -356,6 +399,20 @@ class Database:
 def _is_closed(connection: PoolProxiedConnection | None) -> bool:
     """Return whether the driver knows that a connection to a server is gone; false for SQLite."""
     return connection is not None and bool(getattr(connection.driver_connection, "closed", False))
+
+
+_SYNC = "await {0}.run_sync(lambda {1}: hooks.fire(..., connection={1}{2}))"
+
+_CONNECTIONS = {
+    "Engine": "pass the connection of `with engine.begin() as connection`",
+    "Session": "pass session.connection()",
+    "scoped_session": "pass session.connection()",
+    "AsyncConnection": _SYNC.format("connection", "sync", ""),
+    "AsyncSession": _SYNC.format("session", "sync", ".connection()"),
+    "async_scoped_session": _SYNC.format("session", "sync", ".connection()"),
+    "AsyncEngine": _SYNC.format("connection", "sync", ""),
+}
+"""How to come by a connection, by the type of what was given instead."""
 
 
 _OPEN, _WRITE = Database.open.__code__, Database.write.__code__

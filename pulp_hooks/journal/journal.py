@@ -25,13 +25,14 @@ from sqlalchemy import (
     null,
     select,
 )
+from sqlalchemy.dialects import postgresql
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
-from pulp_hooks.journal.database import CommitLostError, Database
+from pulp_hooks.journal.database import AUTOCOMMIT, CommitLostError, Database
 from pulp_hooks.journal.sqlite_file import Synchronous
 from pulp_hooks.journal.statements import driver_text, insert_new
-from pulp_hooks.journal.tables import State, delivery, event, listener
+from pulp_hooks.journal.tables import State, delivery, event, journal, listener
 
 
 _DOING = "take the event"
@@ -104,7 +105,13 @@ class Journal:
         ]
         if connection is not None:
             with self._within(connection, _DOING) as transaction:
-                if transaction.execute(_EVENTS[dialect].returning(event.c.id), row).first() is None:
+                if dialect == "sqlite":
+                    found = transaction.execute(_EVENTS[dialect].returning(event.c.id), row).first()
+                else:
+                    found = transaction.execute(_EVENT_HERE, row | self.database.identity()).first()
+                if found is None:
+                    if dialect == "postgresql":
+                        self.database.check_identity(transaction)
                     return False
                 for statement, lot in _lots(dialect, rows):
                     transaction.execute(statement, lot)
@@ -171,10 +178,7 @@ class Journal:
                 driver = connection.connection.driver_connection
                 if driver is not None and not driver.in_transaction:
                     if driver.isolation_level is None:
-                        raise JournalError(
-                            f"the journal could not {doing}: the connection is in AUTOCOMMIT, so that the event would "
-                            "not be committed with the host's own work; take one with transactions, or none"
-                        )
+                        raise JournalError(AUTOCOMMIT)
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
             with connection.begin_nested():
                 self.database.join(connection)
@@ -207,6 +211,21 @@ def lane(repo_id: bytes) -> bytes:
 
 
 _EVENTS = {"sqlite": insert_new("sqlite", event), "postgresql": insert_new("postgresql", event)}
+
+# The search path of a host's connection may change between two events, so each is stored only where the journal is.
+_EVENT_HERE = (
+    postgresql.insert(event)
+    .from_select(
+        [column.name for column in event.columns],
+        select(*[bindparam(column.name, type_=column.type) for column in event.columns]).where(
+            select(journal.c.id)
+            .where(journal.c.id == bindparam("of_journal"), func.current_database() == bindparam("of_database"))
+            .exists()
+        ),
+    )
+    .on_conflict_do_nothing()
+    .returning(event.c.id)
+)
 
 _NAME, _LANE = bindparam("listener", type_=Text), bindparam("lane", type_=LargeBinary)
 _CLOCKS: dict[str, ColumnElement[float]] = {

@@ -10,7 +10,7 @@ from pulp_hooks.text import REDACTED
 
 _ESCAPES = "write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25 in user name and password"
 
-_HARMLESS = frozenset(
+HARMLESS = frozenset(
     "application_name channel_binding client_encoding connect_timeout dbname gssencmode host hostaddr keepalives "
     "keepalives_count keepalives_idle keepalives_interval krbsrvname load_balance_hosts passfile port require_auth "
     "requirepeer service ssl_max_protocol_version ssl_min_protocol_version sslcert sslcertmode sslcrl sslcrldir sslkey "
@@ -65,7 +65,7 @@ def shown(url: URL) -> tuple[str, list[str]]:
     secrets = [str(url.password or "")]
     for name, value in url.query.items():
         values = [value] if isinstance(value, str) else value
-        if name in _HARMLESS or (name == "options" and all(map(_SEARCH_PATH.fullmatch, values))):
+        if name in HARMLESS or (name == "options" and all(map(_SEARCH_PATH.fullmatch, values))):
             harmless[name] = value
         else:
             harmless[name if name in _SECRET | {"options"} else REDACTED] = REDACTED

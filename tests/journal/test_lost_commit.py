@@ -52,6 +52,9 @@ class Proxy:
 
     def close(self) -> None:
         """Accept no more connections."""
+        with suppress(OSError):
+            # To close it is not enough, while the thread waits for the next connection.
+            self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
     def _accept(self) -> None:
