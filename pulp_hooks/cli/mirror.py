@@ -24,7 +24,7 @@ from pulp_hooks.cli.output import (
 )
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.hosts.file_mirror import MirrorResult, mirror
-from pulp_hooks.hosts.file_mirror.sources import MIN_SPEED
+from pulp_hooks.hosts.file_mirror.transfers import MIN_SPEED
 from pulp_hooks.outcomes import Report
 
 TERMINATED = 143
