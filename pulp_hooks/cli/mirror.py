@@ -49,6 +49,7 @@ Examples:
 @click.option(
     "--min-speed",
     type=click.IntRange(min=0),
+    metavar="BYTES",
     default=MIN_SPEED,
     show_default=True,
     help="Fail if a server sends fewer bytes per second for 30 seconds; 0 for no limit.",

@@ -83,7 +83,7 @@ class HttpClient:
         try:
             yield transfer.chunks()
         except MirrorError as error:
-            if transfer.spliced and not isinstance(error, ChangedError):
+            if transfer.spliced:
                 raise ChangedError(str(error)) from None
             raise
         finally:

@@ -1,7 +1,6 @@
 """What both ends of a transfer know: the least speed, and what to do if a file changed meanwhile."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TypeVar
 
 from pulp_hooks.errors import MirrorError
@@ -12,7 +11,7 @@ CHANGED_TRIES = 3
 _Result = TypeVar("_Result")
 
 
-class ChangedError(MirrorError):
+class ChangedError(Exception):
     """A file changed on the server while it was downloaded in several pieces: another try may get it whole."""
 
 
@@ -25,7 +24,10 @@ def retry_changed(read: Callable[[], _Result]) -> _Result:
     Raises:
         MirrorError: It cannot be read, or changed each time.
     """
-    for _ in range(CHANGED_TRIES - 1):
-        with suppress(ChangedError):
+    reason = ""
+    for _ in range(CHANGED_TRIES):
+        try:
             return read()
-    return read()
+        except ChangedError as error:
+            reason = str(error)
+    raise MirrorError(reason)
