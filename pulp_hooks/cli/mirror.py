@@ -22,7 +22,7 @@ from pulp_hooks.cli.output import (
 )
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.hosts.file_mirror import MirrorResult, mirror
-from pulp_hooks.hosts.file_mirror.sources import MIN_SPEED
+from pulp_hooks.hosts.file_mirror.transfers import MIN_SPEED
 from pulp_hooks.outcomes import Report
 
 TERMINATED = 143
@@ -47,6 +47,7 @@ Examples:
 @click.option(
     "--min-speed",
     type=click.IntRange(min=0),
+    metavar="BYTES",
     default=MIN_SPEED,
     show_default=True,
     help="Fail if a server sends fewer bytes per second for 30 seconds; 0 for no limit.",

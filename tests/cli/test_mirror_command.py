@@ -190,7 +190,7 @@ COMPLETE = [
         ("2>&-", 0, ""),
     ],
 )
-def test_output_that_cannot_be_written_ends_no_run(
+def test_output_that_cannot_be_written_ends_no_run(  # noqa: PLR0913, PLR0917 - fixtures and parameters
     environment: dict[str, str],
     install: Install,
     source: Path,

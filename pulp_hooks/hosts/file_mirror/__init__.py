@@ -1,6 +1,6 @@
 """The file mirror: syncs a repository of files into a folder, publishes it there, and fires the four events."""
 
-from pulp_hooks.hosts.file_mirror.downloads import Progress
+from pulp_hooks.hosts.file_mirror.downloads import Progress, VerifyProgress
 from pulp_hooks.hosts.file_mirror.mirror import MirrorResult, mirror
 
-__all__ = ["MirrorResult", "Progress", "mirror"]
+__all__ = ["MirrorResult", "Progress", "VerifyProgress", "mirror"]

@@ -160,9 +160,9 @@ def _pool_classes(min_speed: int) -> dict[str, type[urllib3.HTTPConnectionPool]]
         response_class = Response
 
     class HttpPool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Http
+        ConnectionCls = Http  # pyright: ignore[reportAssignmentType] - as urllib3's own class
 
     class HttpsPool(urllib3.HTTPSConnectionPool):
-        ConnectionCls = Https
+        ConnectionCls = Https  # pyright: ignore[reportAssignmentType] - as urllib3's own class
 
     return {"http": HttpPool, "https": HttpsPool}

@@ -7,14 +7,15 @@ long as a server gives no answer.
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from pulp_hooks.hosts.file_mirror.manifest import Entry, shown
-from pulp_hooks.hosts.file_mirror.sources import ChangedError, Source, retry_changed
+from pulp_hooks.hosts.file_mirror.sources import Source
 from pulp_hooks.hosts.file_mirror.store import Store
+from pulp_hooks.hosts.file_mirror.transfers import ChangedError, retry_changed
 
 THREADS = 8
 _Key: TypeAlias = tuple[str, int]  # checksum and size
@@ -23,15 +24,7 @@ _FAREWELL_SECONDS = 1.0  # for threads to put their things away; none takes long
 
 
 class Progress(Protocol):
-    """Hears how far the downloads are; always called in the thread that called `mirror`.
-
-    Before a new publication, stored files are read again first: then `verify` is called once, and `advance` with the
-    bytes read. `start` begins the downloads.
-    """
-
-    def verify(self, total_bytes: int) -> None:
-        """Hear how many bytes of stored files are to be read again; not called if there are none."""
-        ...
+    """Hears how far the downloads are; always called in the thread that called `mirror`."""
 
     def start(self, total_bytes: int) -> None:
         """Hear how many bytes are to be downloaded, 0 included; called once, when the source has been read."""
@@ -39,6 +32,15 @@ class Progress(Protocol):
 
     def advance(self, new_bytes: int) -> None:
         """Hear that so many more bytes have come; a negative number if a file has to be downloaded anew."""
+        ...
+
+
+@runtime_checkable
+class VerifyProgress(Progress, Protocol):
+    """Hears also how far the verification of stored files is, which comes before the downloads."""
+
+    def verify(self, total_bytes: int) -> None:
+        """Hear how many bytes of stored files are to be read; then `advance` is called with those that were."""
         ...
 
 
@@ -106,11 +108,12 @@ class Downloads:
 
     def _damaged(self, stored: Mapping[_Key, Entry]) -> dict[_Key, Entry]:
         total = sum(entry.size for entry in stored.values())
-        if self._progress and total:
+        read: Callable[[int], object] = lambda _: None  # noqa: E731 - the neutral one of two functions
+        if isinstance(self._progress, VerifyProgress) and total:
             self._progress.verify(total)
+            read = self._progress.advance
         damaged = {}
         for key, entry in stored.items():
-            read = self._progress.advance if self._progress else lambda _: None
             if not self._store.is_intact(self._store.path(entry), entry, read):
                 damaged[key] = entry
                 _log.warning("stored file %s is damaged; downloading it again", shown(entry.path))

@@ -28,7 +28,7 @@ from urllib3.exceptions import (
 from pulp_hooks.errors import MirrorError
 from pulp_hooks.hosts.file_mirror.connections import Connections, TooSlowError
 from pulp_hooks.hosts.file_mirror.files import CHUNK_BYTES
-from pulp_hooks.hosts.file_mirror.sources import MIN_SPEED, ChangedError
+from pulp_hooks.hosts.file_mirror.transfers import MIN_SPEED, ChangedError
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
@@ -83,7 +83,7 @@ class HttpClient:
         try:
             yield transfer.chunks()
         except MirrorError as error:
-            if transfer.spliced and not isinstance(error, ChangedError):
+            if transfer.spliced:
                 raise ChangedError(str(error)) from None
             raise
         finally:

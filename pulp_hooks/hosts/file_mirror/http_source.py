@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from pulp_hooks.hosts.file_mirror.http_client import HttpClient
 from pulp_hooks.hosts.file_mirror.manifest import MANIFEST_NAME, Entry, read_manifest, shown
-from pulp_hooks.hosts.file_mirror.sources import MIN_SPEED, retry_changed
+from pulp_hooks.hosts.file_mirror.transfers import MIN_SPEED, retry_changed
 
 
 class HttpSource:

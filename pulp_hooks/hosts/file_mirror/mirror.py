@@ -12,8 +12,9 @@ from pulp_hooks.errors import MirrorError
 from pulp_hooks.hosts.file_mirror.destination import Destination, open_destination
 from pulp_hooks.hosts.file_mirror.downloads import Progress
 from pulp_hooks.hosts.file_mirror.manifest import Entry
-from pulp_hooks.hosts.file_mirror.sources import MIN_SPEED, open_source
+from pulp_hooks.hosts.file_mirror.sources import open_source
 from pulp_hooks.hosts.file_mirror.syncing import sync
+from pulp_hooks.hosts.file_mirror.transfers import MIN_SPEED
 
 if TYPE_CHECKING:
     from pulp_hooks.hooks import Hooks

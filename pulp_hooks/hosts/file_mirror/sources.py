@@ -2,42 +2,20 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit, urlunsplit
 
 from pulp_hooks.errors import MirrorError
 from pulp_hooks.hosts.file_mirror.folder_source import FolderSource
 from pulp_hooks.hosts.file_mirror.manifest import MANIFEST_NAME, Entry
+from pulp_hooks.hosts.file_mirror.transfers import MIN_SPEED
 
-MIN_SPEED = 1000  # bytes per second, as in dnf
-CHANGED_TRIES = 3
-
-_Result = TypeVar("_Result")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _IN_PASSWORDS = "`/`, `?`, `#` and `@` in a password as %2F, %3F, %23 and %40"
 _MISSPELT_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-
-
-class ChangedError(MirrorError):
-    """A file changed on the server while it was downloaded in several pieces: another try may get it whole."""
-
-
-def retry_changed(read: Callable[[], _Result]) -> _Result:
-    """Return the result of a read, which is tried again from the start if the file changed meanwhile.
-
-    Args:
-        read: Opens and reads the file.
-
-    Raises:
-        MirrorError: It cannot be read, or changed each time.
-    """
-    for _ in range(CHANGED_TRIES - 1):
-        with suppress(ChangedError):
-            return read()
-    return read()
 
 
 class Source(Protocol):

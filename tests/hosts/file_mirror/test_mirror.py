@@ -266,7 +266,7 @@ def test_damaged_file_that_the_source_lost_fails_the_run(
     repository.write({"c": "6"})
     repository.list_files()
     (repository.folder / "a").unlink()
-    with pytest.raises(MirrorError, match="file 'a' of source .* 404"):
+    with pytest.raises(MirrorError, match=r"file 'a' of source .* 404"):
         mirror(web.url, dest, hooks, repo_id="repo")
     assert not (dest / "current" / "c").exists()
 
@@ -284,7 +284,7 @@ def test_file_damaged_between_sync_and_publish_is_not_published(repository: "Rep
 
     with (
         Hooks(plugins=[Damager()]) as hooks,
-        pytest.raises(MirrorError, match="file 'a' cannot be published: .* fix: "),
+        pytest.raises(MirrorError, match=r"file 'a' cannot be published: .* fix: "),
     ):
         mirror(repository.folder, dest, hooks, repo_id="repo")
     assert not (dest / "current").is_symlink()
@@ -331,7 +331,7 @@ def test_verification_is_shown(repository: "Repository", run: Run) -> None:
 
 @pytest.mark.parametrize("kind", ["scanned folder", "folder", "file url", "http"])
 @pytest.mark.parametrize("left", [0, 3])
-def test_source_that_shrank_is_refused(
+def test_source_that_shrank_is_refused(  # noqa: PLR0913, PLR0917 - fixtures and parameters
     repository: "Repository", web: "WebServer", dest: Path, hooks: Hooks, recorder: "Recorder", kind: str, left: int
 ) -> None:
     """A source that lost most of its files is synced only on request; the last publication stays until then."""

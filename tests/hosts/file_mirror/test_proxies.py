@@ -185,7 +185,7 @@ def test_certificate_is_checked_through_a_tunnel(
     assert secure_web.requests == []
 
 
-def test_redirect_decides_anew(
+def test_redirect_decides_anew(  # noqa: PLR0913, PLR0917 - fixtures and parameters
     url: str, web: "WebServer", serve: "Serve", repository: "Repository", proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One hop is direct and the next through the proxy; the password stays with its origin, as without a proxy."""

@@ -146,7 +146,7 @@ def test_file_that_shrank_meanwhile_is_named(web: "WebServer", run: Callable[[],
 def test_lasting_drops_are_an_error(web: "WebServer", run: Callable[[], bytes]) -> None:
     """After the last try the run fails, and names the file."""
     web.answers["/a"] = Dropping(CONTENT, drops=1000)
-    with pytest.raises(MirrorError, match="^file 'a' of source .*: the server cut the connection$"):
+    with pytest.raises(MirrorError, match=r"^file 'a' of source .*: the server cut the connection$"):
         run()
     assert len(ranges(web, "/a")) == 3
 

@@ -48,12 +48,13 @@ class Dribble:
 def test_dribbling_server_is_left(web: "WebServer", path: str, *, slow_head: bool) -> None:
     """Headers and bodies, of the manifest and of files, have to come at the least speed."""
     web.answers[path] = Dribble(web, slow_head=slow_head)
-    with open_source(web.url) as source, pytest.raises(MirrorError, match=SLOW):
+    with open_source(web.url) as source:
         if path == "/a":
-            with source.open(ENTRY) as chunks:
+            with pytest.raises(MirrorError, match=SLOW), source.open(ENTRY) as chunks:
                 list(chunks)
         else:
-            source.entries()
+            with pytest.raises(MirrorError, match=SLOW):
+                source.entries()
 
 
 def test_unwanted_body_that_dribbles_is_left(web: "WebServer") -> None:
