@@ -136,13 +136,18 @@ class _ProgressBar(ExitStack):
         self._begin("Downloading", total_bytes)
 
     def advance(self, new_bytes: int) -> None:
-        self._bar.update(new_bytes)
-        if self._bar.finished:
-            # The lines of listeners come below the bar, not after it.
-            self.close()
+        if self._bar is not None:
+            self._bar.update(new_bytes)
+            if self._bar.finished:
+                # The lines of listeners come below the bar, not after it.
+                self._end()
+
+    def _end(self) -> None:
+        self._bar = None
+        self.close()
 
     def _begin(self, label: str, total_bytes: int) -> None:
-        self.close()
+        self._end()
         hidden = not sys.stderr.isatty() or total_bytes == 0
         bar = progressbar(length=total_bytes, label=label, show_pos=True, file=sys.stderr, hidden=hidden)
         self._bar = self.enter_context(bar)

@@ -4,7 +4,6 @@ The threads are daemons. Those of a `ThreadPoolExecutor` are not: after Ctrl-C t
 long as a server gives no answer.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,10 +15,11 @@ from pulp_hooks.hosts.file_mirror.manifest import Entry, shown
 from pulp_hooks.hosts.file_mirror.sources import Source
 from pulp_hooks.hosts.file_mirror.store import Store
 from pulp_hooks.hosts.file_mirror.transfers import ChangedError, retry_changed
+from pulp_hooks.safe_logger import safe_logger
 
 THREADS = 8
 _Key: TypeAlias = tuple[str, int]  # checksum and size
-_log = logging.getLogger(__name__)
+_log = safe_logger(__name__)
 _FAREWELL_SECONDS = 1.0  # for threads to put their things away; none takes longer but to wait for a server's answer
 
 
