@@ -76,4 +76,11 @@ class MirrorError(PulpHooksError):
 
 
 class JournalError(PulpHooksError):
-    """A journal that cannot be opened or did not do what was asked; says which one and why, without a password."""
+    """A journal that cannot be opened or did not do what was asked; says which one and why, without a password.
+
+    Attributes:
+        event_id: Id of an event that may be stored although this was raised: fire it again with this id. Null where
+            nothing is stored.
+    """
+
+    event_id: str | None = None

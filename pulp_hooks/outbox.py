@@ -61,7 +61,8 @@ class Outbox:
             cannot take the event and it is to be dispatched directly.
 
         Raises:
-            JournalError: The journal cannot take the event, and it is not to be dispatched directly.
+            JournalError: The journal cannot take the event, and it is not to be dispatched directly; or the event may
+                be stored, and the error has its `event_id`.
         """
         hooks = {guard.listener: guard.hook for guard in guards}
         try:
@@ -69,7 +70,8 @@ class Outbox:
             journal = self._journal or self.journal
             is_new = journal.append(event, list(hooks), connection, ordered=ordered)
         except JournalError as error:
-            if self._settings.on_error == "raise" or connection is not None:
+            # An event that may be stored must not be dispatched as well: the workers would deliver it a second time.
+            if self._settings.on_error == "raise" or connection is not None or error.event_id is not None:
                 raise
             _log.error("event %s is dispatched directly, nothing keeps it: %s", event.id, error)
             return None

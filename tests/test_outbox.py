@@ -3,13 +3,15 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select
+from sqlalchemy import create_engine, make_url, select
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from pulp_hooks import (
     BodyError,
@@ -23,7 +25,9 @@ from pulp_hooks import (
     Status,
     hookimpl,
 )
+from pulp_hooks.identifiers import new_id
 from pulp_hooks.journal import tables
+from pulp_hooks.journal.creation import prepare_within
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.plugins.notifiers import notifying
 from pulp_hooks.settings.model import ListenerSettings
@@ -282,3 +286,136 @@ def test_journal_of_the_settings_is_closed_with_the_hooks(
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
         names: Any = connection.execute("SELECT listener FROM delivery ORDER BY listener").fetchall()
     assert ("Called",) in names
+
+
+def test_autocommit_of_the_driver_is_refused_in_words(url: str, called: Called) -> None:
+    """The driver commits each statement, and SQLAlchemy does not know."""
+    options: dict[str, Any] = {"isolation_level": None} if url.startswith("sqlite") else {"autocommit": True}
+    engine = create_engine(url, connect_args=options)
+    with Hooks([called], journal=url) as hooks:
+        hooks.repo_sync_started(repo_id="zoo")
+        with engine.connect() as connection, pytest.raises(JournalError, match="is in AUTOCOMMIT.*fix:"):
+            hooks.repo_sync_started(repo_id="zoo", connection=connection)
+    engine.dispose()
+    assert len(events(url)) == 1
+
+
+@pytest.fixture
+def second_schema(postgresql_url: str) -> Iterator[str]:
+    """Give the name of another schema in the same database, with a journal of its own."""
+    engine = create_engine(postgresql_url)
+    name = f"other_{new_id()}"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+        connection.exec_driver_sql(f"SET LOCAL search_path = {name}")
+        prepare_within(connection, "other")
+    yield name
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
+    engine.dispose()
+
+
+def test_connection_to_another_journal_is_refused(postgresql_url: str, second_schema: str, called: Called) -> None:
+    """Also when the search path changes between two events, and back: nothing is stored in the other journal."""
+    engine = create_engine(postgresql_url)
+    with Hooks([called], journal=postgresql_url) as hooks, engine.connect() as connection:
+        first = hooks.repo_sync_started(repo_id="zoo", connection=connection)
+        connection.commit()
+        connection.exec_driver_sql(f"SET LOCAL search_path = {second_schema}")
+        with pytest.raises(JournalError, match=r"leads to another journal than postgresql://.*fix:"):
+            hooks.repo_sync_started(repo_id="zoo", connection=connection)
+        assert connection.exec_driver_sql("SELECT count(*) FROM event").scalar() == 0
+        connection.rollback()
+        again = hooks.repo_sync_started(repo_id="zoo", connection=connection, event_id=first.event.id)
+        assert again.outcomes == ()
+        hooks.repo_sync_started(repo_id="zoo", connection=connection)
+        connection.commit()
+    engine.dispose()
+    assert len(stored(postgresql_url)) == 2
+
+
+def test_connection_to_a_copy_of_the_journal_is_refused(postgresql_url: str, called: Called) -> None:
+    """A database that was made of the journal's as a template has the same id under another name."""
+    first = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
+    names = [f"copy_{new_id()}" for _ in range(2)]
+    urls = [make_url(postgresql_url).set(database=name) for name in names]
+    plain = [url.difference_update_query(["options"]).render_as_string(hide_password=False) for url in urls]
+    try:
+        with first.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {names[0]}")
+            Journal(plain[0]).database.open().dispose()
+            connection.exec_driver_sql(f"CREATE DATABASE {names[1]} TEMPLATE {names[0]}")
+        copy = create_engine(plain[1])
+        with Hooks([called], journal=plain[0]) as hooks, copy.begin() as connection:
+            with pytest.raises(JournalError, match="leads to another journal"):
+                hooks.repo_sync_started(repo_id="zoo", connection=connection)
+            assert connection.exec_driver_sql("SELECT count(*) FROM event").scalar() == 0
+        copy.dispose()
+    finally:
+        with first.connect() as connection:
+            for name in names:
+                connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        first.dispose()
+
+
+def test_connection_to_a_database_without_a_journal_is_refused(postgresql_url: str, called: Called) -> None:
+    """A host whose connection leads elsewhere learns it, and its transaction goes on."""
+    engine = create_engine(postgresql_url)
+    with Hooks([called], journal=postgresql_url) as hooks, engine.begin() as connection:
+        connection.exec_driver_sql("SET LOCAL search_path = pg_catalog")
+        with pytest.raises(JournalError, match="it is no journal, or not the one of the settings"):
+            hooks.repo_sync_started(repo_id="zoo", connection=connection)
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    engine.dispose()
+
+
+def test_two_phase_transaction_is_refused(postgresql_url: str, called: Called) -> None:
+    """PostgreSQL would refuse to prepare it, after the report said `queued`."""
+    engine = create_engine(postgresql_url)
+    with Hooks([called], journal=postgresql_url) as hooks, engine.connect() as connection:
+        with connection.begin_twophase() as transaction:
+            with pytest.raises(JournalError, match="two-phase transaction.*fix:"):
+                hooks.repo_sync_started(repo_id="zoo", connection=connection)
+            with connection.begin_nested(), pytest.raises(JournalError, match="two-phase transaction"):
+                hooks.repo_sync_started(repo_id="zoo", connection=connection)
+            transaction.rollback()
+        with connection.begin():
+            hooks.repo_sync_started(repo_id="zoo", connection=connection)
+    engine.dispose()
+    assert len(stored(postgresql_url)) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "remedy"),
+    [
+        (lambda engine: engine, "with engine.begin"),
+        (Session, r"session\.connection\(\)"),
+        (lambda engine: scoped_session(sessionmaker(engine)), r"session\.connection\(\)"),
+        (lambda _: create_async_engine("postgresql+psycopg://h/d"), "run_sync"),
+        (lambda _: create_async_engine("postgresql+psycopg://h/d").connect(), "run_sync"),
+        (lambda _: AsyncSession(create_async_engine("postgresql+psycopg://h/d")), r"run_sync.*\.connection\(\)"),
+        (lambda engine: engine.raw_connection(), "with engine.begin"),
+        (lambda _: "postgresql://h/d", "with engine.begin"),
+    ],
+)
+def test_what_is_not_a_connection_is_refused_with_a_remedy(
+    make: Callable[[Any], object], remedy: str, sqlite_url: str, called: Called
+) -> None:
+    """The message says how to come by a connection."""
+    engine = create_engine(sqlite_url)
+    other: Any = make(engine)
+    with Hooks([called], journal=sqlite_url) as hooks, pytest.raises(JournalError, match=f"fix: .*{remedy}"):
+        hooks.repo_sync_started(repo_id="zoo", connection=other)
+    if type(other).__name__ == "_ConnectionFairy":
+        other.close()
+    engine.dispose()
+
+
+def test_closed_connection_is_refused(url: str, called: Called) -> None:
+    """Its transaction is over."""
+    engine = create_engine(url)
+    connection = engine.connect()
+    connection.close()
+    with Hooks([called], journal=url) as hooks, pytest.raises(JournalError, match="the connection is closed; fix:"):
+        hooks.repo_sync_started(repo_id="zoo", connection=connection)
+    engine.dispose()

@@ -1,8 +1,9 @@
 """The tables of a journal: they are created in a new database, and looked at in one that is there."""
 
-from sqlalchemy import Connection, Engine, inspect, select
+from sqlalchemy import Connection, Engine, func, inspect, select
 
 from pulp_hooks.errors import JournalError
+from pulp_hooks.identifiers import new_id
 from pulp_hooks.journal import tables
 from pulp_hooks.journal.sqlite_file import READS, turn_on_write_ahead_log
 
@@ -48,13 +49,19 @@ def prepare_within(connection: Connection, name: str) -> None:
     if not is_journal(connection):
         _check_names(connection, name)
         tables.metadata.create_all(connection, checkfirst=False)
-        connection.execute(tables.journal.insert().values(version=tables.VERSION))
+        connection.execute(tables.journal.insert().values(version=tables.VERSION, id=new_id()))
     _check_version(connection, name)
 
 
 def is_journal(connection: Connection) -> bool:
     """Tell whether there are the tables of a journal, of whatever version."""
     return inspect(connection).has_table(tables.journal.name)
+
+
+def identity_of(connection: Connection) -> dict[str, str]:
+    """Return the name of the PostgreSQL database that a connection leads to, and the id of the journal there."""
+    row = connection.execute(select(func.current_database(), tables.journal.c.id)).one()
+    return {"of_database": row[0], "of_journal": row[1]}
 
 
 def _check_names(connection: Connection, name: str) -> None:

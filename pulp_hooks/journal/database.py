@@ -9,19 +9,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, TwoPhaseTransaction
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.forks import ForkGate
 from pulp_hooks.frames import calls_under_way
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
-from pulp_hooks.journal.creation import is_journal, prepare, prepare_within
-from pulp_hooks.journal.postgresql_server import driver_failures, listening, postgresql_engine, server_time
+from pulp_hooks.journal.creation import identity_of, is_journal, prepare, prepare_within
+from pulp_hooks.journal.postgresql_server import begin, driver_failures, listening, postgresql_engine, server_time
 from pulp_hooks.journal.reasons import reason
 from pulp_hooks.journal.sqlite_file import READS, SqliteFile, Synchronous, roll_back
+from pulp_hooks.journal.urls import journal_url, shown
 from pulp_hooks.safe_logger import safe_logger
-from pulp_hooks.text import REDACTED, one_line
+from pulp_hooks.text import one_line
 
 _log = safe_logger(__name__)
 
@@ -35,12 +36,32 @@ _QUICK_SECONDS = 1.0
 """An answer of the server that took longer does not replace what is known of its time."""
 
 
+AUTOCOMMIT = (
+    "the connection is in AUTOCOMMIT, so the event would not be committed together with the host's work; "
+    "fix: use a connection with transactions, or fire without connection"
+)
+"""What is said of a host's connection in which each statement is a transaction of its own."""
+
+
+class CommitLostError(JournalError):
+    """The connection was lost during a commit: the server may have committed the transaction, or not.
+
+    Attributes:
+        result: What the function returned that had done the work.
+    """
+
+    def __init__(self, message: str, result: object) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 class Database:
     """The database of a journal, opened at the first use.
 
     Attributes:
-        name: The URL without the password.
+        name: The URL without secrets.
         clock: The clock of this machine.
+        busy_seconds: How long to wait for others that have locked something, and for a server that does not answer.
         is_sqlite: Whether it is a SQLite file.
 
     Raises:
@@ -55,18 +76,12 @@ class Database:
         busy_seconds: float = 10.0,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        try:
-            self._url = _checked(make_url(url))
-        except (ArgumentError, ValueError):
-            # What was written may hold a password, and no part of it can be told from the others.
-            raise JournalError("the journal's URL cannot be read: it is like sqlite:///folder/journal.db") from None
-        hidden = {name: REDACTED for name in self._url.query if "password" in name}
-        shown = self._url.set(drivername=self._url.get_backend_name()).update_query_dict(hidden)
-        self.name = shown.render_as_string(hide_password=True).replace("%2A", "*")
-        self._secrets = [str(self._url.password or ""), *(str(self._url.query[name]) for name in hidden)]
-        self._busy_seconds = busy_seconds
+        self._url = journal_url(url)
+        self.name, self._secrets = shown(self._url)
+        self.busy_seconds = busy_seconds
         self.clock = clock
         self._ahead: tuple[float, float] | None = None
+        self._identity: dict[str, str] | None = None
         self._opening = threading.Lock()
         self._engine: Engine | None = None
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
@@ -101,9 +116,11 @@ class Database:
         what a signal handler raises, between whichever two bytecodes, leaves no transaction open.
 
         Raises:
+            CommitLostError: The connection was lost during the commit.
             JournalError: The database failed; `doing` says in the message what was not done.
         """
         connection = None
+        done: list[_T] = []
         with self._gate.passage():
             try:
                 engine, connection = self._take()
@@ -111,23 +128,27 @@ class Database:
                 if self._file:
                     self._file.keep_room(connection)
                     self._file.begin_immediate(connection, cursor, on_busy=self._refuse_itself)
+                else:
+                    begin(connection, cursor)
                 # The driver of PostgreSQL begins the transaction, and the pool rolls back what was not committed.
-                result = work(cursor)
+                done.append(work(cursor))
                 connection.commit()
             except BaseException as error:
+                is_lost = bool(done) and _is_closed(connection)
                 if connection is not None:
                     self._drop(connection)
                 if isinstance(error, self._failures):
-                    raise self._failed(doing, error) from error
+                    said = self._failure(doing, error)
+                    raise (CommitLostError(said, done[0]) if is_lost else JournalError(said)) from error
                 raise
             self._give_back(engine, connection)
-            return result
+            return done[0]
 
     def _drop(self, connection: PoolProxiedConnection) -> None:
         """Give a connection up after a failure."""
         if self.is_sqlite:
             roll_back(connection)
-        elif getattr(connection.driver_connection, "closed", False):
+        elif _is_closed(connection):
             # The pool would try to roll back, and print how that failed.
             connection.invalidate()
         connection.close()
@@ -174,13 +195,13 @@ class Database:
         try:
             yield
         except self._failures as error:
-            raise self._failed(doing, error) from error
+            raise JournalError(self._failure(doing, error)) from error
 
-    def _failed(self, doing: str, error: BaseException) -> JournalError:
+    def _failure(self, doing: str, error: BaseException) -> str:
         origin = error.orig if isinstance(error, DBAPIError) and error.orig else error
         # PostgreSQL's messages have several lines.
         said = _BREAKS.sub(" ", one_line(origin, self._secrets))
-        return JournalError(f"the journal {self.name} could not {doing}: {reason(origin)} ({said})")
+        return f"the journal {self.name} could not {doing}: {reason(origin)} ({said})"
 
     def open(self) -> Engine:
         """Give the engine; the first call opens the database, and creates the tables where there are none.
@@ -227,18 +248,51 @@ class Database:
         self._opening = threading.Lock()
 
     def check_connection(self, connection: object) -> None:
-        """Find out whether something can be a host's connection to this database.
+        """Check that something can be a host's connection to this database, in a transaction that events can join.
 
         Raises:
-            JournalError: It is no connection, or one to another kind of database.
+            JournalError: It is not an SQLAlchemy connection, it leads to another kind of database, or it is in
+                AUTOCOMMIT or a two-phase transaction.
         """
         if not isinstance(connection, Connection):
-            raise JournalError(
-                f"connection must be an SQLAlchemy Connection, not {type(connection).__name__}: "
-                "an engine gives one by begin(), a session by connection()"
-            )
+            kinds = [kind.__name__ for kind in type(connection).__mro__]
+            remedy = next((_CONNECTIONS[kind] for kind in kinds if kind in _CONNECTIONS), _CONNECTIONS["Engine"])
+            raise JournalError(f"connection must be an SQLAlchemy Connection, not {kinds[0]}; fix: {remedy}")
+        if connection.closed:
+            raise JournalError("the connection is closed; fix: fire the event before the end of its block")
         if (connection.dialect.name == "sqlite") != self.is_sqlite:
             raise JournalError(f"the connection is to {connection.dialect.name}, and the journal is {self.name}")
+        if isinstance(connection.get_transaction(), TwoPhaseTransaction):
+            raise JournalError(
+                "the connection is in a two-phase transaction, which PostgreSQL cannot prepare once an event has been "
+                "stored in it (NOTIFY); fix: use an ordinary transaction, or fire without connection after the commit"
+            )
+        if getattr(connection.connection.dbapi_connection, "autocommit", False) is True:
+            raise JournalError(AUTOCOMMIT)
+
+    def identity(self) -> dict[str, str]:
+        """Return the name of the PostgreSQL database and the id of the journal in it; a copy has the same id.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        if self._identity is None:
+            with self.reading("tell its id") as connection:
+                self._identity = identity_of(connection)
+        return self._identity
+
+    def check_identity(self, connection: Connection) -> None:
+        """Check that a host's connection leads to this journal, in PostgreSQL.
+
+        Raises:
+            JournalError: It leads to another journal.
+        """
+        self._identity, known = None, self._identity
+        if identity_of(connection) != self.identity() or known != self._identity:
+            raise JournalError(
+                f"the connection leads to another journal than {self.name}, in another database or schema; fix: connect "
+                "to the database of the journal, with the same search_path"
+            )
 
     def join(self, connection: Connection) -> None:
         """See to it that events can be stored in the transaction of a host's connection.
@@ -284,10 +338,10 @@ class Database:
             pass
 
     @contextmanager
-    def listening(self, channel: str) -> Iterator[Callable[[float], bool]]:
+    def listening(self, channel: str) -> Iterator[Callable[[float], bool] | None]:
         """Listen to a channel of PostgreSQL for the name of the journal's schema, on a connection of its own.
 
-        Gives a function that waits so many seconds at most, and tells whether it was heard.
+        Yields a function that waits so many seconds at most, and returns whether it was heard; null behind a pooler.
 
         Raises:
             JournalError: The server cannot be reached or has gone away.
@@ -338,22 +392,28 @@ class Database:
     def _connected(self) -> Engine:
         if self._file:
             return self._file.engine()
-        engine = postgresql_engine(self._url, self.name, self._busy_seconds)
+        engine = postgresql_engine(self._url, self.name, self.busy_seconds)
         self._failures = (*self._failures, *driver_failures())
         return engine
 
 
+def _is_closed(connection: PoolProxiedConnection | None) -> bool:
+    """Return whether the driver knows that a connection to a server is gone; false for SQLite."""
+    return connection is not None and bool(getattr(connection.driver_connection, "closed", False))
+
+
+_SYNC = "await {0}.run_sync(lambda {1}: hooks.fire(..., connection={1}{2}))"
+
+_CONNECTIONS = {
+    "Engine": "pass the connection of `with engine.begin() as connection`",
+    "Session": "pass session.connection()",
+    "scoped_session": "pass session.connection()",
+    "AsyncConnection": _SYNC.format("connection", "sync", ""),
+    "AsyncSession": _SYNC.format("session", "sync", ".connection()"),
+    "async_scoped_session": _SYNC.format("session", "sync", ".connection()"),
+    "AsyncEngine": _SYNC.format("connection", "sync", ""),
+}
+"""How to come by a connection, by the type of what was given instead."""
+
+
 _OPEN, _WRITE = Database.open.__code__, Database.write.__code__
-
-
-def _checked(url: URL) -> URL:
-    backend = url.get_backend_name()
-    if backend == "sqlite":
-        if url.drivername not in {"sqlite", "sqlite+pysqlite"} or url.query or url.host:
-            raise JournalError("the journal's URL of a SQLite file is sqlite:///PATH, without host and options")
-        if not url.database or url.database == ":memory:":
-            raise JournalError("the journal's URL names no file: what is only in memory is lost with the process")
-        return url
-    if url.drivername in {"postgresql", "postgresql+psycopg"}:
-        return url.set(drivername="postgresql+psycopg")
-    raise JournalError("the journal's URL must begin with sqlite:/// or postgresql://")

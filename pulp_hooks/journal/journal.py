@@ -1,8 +1,10 @@
 """The journal as a host sees it: events go in."""
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -23,13 +25,21 @@ from sqlalchemy import (
     null,
     select,
 )
+from sqlalchemy.dialects import postgresql
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
-from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.database import AUTOCOMMIT, CommitLostError, Database
 from pulp_hooks.journal.sqlite_file import Synchronous
 from pulp_hooks.journal.statements import driver_text, insert_new
-from pulp_hooks.journal.tables import State, delivery, event, listener
+from pulp_hooks.journal.tables import State, delivery, event, journal, listener
+
+
+_DOING = "take the event"
+"""What messages say that the journal could not do."""
+
+_RETRY_SECONDS = 0.1
+"""Pause before an event is stored again whose commit was lost."""
 
 
 class Journal:
@@ -69,9 +79,8 @@ class Journal:
             False when there is an event of this id already; then nothing is stored.
 
         Raises:
-            JournalError: The event could not be stored; nothing of it is.
+            JournalError: The event could not be stored. Nothing of it is, unless the error has its `event_id`.
         """
-        doing = "take the event"
         if connection is not None:
             self.database.check_connection(connection)
         dialect = "sqlite" if self.database.is_sqlite else "postgresql"
@@ -95,19 +104,59 @@ class Journal:
             for name in dict.fromkeys(listeners)
         ]
         if connection is not None:
-            with self._within(connection, doing) as transaction:
-                if transaction.execute(_EVENTS[dialect].returning(event.c.id), row).first() is None:
+            with self._within(connection, _DOING) as transaction:
+                if dialect == "sqlite":
+                    found = transaction.execute(_EVENTS[dialect].returning(event.c.id), row).first()
+                else:
+                    found = transaction.execute(_EVENT_HERE, row | self.database.identity()).first()
+                if found is None:
+                    if dialect == "postgresql":
+                        self.database.check_identity(transaction)
                     return False
                 for statement, lot in _lots(dialect, rows):
                     transaction.execute(statement, lot)
             return True
-        if not self.database.write(doing, lambda cursor: _stored(cursor, dialect, row, rows)):
+        work = partial(_stored, dialect=dialect, row=row, rows=rows)
+        try:
+            is_new = self.database.write(_DOING, work)
+        except CommitLostError as error:
+            is_new = bool(error.result)
+            if is_new:
+                self._store_again(work, appended.id, error)
+        if not is_new:
             return False
         for process, wake in tuple(self._subscribers):
             # The threads of those who subscribed before a fork are the parent's.
             if process == os.getpid():
                 wake()
         return True
+
+    def _store_again(self, work: Callable[[Any], bool], event_id: str, lost: CommitLostError) -> None:
+        """Store an event whose commit may or may not have reached the server; that it is there already is fine.
+
+        The server decides: an insert waits for a transaction of the lost connection that is still open.
+
+        Raises:
+            JournalError: It is still unknown after `busy_seconds` whether the event is stored.
+        """
+        error: JournalError = lost
+        deadline = time.monotonic() + self.database.busy_seconds
+        while True:
+            try:
+                self.database.write(_DOING, work)
+            except JournalError as another:
+                error = another
+            else:
+                return
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_RETRY_SECONDS)
+        unknown = JournalError(
+            f"the event may be stored: the connection was lost during the commit, and then {error}; "
+            f"fix: fire again with event_id={event_id!r}"
+        )
+        unknown.event_id = event_id
+        raise unknown from error
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Have a function called after each event that is stored here; give what ends that."""
@@ -129,17 +178,14 @@ class Journal:
                 driver = connection.connection.driver_connection
                 if driver is not None and not driver.in_transaction:
                     if driver.isolation_level is None:
-                        raise JournalError(
-                            f"the journal could not {doing}: the connection is in AUTOCOMMIT, so that the event would "
-                            "not be committed with the host's own work; take one with transactions, or none"
-                        )
+                        raise JournalError(AUTOCOMMIT)
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
             with connection.begin_nested():
                 self.database.join(connection)
                 yield connection
 
 
-def _stored(cursor: Any, dialect: str, row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bool:  # noqa: ANN401 - of either driver
+def _stored(cursor: Any, *, dialect: str, row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bool:  # noqa: ANN401 - of either driver
     """Store an event and its deliveries; return false when there is an event of its id."""
     cursor.execute(driver_text(_EVENTS[dialect], dialect), row)
     if cursor.rowcount == 0:
@@ -165,6 +211,21 @@ def lane(repo_id: bytes) -> bytes:
 
 
 _EVENTS = {"sqlite": insert_new("sqlite", event), "postgresql": insert_new("postgresql", event)}
+
+# The search path of a host's connection may change between two events, so each is stored only where the journal is.
+_EVENT_HERE = (
+    postgresql.insert(event)
+    .from_select(
+        [column.name for column in event.columns],
+        select(*[bindparam(column.name, type_=column.type) for column in event.columns]).where(
+            select(journal.c.id)
+            .where(journal.c.id == bindparam("of_journal"), func.current_database() == bindparam("of_database"))
+            .exists()
+        ),
+    )
+    .on_conflict_do_nothing()
+    .returning(event.c.id)
+)
 
 _NAME, _LANE = bindparam("listener", type_=Text), bindparam("lane", type_=LargeBinary)
 _CLOCKS: dict[str, ColumnElement[float]] = {

@@ -42,7 +42,13 @@ class State(StrEnum):
 
 metadata = MetaData()
 
-journal = Table("journal", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
+# `id` is random, and tells this journal from that of another database, which a host's connection may lead to.
+journal = Table(
+    "journal",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("id", Text, nullable=False),
+)
 
 # Moments are seconds since 1970. A repository's id is stored as bytes because PostgreSQL refuses NUL in text. Unlike
 # the others this table has SQLite's row ids: without them an event of a kilobyte takes a page beside that of its row.

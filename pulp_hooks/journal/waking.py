@@ -49,6 +49,9 @@ class Waking:
         while not self._over.wait(pause):
             try:
                 with self._database.listening(CHANNEL) as heard:
+                    if heard is None:
+                        _log.info("the journal %s is behind a pooler; workers look once a second", self._database.name)
+                        return
                     # What was stored while nobody listened is looked for once.
                     self._wake()
                     pause = 0.0

@@ -49,11 +49,21 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
     [
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
-        ("sqlite:///x.db?mode=memory&uri=true", "without host and options"),
-        ("sqlite+aiosqlite:///x.db", "without host and options"),
+        ("sqlite:///x.db?mode=memory&uri=true", "without user, host and options"),
+        ("sqlite+aiosqlite:///x.db", "without user, host and options"),
         ("mysql://u:hunter2@h/d", "must begin with"),
+        ("sqlite://u:hunter2@/x.db", "without user, host and options"),
+        ("sqlite://hunter2/x.db", "without user, host and options"),
         ("hunter2", "cannot be read"),
         ("postgresql://u:hunter2@h:port/d", "cannot be read"),
+        ("postgresql://u:p@hunter2@h/d", "write @ as %40"),
+        ("postgresql://u:p@hunter2:x@h/d", "write @ as %40"),
+        ("postgresql://u:p@ss/hunter2@h/d", "write @ as %40"),
+        ("postgresql://u:p@ss?hunter2@h/d", "write @ as %40"),
+        ("postgresql://u:p@ss#hunter2@h/d", "write @ as %40"),
+        ("postgresql://u/x:hunter2@h/d", "write @ as %40"),
+        ("postgresql://u:hunter2/d", "write @ as %40"),
+        ("postgresql://u:hunter2@h1:1,h2:2/d", "host=A:5432&host=B:5432"),
     ],
 )
 def test_url_of_no_journal_is_refused_without_being_shown(url: str, said: str) -> None:
@@ -61,6 +71,32 @@ def test_url_of_no_journal_is_refused_without_being_shown(url: str, said: str) -
     with pytest.raises(JournalError, match=said) as caught:
         Database(url)
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("password=hunter2&sslmode=require", "?password=***&sslmode=require"),
+        ("sslpassword=hunter2", "?sslpassword=***"),
+        ("passwort=hunter2", "?***=***"),
+        ("hunter2=hunter2", "?***=***"),
+        ("options=-csearch_path%3Dours", "?options=-csearch_path%3Dours"),
+        ("options=-capp.key%3Dhunter2", "?options=***"),
+        ("host=a&host=b&oauth_client_secret=hunter2", "?host=a&host=b&oauth_client_secret=***"),
+    ],
+)
+def test_only_known_options_are_shown(query: str, name: str) -> None:
+    """An option that is a mistake may hold anything, and so may its name."""
+    database = Database(f"postgresql://u@h/d?{query}")
+    assert database.name == f"postgresql://u@h/d{name}"
+    assert "hunter2" not in repr(database)
+
+
+@pytest.mark.parametrize("password", ["p/hunter2", "p#hunter2", "p?hunter2", "p:hunter2", "p%40hunter2"])
+def test_password_is_hidden_whatever_is_in_it(password: str) -> None:
+    """What can be read as a password is one, and is not shown."""
+    database = Database(f"postgresql://u:{password}@h/d")
+    assert database.name == "postgresql://u:***@h/d"
 
 
 @pytest.mark.parametrize(

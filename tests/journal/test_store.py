@@ -423,7 +423,7 @@ def test_connection_to_another_database_is_refused(sqlite_url: str, tmp_path: Pa
         journal.append(new_event(), ["a"], connection)
     with other.connect() as connection:
         assert connection.exec_driver_sql("SELECT name FROM sqlite_master").all() == []
-    with pytest.raises(JournalError, match=r"must be an SQLAlchemy Connection, not Engine: .* begin"):
+    with pytest.raises(JournalError, match=r"must be an SQLAlchemy Connection, not Engine; fix: .*engine\.begin"):
         journal.append(new_event(), ["a"], other)  # type: ignore[arg-type] # a mistake of a host
     other.dispose()
     journal.close()
