@@ -87,7 +87,7 @@ class Claims:
         with self._database.writing("give work to a worker") as connection:
             take_turn(connection, name, limits)
             # The lease begins when there is nothing more to wait for.
-            now = self._database.now() if now is None else now
+            now = self._database.now(connection) if now is None else now
             limit = allowed(connection, name, limit, limits, now, lease_seconds)
             if limit < 1:
                 return []
@@ -209,7 +209,7 @@ class Claims:
         """
         with self._database.writing("say what is to be sent") as connection:
             take_turn(connection, name, limits)
-            now = self._database.now() if now is None else now
+            now = self._database.now(connection) if now is None else now
             limit = allowed(connection, name, limit, limits, now, math.inf)
             if limit < 1:
                 return []

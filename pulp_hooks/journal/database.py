@@ -5,7 +5,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -349,12 +349,14 @@ class Database:
         with self.errors("listen"), listening(self.open(), channel) as heard:
             yield heard
 
-    def now(self, *, measured: bool = False) -> float:
+    def now(self, within: Connection | None = None, *, measured: bool = False) -> float:
         """Give the journal's time, in seconds since 1970: of PostgreSQL the server's, so that all machines agree.
 
         The server is asked at most once a minute; in between its time goes on with the elapsed time.
 
         Args:
+            within: The connection that the caller holds, if any: to wait for a second one while holding a first one
+                would be a deadlock, when all are in use.
             measured: Whether the server is asked in any case.
 
         Raises:
@@ -364,7 +366,7 @@ class Database:
             return self.clock.time()
         elapsed = self.clock.elapsed()
         if measured or self._ahead is None or elapsed - self._ahead[1] > _MINUTE:
-            with self.reading("tell the time") as connection:
+            with self.reading("tell the time") if within is None else nullcontext(within) as connection:
                 asked = self.clock.elapsed()
                 moment = server_time(connection)
             elapsed = self.clock.elapsed()

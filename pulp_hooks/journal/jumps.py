@@ -55,7 +55,7 @@ def follow_clock(database: Database) -> float:
 
 
 def _follow(connection: Connection, database: Database, machine: str) -> float:
-    known, ahead = _known(connection, machine), _ahead(database)
+    known, ahead = _known(connection, machine), _ahead(database, connection)
     now = ahead + database.clock.elapsed()
     jump = 0.0 if known is None else ahead - known
     if known is not None and abs(jump) <= TOLERANCE_SECONDS:
@@ -98,8 +98,8 @@ def _known(connection: Connection, machine: str) -> float | None:
     return connection.execute(select(clock.c.ahead).where(clock.c.machine == machine)).scalar()
 
 
-def _ahead(database: Database) -> float:
-    return database.now(measured=True) - database.clock.elapsed()
+def _ahead(database: Database, within: Connection | None = None) -> float:
+    return database.now(within, measured=True) - database.clock.elapsed()
 
 
 def _machine() -> str | None:

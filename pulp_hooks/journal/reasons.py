@@ -1,8 +1,12 @@
 """Why a database failed, in words that say what to look at."""
 
+import re
 import sqlite3
 
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
 from pulp_hooks.errors import JournalError
+from pulp_hooks.journal.postgresql_server import CONNECTIONS
 
 _SQLITE_REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -15,17 +19,55 @@ _SQLITE_REASONS = {
     sqlite3.SQLITE_IOERR: "the disk failed",
 }
 
+_GONE = "the server cannot be reached or is gone"
+
 _POSTGRESQL_REASONS = {
+    "53300": "the server has too many connections; fix: raise its limit, or use a pooler",
+    "25P02": "an earlier statement of the transaction failed; fix: roll it back",
     "53100": "the server's disk is full",
     "25006": "the server is read-only",
     "55P03": "another process has locked it for too long",
     "40P01": "another process has locked it",
-    "42501": "the user may not do that",
+    "42501": "the user may not do that; fix: GRANT it",
     "42P01": "it is no journal, or not the one of the settings",
     "3D000": "there is no such database",
     "28P01": "the password is wrong",
     "28000": "the user may not connect",
 }
+
+
+_SERVER_SAYS = (
+    # What a server or a pooler says when it refuses a connection: there is no SQLSTATE then.
+    ("database .* does not exist|no such database", "there is no such database; fix: create it, or correct the URL"),
+    ("role .* does not exist|no such user", "there is no such user; fix: create the role, or correct the URL"),
+    (
+        "password authentication failed|no password supplied|SASL authentication failed|password is required",
+        "the password is wrong or missing; fix: correct the URL",
+    ),
+    (
+        "too many clients|too many connections|connection slots are reserved|no more connections allowed",
+        "the server has too many connections; fix: raise its limit, or use a pooler",
+    ),
+    (
+        "no pg_hba.conf entry|authentication failed|not permitted to log in|permission denied for database",
+        "the user may not connect; fix: allow it in pg_hba.conf or with GRANT CONNECT, or correct the URL",
+    ),
+    ("not currently accepting connections", "the database accepts no connections"),
+    ("system is (starting up|shutting down|in recovery)|not yet accepting connections", _GONE + ": it starts or stops"),
+    (
+        "unsupported startup parameter",
+        "a pooler refuses an option of the URL; fix: remove it, or set it for the role on the server",
+    ),
+    ("invalid .*value|bad value|invalid connection option|invalid port", "an option of the URL is wrong"),
+    (
+        "SSL|certificate|TLS|GSSAPI",
+        "an encrypted connection could not be made; fix: correct sslmode and certificates in the URL or on the server",
+    ),
+    ("failed to resolve|could not translate host name|Name or service not known", _GONE + ": its host was not found"),
+    ("Connection refused|No such file or directory", _GONE + ": nothing listens at this host and port"),
+    ("timeout expired|timed out", _GONE + ": it did not answer in time"),
+)
+"""Parts of messages of a connection that failed, and what they mean; the first one that is found counts."""
 
 
 _PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
@@ -58,9 +100,22 @@ def reason(error: BaseException) -> str:
         return _SQLITE_REASONS.get(code, "SQLite refused")
     if isinstance(error, OSError):
         return "the file cannot be opened"
+    if isinstance(error, PoolTimeoutError):
+        return f"all {CONNECTIONS} connections of this process are in use; fix: use it in fewer threads"
     state = getattr(error, "sqlstate", None)
-    if type(error).__name__ in {"OperationalError", "AdminShutdown", "ConnectionTimeout"} and not state:
-        return "the server cannot be reached or is gone"
-    if state and state.startswith(("57P", "08")):
-        return "the server cannot be reached or is gone"
+    if not state:
+        return _connecting(error)
+    if state == "57P03":
+        return _GONE + ": it starts or stops"
+    if state.startswith(("57P", "08")):
+        return _GONE
     return _POSTGRESQL_REASONS.get(state or "", "the database refused")
+
+
+def _connecting(error: BaseException) -> str:
+    """Return why a connection could not be made, or was lost."""
+    if type(error).__name__ not in {"OperationalError", "ProgrammingError", "ConnectionTimeout"}:
+        return "the database refused"
+    # Of several addresses that were tried, what a server said counts for more than that another one was not there.
+    found = (meaning for said, meaning in _SERVER_SAYS if re.search(said, str(error)))
+    return next(found, "the database refused" if type(error).__name__ == "ProgrammingError" else _GONE)

@@ -92,6 +92,27 @@ def test_only_known_options_are_shown(query: str, name: str) -> None:
     assert "hunter2" not in repr(database)
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("sslmod=require", "an option that PostgreSQL does not know; did you mean sslmode"),
+        ("row_factory=hunter2", "an option that PostgreSQL does not know; fix: use"),
+        ("autocommit=true", "an option that PostgreSQL does not know"),
+        ("connect_timeout=soon", "an option of the URL is wrong"),
+        ("sslmode=hunt", "an option of the URL is wrong"),
+        ("keepalives_idle=soon", "an option of the URL is wrong"),
+        ("connect_timeout=1&connect_timeout=2", "an option of the URL is wrong"),
+        ("port=x", "an option of the URL is wrong"),
+    ],
+)
+def test_wrong_option_of_a_url_is_one_sentence(option: str, said: str, new_event: Make) -> None:
+    """What the driver says of it is not for a user's eyes, nor is a name that may be part of a password."""
+    journal = Journal(f"postgresql://u@127.0.0.1/d?{option}", busy_seconds=0.2)
+    with pytest.raises(JournalError, match=f"could not .*: .*{said}") as caught:
+        journal.append(new_event(), ["a"])
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
 @pytest.mark.parametrize("password", ["p/hunter2", "p#hunter2", "p?hunter2", "p:hunter2", "p%40hunter2"])
 def test_password_is_hidden_whatever_is_in_it(password: str) -> None:
     """What can be read as a password is one, and is not shown."""
