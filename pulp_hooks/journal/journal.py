@@ -18,21 +18,24 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    delete,
     extract,
     func,
     insert,
     literal_column,
     null,
     select,
+    update,
 )
 from sqlalchemy.dialects import postgresql
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
+from pulp_hooks.identifiers import new_id
 from pulp_hooks.journal.database import AUTOCOMMIT, CommitLostError, Database
 from pulp_hooks.journal.sqlite_file import Synchronous
 from pulp_hooks.journal.statements import driver_text, insert_new
-from pulp_hooks.journal.tables import State, delivery, event, journal, listener
+from pulp_hooks.journal.tables import State, attempt, clock, delivery, event, journal, listener
 
 
 _DOING = "take the event"
@@ -157,6 +160,37 @@ class Journal:
         )
         unknown.event_id = event_id
         raise unknown from error
+
+    def check(self) -> None:
+        """Check that events can be stored and delivered; nothing is created, and what is written is rolled back.
+
+        Raises:
+            JournalError: Something of that is not possible.
+        """
+        if not self.database.is_there():
+            self.database.check_place()
+            return
+        dialect = "sqlite" if self.database.is_sqlite else "postgresql"
+        names = {"event_id": new_id(), "listener": new_id()}
+        row = {"id": names["event_id"], "type": "", "time": 0.0, "repo_id": b"", "content": b""}
+        rows = [{**names, "lane": None, "created": 0.0}]
+        key = {**names, "number": 1}
+        with self.database.trial() as connection:
+            with self.database.errors("store an event"):
+                connection.execute(_EVENTS[dialect], row)
+                for statement, lot in _lots(dialect, rows):
+                    connection.execute(statement, lot)
+            with self.database.errors("record a delivery"):
+                connection.execute(update(delivery).where(delivery.c.event_id == row["id"]).values(tries=1))
+                connection.execute(insert(attempt), {**key, "started": 0.0, "seconds": 0.0, "status": ""})
+            with self.database.errors("keep what it knows of listeners and clocks"):
+                connection.execute(insert(listener), {"name": names["listener"]})
+                connection.execute(update(listener).where(listener.c.name == names["listener"]).values(reason=""))
+                connection.execute(insert(clock), {"machine": row["id"], "ahead": 0.0})
+                connection.execute(update(clock).where(clock.c.machine == row["id"]).values(ahead=1.0))
+            with self.database.errors("prune"):
+                for table, column in ((delivery, delivery.c.event_id), (event, event.c.id)):
+                    connection.execute(delete(table).where(column == row["id"]))
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Have a function called after each event that is stored here; give what ends that."""

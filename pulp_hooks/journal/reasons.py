@@ -58,7 +58,7 @@ _SERVER_SAYS = (
         "unsupported startup parameter",
         "a pooler refuses an option of the URL; fix: remove it, or set it for the role on the server",
     ),
-    ("invalid .*value|bad value|invalid connection option|invalid port", "an option of the URL is wrong"),
+    ("invalid .*value|bad value|non-integer port|invalid connection option|invalid port", "an option of the URL is wrong"),
     (
         "SSL|certificate|TLS|GSSAPI",
         "an encrypted connection could not be made; fix: correct sslmode and certificates in the URL or on the server",
@@ -114,8 +114,7 @@ def reason(error: BaseException) -> str:
 
 def _connecting(error: BaseException) -> str:
     """Return why a connection could not be made, or was lost."""
-    if type(error).__name__ not in {"OperationalError", "ProgrammingError", "ConnectionTimeout"}:
-        return "the database refused"
     # Of several addresses that were tried, what a server said counts for more than that another one was not there.
     found = (meaning for said, meaning in _SERVER_SAYS if re.search(said, str(error)))
-    return next(found, "the database refused" if type(error).__name__ == "ProgrammingError" else _GONE)
+    is_connection = type(error).__name__ in {"OperationalError", "ConnectionTimeout"}
+    return next(found, _GONE if is_connection else "the database refused")
