@@ -343,14 +343,13 @@ class Database:
         Raises:
             JournalError: The database failed.
         """
-        with (
-            self.errors("take events"),
-            self._gate.passage(),
-            self.open().connect() as connection,
-            connection.begin() as transaction,
-        ):
-            yield connection
-            transaction.rollback()
+        with self.errors("take events"), self._gate.passage(), self.open().connect() as connection:
+            if self._file:
+                # SQLite asks the disk for room when it commits, which a trial does not.
+                self._file.keep_room(connection.connection)
+            with connection.begin() as transaction:
+                yield connection
+                transaction.rollback()
 
     @contextmanager
     def _looking(self) -> Iterator[Connection]:

@@ -1,7 +1,9 @@
 """Checking a journal: what stands in the way of events is found, and nothing is created or changed."""
 
+import os
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -174,3 +176,36 @@ def test_read_only_disk_is_found(content: str, disk: Path, new_event: Make) -> N
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(JournalError, match="read-only|not writable|cannot be opened"):
         check(url)
+
+
+def test_full_disk_is_found(tmp_path: Path, new_event: Make) -> None:
+    """The trial commits nothing, so it looks at the room that is left."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        url = f"sqlite:///{folder}/journal.db"
+        with closing(Journal(url)) as journal:
+            journal.append(new_event(), ["a"])
+        check(url)
+        disk = os.statvfs(folder)
+        (folder / "filler").write_bytes(bytes(disk.f_bavail * disk.f_frsize - 131_072))
+        with pytest.raises(JournalError, match="the disk is full"):
+            check(url)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_log_of_a_program_that_was_killed_is_left_to_it(sqlite_url: str, tmp_path: Path) -> None:
+    """Looking at the file of another program carries nothing over from its write-ahead log."""
+    file, log = tmp_path / "journal.db", tmp_path / "journal.db-wal"
+    code = (
+        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "c.execute('PRAGMA journal_mode = WAL'); c.execute('CREATE TABLE synced (name TEXT)'); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(file)], check=True)
+    before = file.read_bytes(), log.read_bytes()
+    check(sqlite_url)
+    assert (file.read_bytes(), log.read_bytes()) == before
