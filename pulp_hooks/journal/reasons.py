@@ -19,6 +19,8 @@ _SQLITE_REASONS = {
     sqlite3.SQLITE_IOERR: "the disk failed",
 }
 
+_WRONG_OPTION = "an option of the URL is wrong"
+
 _GONE = "the server cannot be reached or is gone"
 
 _POSTGRESQL_REASONS = {
@@ -58,7 +60,7 @@ _SERVER_SAYS = (
         "unsupported startup parameter",
         "a pooler refuses an option of the URL; fix: remove it, or set it for the role on the server",
     ),
-    ("invalid .*value|bad value|non-integer port|invalid connection option|invalid port", "an option of the URL is wrong"),
+    ("invalid .*value|bad value|non-integer port|invalid connection option|invalid port", _WRONG_OPTION),
     (
         "SSL|certificate|TLS|GSSAPI",
         "an encrypted connection could not be made; fix: correct sslmode and certificates in the URL or on the server",
@@ -77,14 +79,15 @@ def may_pass(error: JournalError) -> bool:
     """Return whether a failure to open a journal may be over later, as when its server is still starting.
 
     What this package found itself is not: a wrong version, a missing driver or folder. Nor is a file that is not a
-    database, or a right that is missing.
+    database, a right that is missing, or a wrong option of the URL.
     """
     cause = error.__cause__
     origin = getattr(cause, "orig", None) or cause
     if isinstance(origin, sqlite3.Error):
         return getattr(origin, "sqlite_errorcode", 0) & 0xFF in _PASSING
     # psycopg, which may not be installed, names errors of the server's operation so.
-    return any(kind.__name__ == "OperationalError" for kind in type(origin).__mro__)
+    is_operational = any(kind.__name__ == "OperationalError" for kind in type(origin).__mro__)
+    return origin is not None and is_operational and reason(origin) != _WRONG_OPTION
 
 
 def is_full(error: JournalError) -> bool:

@@ -50,7 +50,9 @@ def journal_url(text: str) -> URL:
     # What follows the first of two would be taken for the host, shown, and looked up in the DNS.
     if text.count("@") > 1:
         raise JournalError(f"the journal's URL has more than one @; fix: {_ESCAPES}")
-    if "@" in text and url.username is None:
+    # The @ of an option is taken for the one before the host where there is a port: host:5432/db?password=a@b
+    in_option = re.search(r"\?.*=.*@", text)
+    if ("@" in text and url.username is None) or in_option or "@" in f"{url.host} {url.query.get('host')}":
         raise JournalError(f"the journal's URL has an @ that ends no user name and password; fix: {_ESCAPES}")
     return url.set(drivername="postgresql+psycopg")
 
