@@ -28,7 +28,8 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
     """Tell what is wrong with plugins, settings and journal, and how to mend it.
 
     Loads every installed plugin and every configured listener, as a host does. If there is a journal, stores and
-    records a delivery in a transaction that is rolled back; a journal that does not exist is not created. Exit code 1 when something is wrong.
+    records a delivery in a transaction that is rolled back; a journal that does not exist is not created. Exit code 1
+    when something is wrong.
     """
     show_log("pulp_hooks.plugins")
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:

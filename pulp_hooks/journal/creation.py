@@ -81,7 +81,7 @@ def check_new(connection: Connection, name: str) -> None:
             raise JournalError(f"the journal {name} cannot be created: {why}")
 
 
-def identity_of(connection: Connection) -> dict[str, str]:
+def journal_identity(connection: Connection) -> dict[str, str]:
     """Return the name of the PostgreSQL database that a connection leads to, and the id of the journal there."""
     row = connection.execute(select(func.current_database(), tables.journal.c.id)).one()
     return {"of_database": row[0], "of_journal": row[1]}

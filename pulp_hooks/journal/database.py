@@ -16,7 +16,7 @@ from pulp_hooks.errors import JournalError
 from pulp_hooks.forks import ForkGate
 from pulp_hooks.frames import calls_under_way
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
-from pulp_hooks.journal.creation import check_new, identity_of, is_journal, prepare, prepare_within
+from pulp_hooks.journal.creation import check_new, is_journal, journal_identity, prepare, prepare_within
 from pulp_hooks.journal.postgresql_server import begin, driver_failures, listening, postgresql_engine, server_time
 from pulp_hooks.journal.reasons import reason
 from pulp_hooks.journal.sqlite_file import READS, SqliteFile, Synchronous, roll_back
@@ -278,7 +278,7 @@ class Database:
         """
         if self._identity is None:
             with self.reading("tell its id") as connection:
-                self._identity = identity_of(connection)
+                self._identity = journal_identity(connection)
         return self._identity
 
     def check_identity(self, connection: Connection) -> None:
@@ -288,10 +288,10 @@ class Database:
             JournalError: It leads to another journal.
         """
         self._identity, known = None, self._identity
-        if identity_of(connection) != self.identity() or known != self._identity:
+        if journal_identity(connection) != self.identity() or known != self._identity:
             raise JournalError(
-                f"the connection leads to another journal than {self.name}, in another database or schema; fix: connect "
-                "to the database of the journal, with the same search_path"
+                f"the connection leads to another journal than {self.name}, in another database or schema; fix: "
+                "connect to the database of the journal, with the same search_path"
             )
 
     def join(self, connection: Connection) -> None:

@@ -37,7 +37,6 @@ from pulp_hooks.journal.sqlite_file import Synchronous
 from pulp_hooks.journal.statements import driver_text, insert_new
 from pulp_hooks.journal.tables import State, attempt, clock, delivery, event, journal, listener
 
-
 _DOING = "take the event"
 """What messages say that the journal could not do."""
 
@@ -107,18 +106,7 @@ class Journal:
             for name in dict.fromkeys(listeners)
         ]
         if connection is not None:
-            with self._within(connection, _DOING) as transaction:
-                if dialect == "sqlite":
-                    found = transaction.execute(_EVENTS[dialect].returning(event.c.id), row).first()
-                else:
-                    found = transaction.execute(_EVENT_HERE, row | self.database.identity()).first()
-                if found is None:
-                    if dialect == "postgresql":
-                        self.database.check_identity(transaction)
-                    return False
-                for statement, lot in _lots(dialect, rows):
-                    transaction.execute(statement, lot)
-            return True
+            return self._store_within(connection, dialect, row, rows)
         work = partial(_stored, dialect=dialect, row=row, rows=rows)
         try:
             is_new = self.database.write(_DOING, work)
@@ -126,12 +114,31 @@ class Journal:
             is_new = bool(error.result)
             if is_new:
                 self._store_again(work, appended.id, error)
-        if not is_new:
-            return False
+        if is_new:
+            self._wake()
+        return is_new
+
+    def _wake(self) -> None:
         for process, wake in tuple(self._subscribers):
             # The threads of those who subscribed before a fork are the parent's.
             if process == os.getpid():
                 wake()
+
+    def _store_within(
+        self, connection: Connection, dialect: str, row: dict[str, Any], rows: Sequence[dict[str, Any]]
+    ) -> bool:
+        """Store an event and its deliveries in a host's transaction; return false if there is an event of its id."""
+        with self._within(connection, _DOING) as transaction:
+            if dialect == "sqlite":
+                found = transaction.execute(_EVENTS[dialect].returning(event.c.id), row).first()
+            else:
+                found = transaction.execute(_EVENT_HERE, row | self.database.identity()).first()
+                if found is None:
+                    self.database.check_identity(transaction)
+            if found is None:
+                return False
+            for statement, lot in _lots(dialect, rows):
+                transaction.execute(statement, lot)
         return True
 
     def _store_again(self, work: Callable[[Any], bool], event_id: str, lost: CommitLostError) -> None:

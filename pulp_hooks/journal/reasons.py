@@ -24,6 +24,7 @@ _WRONG_OPTION = "an option of the URL is wrong"
 _GONE = "the server cannot be reached or is gone"
 
 _POSTGRESQL_REASONS = {
+    "57P03": _GONE + ": it starts or stops",
     "53300": "the server has too many connections; fix: raise its limit, or use a pooler",
     "25P02": "an earlier statement of the transaction failed; fix: roll it back",
     "53100": "the server's disk is full",
@@ -106,17 +107,18 @@ def reason(error: BaseException) -> str:
     if isinstance(error, PoolTimeoutError):
         return f"all {CONNECTIONS} connections of this process are in use; fix: use it in fewer threads"
     state = getattr(error, "sqlstate", None)
-    if not state:
-        return _connecting(error)
-    if state == "57P03":
-        return _GONE + ": it starts or stops"
-    if state.startswith(("57P", "08")):
-        return _GONE
-    return _POSTGRESQL_REASONS.get(state or "", "the database refused")
+    return _state_reason(state) if state else _connection_reason(error)
 
 
-def _connecting(error: BaseException) -> str:
-    """Return why a connection could not be made, or was lost."""
+def _state_reason(state: str) -> str:
+    """Return what an SQLSTATE means."""
+    if state in _POSTGRESQL_REASONS:
+        return _POSTGRESQL_REASONS[state]
+    return _GONE if state.startswith(("57P", "08")) else "the database refused"
+
+
+def _connection_reason(error: BaseException) -> str:
+    """Return why a connection could not be made, or was lost: then there is only text."""
     # Of several addresses that were tried, what a server said counts for more than that another one was not there.
     found = (meaning for said, meaning in _SERVER_SAYS if re.search(said, str(error)))
     is_connection = type(error).__name__ in {"OperationalError", "ConnectionTimeout"}

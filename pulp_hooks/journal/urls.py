@@ -11,10 +11,13 @@ from pulp_hooks.text import REDACTED
 _ESCAPES = "write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25 in user name and password"
 
 HARMLESS = frozenset(
-    "application_name channel_binding client_encoding connect_timeout dbname gssencmode host hostaddr keepalives "
-    "keepalives_count keepalives_idle keepalives_interval krbsrvname load_balance_hosts passfile port require_auth "
-    "requirepeer service ssl_max_protocol_version ssl_min_protocol_version sslcert sslcertmode sslcrl sslcrldir sslkey "
-    "sslmode sslnegotiation sslrootcert sslsni target_session_attrs tcp_user_timeout user".split()
+    {
+        *("application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname", "gssencmode", "host"),
+        *("hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "krbsrvname"),
+        *("load_balance_hosts", "passfile", "port", "require_auth", "requirepeer", "service", "sslcert"),
+        *("ssl_max_protocol_version", "ssl_min_protocol_version", "sslcertmode", "sslcrl", "sslcrldir", "sslkey"),
+        *("sslmode", "sslnegotiation", "sslrootcert", "sslsni", "target_session_attrs", "tcp_user_timeout", "user"),
+    }
 )
 """Options of a PostgreSQL URL that hold no secrets."""
 

@@ -9,10 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, inspect, make_url
+from sqlalchemy import Engine, create_engine, func, inspect, make_url, select
 
 from pulp_hooks import Event, JournalError
 from pulp_hooks.identifiers import new_id
+from pulp_hooks.journal import tables
 from pulp_hooks.journal.journal import Journal
 
 Make = Callable[..., Event]
@@ -47,6 +48,15 @@ def role(admin: Engine) -> Iterator[str]:
     with admin.connect() as connection:
         connection.exec_driver_sql(f"DROP OWNED BY {name}")
         connection.exec_driver_sql(f"DROP ROLE {name}")
+
+
+@pytest.fixture
+def journal_url(postgresql_url: str, new_event: Make) -> str:
+    """Give the URL of a journal with an event in PostgreSQL."""
+    journal = Journal(postgresql_url)
+    journal.append(new_event(), ["a"])
+    journal.close()
+    return postgresql_url
 
 
 def as_role(url: str, role: str) -> str:
@@ -92,8 +102,8 @@ def test_check_of_a_good_journal_leaves_nothing(url: str, new_event: Make) -> No
     journal.append(new_event(), ["a"])
     journal.check()
     with journal.database.reading("count") as connection:
-        tables = ("event", "delivery", "attempt", "listener", "clock")
-        counts = [connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() for table in tables]
+        found = (tables.event, tables.delivery, tables.attempt, tables.listener, tables.clock)
+        counts = [connection.execute(select(func.count()).select_from(table)).scalar() for table in found]
     journal.close()
     assert counts == [1, 1, 0, 0, 0]
 
@@ -106,26 +116,21 @@ def test_check_of_a_good_journal_leaves_nothing(url: str, new_event: Make) -> No
         ("SELECT, INSERT, UPDATE", "prune"),
     ],
 )
-def test_role_without_a_right_is_found(
-    granted: str, doing: str, postgresql_url: str, admin: Engine, role: str, new_event: Make
-) -> None:
+def test_role_without_a_right_is_found(granted: str, doing: str, journal_url: str, admin: Engine, role: str) -> None:
     """The message says what failed, and that the right is missing."""
-    journal = Journal(postgresql_url)
-    journal.append(new_event(), ["a"])
-    journal.close()
     with admin.connect() as connection:
         schema = connection.exec_driver_sql("SELECT current_schema()").scalar()
         connection.exec_driver_sql(f"GRANT {granted} ON ALL TABLES IN SCHEMA {schema} TO {role}")
     with pytest.raises(JournalError, match=f"could not {doing}: the user may not do that; fix: GRANT"):
-        check(as_role(postgresql_url, role))
+        check(as_role(journal_url, role))
     with admin.connect() as connection:
         connection.exec_driver_sql(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}")
-    check(as_role(postgresql_url, role))
+    check(as_role(journal_url, role))
 
 
 def test_role_that_may_not_create_tables_is_found(postgresql_url: str, role: str) -> None:
     """In a new database it is told before the first event."""
-    with pytest.raises(JournalError, match="cannot be created: the user may not create tables in the schema.*fix:"):
+    with pytest.raises(JournalError, match=r"cannot be created: the user may not create tables in the schema.*fix:"):
         check(as_role(postgresql_url, role))
 
 
@@ -174,7 +179,7 @@ def test_read_only_disk_is_found(content: str, disk: Path, new_event: Make) -> N
         with closing(sqlite3.connect(disk / "journal.db")) as connection:
             connection.execute("CREATE TABLE theirs (x)")
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    with pytest.raises(JournalError, match="read-only|not writable|cannot be opened"):
+    with pytest.raises(JournalError, match=r"read-only|not writable|cannot be opened"):
         check(url)
 
 
