@@ -294,7 +294,7 @@ def test_autocommit_of_the_driver_is_refused_in_words(url: str, called: Called) 
     engine = create_engine(url, connect_args=options)
     with Hooks([called], journal=url) as hooks:
         hooks.repo_sync_started(repo_id="zoo")
-        with engine.connect() as connection, pytest.raises(JournalError, match="is in AUTOCOMMIT.*fix:"):
+        with engine.connect() as connection, pytest.raises(JournalError, match=r"is in AUTOCOMMIT.*fix:"):
             hooks.repo_sync_started(repo_id="zoo", connection=connection)
     engine.dispose()
     assert len(events(url)) == 1
@@ -374,7 +374,7 @@ def test_two_phase_transaction_is_refused(postgresql_url: str, called: Called) -
     engine = create_engine(postgresql_url)
     with Hooks([called], journal=postgresql_url) as hooks, engine.connect() as connection:
         with connection.begin_twophase() as transaction:
-            with pytest.raises(JournalError, match="two-phase transaction.*fix:"):
+            with pytest.raises(JournalError, match=r"two-phase transaction.*fix:"):
                 hooks.repo_sync_started(repo_id="zoo", connection=connection)
             with connection.begin_nested(), pytest.raises(JournalError, match="two-phase transaction"):
                 hooks.repo_sync_started(repo_id="zoo", connection=connection)

@@ -27,8 +27,9 @@ from pulp_hooks.problems import Problem
 def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
     """Tell what is wrong with plugins, settings and journal, and how to mend it.
 
-    Loads every installed plugin and every configured listener, as a host does, and looks whether the journal, if there
-    is one, can take events. Exit code 1 when something is wrong.
+    Loads every installed plugin and every configured listener, as a host does. If there is a journal, stores and
+    records a delivery in a transaction that is rolled back; a journal that does not exist is not created. Exit code 1
+    when something is wrong.
     """
     show_log("pulp_hooks.plugins")
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
@@ -55,8 +56,8 @@ def _problems_of_journal(hooks: Hooks) -> Iterator[Problem]:
     if journal is None:
         return
     try:
-        journal.database.check()
+        journal.check()
     except JournalError as error:
         yield Problem(
-            "[journal]", str(error), "see to the database, or take another url; until then no event is accepted"
+            "[journal]", str(error), "correct the database, or use another url; until then no event is accepted"
         )

@@ -58,7 +58,30 @@ def is_journal(connection: Connection) -> bool:
     return inspect(connection).has_table(tables.journal.name)
 
 
-def identity_of(connection: Connection) -> dict[str, str]:
+def check_new(connection: Connection, name: str) -> None:
+    """Check that a journal can be created in a database, without creating it.
+
+    Raises:
+        JournalError: There are tables of the same names; or it is read-only, or the user may not create tables.
+    """
+    _check_names(connection, name)
+    if connection.dialect.name == "postgresql":
+        schema, may_create, read_only = connection.exec_driver_sql(
+            "SELECT current_schema(), has_schema_privilege(current_schema(), 'CREATE'), "
+            "current_setting('transaction_read_only') = 'on'"
+        ).one()
+        why = ""
+        if schema is None:
+            why = "no schema of the search_path exists; fix: create it, or correct the search_path"
+        elif read_only:
+            why = "the server is read-only; fix: use the primary server, or correct default_transaction_read_only"
+        elif not may_create:
+            why = f"the user may not create tables in the schema {schema}; fix: GRANT CREATE ON SCHEMA {schema}"
+        if why:
+            raise JournalError(f"the journal {name} cannot be created: {why}")
+
+
+def journal_identity(connection: Connection) -> dict[str, str]:
     """Return the name of the PostgreSQL database that a connection leads to, and the id of the journal there."""
     row = connection.execute(select(func.current_database(), tables.journal.c.id)).one()
     return {"of_database": row[0], "of_journal": row[1]}

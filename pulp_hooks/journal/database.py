@@ -16,7 +16,7 @@ from pulp_hooks.errors import JournalError
 from pulp_hooks.forks import ForkGate
 from pulp_hooks.frames import calls_under_way
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
-from pulp_hooks.journal.creation import identity_of, is_journal, prepare, prepare_within
+from pulp_hooks.journal.creation import check_new, is_journal, journal_identity, prepare, prepare_within
 from pulp_hooks.journal.postgresql_server import begin, driver_failures, listening, postgresql_engine, server_time
 from pulp_hooks.journal.reasons import reason
 from pulp_hooks.journal.sqlite_file import READS, SqliteFile, Synchronous, roll_back
@@ -278,7 +278,7 @@ class Database:
         """
         if self._identity is None:
             with self.reading("tell its id") as connection:
-                self._identity = identity_of(connection)
+                self._identity = journal_identity(connection)
         return self._identity
 
     def check_identity(self, connection: Connection) -> None:
@@ -288,10 +288,10 @@ class Database:
             JournalError: It leads to another journal.
         """
         self._identity, known = None, self._identity
-        if identity_of(connection) != self.identity() or known != self._identity:
+        if journal_identity(connection) != self.identity() or known != self._identity:
             raise JournalError(
-                f"the connection leads to another journal than {self.name}, in another database or schema; fix: connect "
-                "to the database of the journal, with the same search_path"
+                f"the connection leads to another journal than {self.name}, in another database or schema; fix: "
+                "connect to the database of the journal, with the same search_path"
             )
 
     def join(self, connection: Connection) -> None:
@@ -310,32 +310,57 @@ class Database:
             prepare_within(connection, self.name)
 
     def is_there(self) -> bool:
-        """Tell whether the journal was made already, without making it.
+        """Return whether the journal exists, without creating it or changing a database of another program.
 
         Raises:
             JournalError: The database cannot be opened.
         """
-        if self._file:
-            return self._file.path.exists()
-        with self.errors("be opened"):
-            engine = self._connected()
-            try:
-                with engine.connect() as connection:
-                    return is_journal(connection)
-            finally:
-                engine.dispose()
+        if self._file and not self._file.path.exists():
+            return False
+        with self._looking() as connection:
+            return is_journal(connection)
 
-    def check(self) -> None:
-        """Find out whether events can be stored, without making a database that is not there.
+    def check_place(self) -> None:
+        """Check that a journal that does not exist can be created, without creating it.
 
         Raises:
-            JournalError: None can be stored.
+            JournalError: The folder, the file or the schema does not allow it.
         """
-        if self._file and not self._file.path.exists():
+        if self._file:
             self._file.check_folder()
-            return
-        with self.writing("take events"):
-            pass
+            for path in (self._file.path.parent, self._file.path):
+                if path.exists() and not os.access(path, os.W_OK):
+                    raise JournalError(f"the journal {self.name} cannot be created: {path} is not writable")
+            if not self._file.path.exists():
+                return
+        with self._looking() as connection:
+            check_new(connection, self.name)
+
+    @contextmanager
+    def trial(self) -> Iterator[Connection]:
+        """Open a write transaction that is rolled back in any case.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        with self.errors("take events"), self._gate.passage(), self.open().connect() as connection:
+            if self._file:
+                # SQLite asks the disk for room when it commits, which a trial does not.
+                self._file.keep_room(connection.connection)
+            with connection.begin() as transaction:
+                yield connection
+                transaction.rollback()
+
+    @contextmanager
+    def _looking(self) -> Iterator[Connection]:
+        """Open a connection to what is there, which leaves it as it is."""
+        with self.errors("be opened"), self._gate.passage():
+            engine = self._file.looking_engine() if self._file else self._connected()
+            try:
+                with engine.connect().execution_options(**{READS: True}) as connection:
+                    yield connection
+            finally:
+                engine.dispose()
 
     @contextmanager
     def listening(self, channel: str) -> Iterator[Callable[[float], bool] | None]:

@@ -18,21 +18,24 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    delete,
     extract,
     func,
     insert,
     literal_column,
     null,
     select,
+    update,
 )
 from sqlalchemy.dialects import postgresql
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
+from pulp_hooks.identifiers import new_id
 from pulp_hooks.journal.database import AUTOCOMMIT, CommitLostError, Database
 from pulp_hooks.journal.sqlite_file import Synchronous
 from pulp_hooks.journal.statements import driver_text, insert_new
-from pulp_hooks.journal.tables import State, delivery, event, journal, listener
+from pulp_hooks.journal.tables import State, attempt, clock, delivery, event, journal, listener
 
 _DOING = "take the event"
 """What messages say that the journal could not do."""
@@ -103,18 +106,7 @@ class Journal:
             for name in dict.fromkeys(listeners)
         ]
         if connection is not None:
-            with self._within(connection, _DOING) as transaction:
-                if dialect == "sqlite":
-                    found = transaction.execute(_EVENTS[dialect].returning(event.c.id), row).first()
-                else:
-                    found = transaction.execute(_EVENT_HERE, row | self.database.identity()).first()
-                if found is None:
-                    if dialect == "postgresql":
-                        self.database.check_identity(transaction)
-                    return False
-                for statement, lot in _lots(dialect, rows):
-                    transaction.execute(statement, lot)
-            return True
+            return self._store_within(connection, dialect, row, rows)
         work = partial(_stored, dialect=dialect, row=row, rows=rows)
         try:
             is_new = self.database.write(_DOING, work)
@@ -122,12 +114,31 @@ class Journal:
             is_new = bool(error.result)
             if is_new:
                 self._store_again(work, appended.id, error)
-        if not is_new:
-            return False
+        if is_new:
+            self._wake()
+        return is_new
+
+    def _wake(self) -> None:
         for process, wake in tuple(self._subscribers):
             # The threads of those who subscribed before a fork are the parent's.
             if process == os.getpid():
                 wake()
+
+    def _store_within(
+        self, connection: Connection, dialect: str, row: dict[str, Any], rows: Sequence[dict[str, Any]]
+    ) -> bool:
+        """Store an event and its deliveries in a host's transaction; return false if there is an event of its id."""
+        with self._within(connection, _DOING) as transaction:
+            if dialect == "sqlite":
+                found = transaction.execute(_EVENTS[dialect].returning(event.c.id), row).first()
+            else:
+                found = transaction.execute(_EVENT_HERE, row | self.database.identity()).first()
+                if found is None:
+                    self.database.check_identity(transaction)
+            if found is None:
+                return False
+            for statement, lot in _lots(dialect, rows):
+                transaction.execute(statement, lot)
         return True
 
     def _store_again(self, work: Callable[[Any], bool], event_id: str, lost: CommitLostError) -> None:
@@ -156,6 +167,37 @@ class Journal:
         )
         unknown.event_id = event_id
         raise unknown from error
+
+    def check(self) -> None:
+        """Check that events can be stored and delivered; nothing is created, and what is written is rolled back.
+
+        Raises:
+            JournalError: Something of that is not possible.
+        """
+        if not self.database.is_there():
+            self.database.check_place()
+            return
+        dialect = "sqlite" if self.database.is_sqlite else "postgresql"
+        names = {"event_id": new_id(), "listener": new_id()}
+        row = {"id": names["event_id"], "type": "", "time": 0.0, "repo_id": b"", "content": b""}
+        rows = [{**names, "lane": None, "created": 0.0}]
+        key = {**names, "number": 1}
+        with self.database.trial() as connection:
+            with self.database.errors("store an event"):
+                connection.execute(_EVENTS[dialect], row)
+                for statement, lot in _lots(dialect, rows):
+                    connection.execute(statement, lot)
+            with self.database.errors("record a delivery"):
+                connection.execute(update(delivery).where(delivery.c.event_id == row["id"]).values(tries=1))
+                connection.execute(insert(attempt), {**key, "started": 0.0, "seconds": 0.0, "status": ""})
+            with self.database.errors("keep what it knows of listeners and clocks"):
+                connection.execute(insert(listener), {"name": names["listener"]})
+                connection.execute(update(listener).where(listener.c.name == names["listener"]).values(reason=""))
+                connection.execute(insert(clock), {"machine": row["id"], "ahead": 0.0})
+                connection.execute(update(clock).where(clock.c.machine == row["id"]).values(ahead=1.0))
+            with self.database.errors("prune"):
+                for table, column in ((delivery, delivery.c.event_id), (event, event.c.id)):
+                    connection.execute(delete(table).where(column == row["id"]))
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Have a function called after each event that is stored here; give what ends that."""

@@ -115,7 +115,7 @@ def _begin(connection: Connection) -> None:
 
 
 def is_pooled(connection: PoolProxiedConnection) -> bool:
-    """Return whether a connection to the server is one of a pooler, which may change from transaction to transaction."""
+    """Return whether a connection is one to a pooler, which may use another one to the server for each transaction."""
     return _BEGINNING in connection.info
 
 

@@ -19,9 +19,12 @@ _SQLITE_REASONS = {
     sqlite3.SQLITE_IOERR: "the disk failed",
 }
 
+_WRONG_OPTION = "an option of the URL is wrong"
+
 _GONE = "the server cannot be reached or is gone"
 
 _POSTGRESQL_REASONS = {
+    "57P03": _GONE + ": it starts or stops",
     "53300": "the server has too many connections; fix: raise its limit, or use a pooler",
     "25P02": "an earlier statement of the transaction failed; fix: roll it back",
     "53100": "the server's disk is full",
@@ -58,7 +61,7 @@ _SERVER_SAYS = (
         "unsupported startup parameter",
         "a pooler refuses an option of the URL; fix: remove it, or set it for the role on the server",
     ),
-    ("invalid .*value|bad value|invalid connection option|invalid port", "an option of the URL is wrong"),
+    ("invalid .*value|bad value|non-integer port|invalid connection option|invalid port", _WRONG_OPTION),
     (
         "SSL|certificate|TLS|GSSAPI",
         "an encrypted connection could not be made; fix: correct sslmode and certificates in the URL or on the server",
@@ -77,14 +80,15 @@ def may_pass(error: JournalError) -> bool:
     """Return whether a failure to open a journal may be over later, as when its server is still starting.
 
     What this package found itself is not: a wrong version, a missing driver or folder. Nor is a file that is not a
-    database, or a right that is missing.
+    database, a right that is missing, or a wrong option of the URL.
     """
     cause = error.__cause__
     origin = getattr(cause, "orig", None) or cause
     if isinstance(origin, sqlite3.Error):
         return getattr(origin, "sqlite_errorcode", 0) & 0xFF in _PASSING
     # psycopg, which may not be installed, names errors of the server's operation so.
-    return any(kind.__name__ == "OperationalError" for kind in type(origin).__mro__)
+    is_operational = any(kind.__name__ == "OperationalError" for kind in type(origin).__mro__)
+    return origin is not None and is_operational and reason(origin) != _WRONG_OPTION
 
 
 def is_full(error: JournalError) -> bool:
@@ -103,19 +107,19 @@ def reason(error: BaseException) -> str:
     if isinstance(error, PoolTimeoutError):
         return f"all {CONNECTIONS} connections of this process are in use; fix: use it in fewer threads"
     state = getattr(error, "sqlstate", None)
-    if not state:
-        return _connecting(error)
-    if state == "57P03":
-        return _GONE + ": it starts or stops"
-    if state.startswith(("57P", "08")):
-        return _GONE
-    return _POSTGRESQL_REASONS.get(state or "", "the database refused")
+    return _state_reason(state) if state else _connection_reason(error)
 
 
-def _connecting(error: BaseException) -> str:
-    """Return why a connection could not be made, or was lost."""
-    if type(error).__name__ not in {"OperationalError", "ProgrammingError", "ConnectionTimeout"}:
-        return "the database refused"
+def _state_reason(state: str) -> str:
+    """Return what an SQLSTATE means."""
+    if state in _POSTGRESQL_REASONS:
+        return _POSTGRESQL_REASONS[state]
+    return _GONE if state.startswith(("57P", "08")) else "the database refused"
+
+
+def _connection_reason(error: BaseException) -> str:
+    """Return why a connection could not be made, or was lost: then there is only text."""
     # Of several addresses that were tried, what a server said counts for more than that another one was not there.
     found = (meaning for said, meaning in _SERVER_SAYS if re.search(said, str(error)))
-    return next(found, "the database refused" if type(error).__name__ == "ProgrammingError" else _GONE)
+    is_connection = type(error).__name__ in {"OperationalError", "ConnectionTimeout"}
+    return next(found, _GONE if is_connection else "the database refused")

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.pool import NullPool
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.forks import FileIdentity, inherited_files
@@ -129,6 +130,16 @@ class SqliteFile:
         event.listen(engine, "connect", self._set_up)
         event.listen(engine, "begin", self._begin)
         return engine
+
+    def looking_engine(self) -> Engine:
+        """Return an engine that only reads, and leaves no file beside the database, which may be another program's."""
+        path = Path(os.path.realpath(self.path))
+        # A reader of a write-ahead log creates one where there is none. Without one nobody has the file open to write.
+        in_use = any(path.with_name(path.name + end).exists() for end in ("-wal", "-journal"))
+        uri = f"{path.as_uri()}?{'mode=ro' if in_use else 'immutable=1'}"
+        return create_engine(
+            "sqlite://", creator=lambda: sqlite3.connect(uri, uri=True, timeout=self._busy_seconds), poolclass=NullPool
+        )
 
     def is_in_place(self) -> bool:
         """Tell whether the file is still the one that `engine` connects to, and nobody has removed or replaced it.

@@ -11,41 +11,13 @@ from pulp_hooks.text import REDACTED
 _ESCAPES = "write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25 in user name and password"
 
 HARMLESS = frozenset(
-    [
-        "application_name",
-        "channel_binding",
-        "client_encoding",
-        "connect_timeout",
-        "dbname",
-        "gssencmode",
-        "host",
-        "hostaddr",
-        "keepalives",
-        "keepalives_count",
-        "keepalives_idle",
-        "keepalives_interval",
-        "krbsrvname",
-        "load_balance_hosts",
-        "passfile",
-        "port",
-        "require_auth",
-        "requirepeer",
-        "service",
-        "ssl_max_protocol_version",
-        "ssl_min_protocol_version",
-        "sslcert",
-        "sslcertmode",
-        "sslcrl",
-        "sslcrldir",
-        "sslkey",
-        "sslmode",
-        "sslnegotiation",
-        "sslrootcert",
-        "sslsni",
-        "target_session_attrs",
-        "tcp_user_timeout",
-        "user",
-    ]
+    {
+        *("application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname", "gssencmode", "host"),
+        *("hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "krbsrvname"),
+        *("load_balance_hosts", "passfile", "port", "require_auth", "requirepeer", "service", "sslcert"),
+        *("ssl_max_protocol_version", "ssl_min_protocol_version", "sslcertmode", "sslcrl", "sslcrldir", "sslkey"),
+        *("sslmode", "sslnegotiation", "sslrootcert", "sslsni", "target_session_attrs", "tcp_user_timeout", "user"),
+    }
 )
 """Options of a PostgreSQL URL that hold no secrets."""
 
@@ -81,7 +53,9 @@ def journal_url(text: str) -> URL:
     # What follows the first of two would be taken for the host, shown, and looked up in the DNS.
     if text.count("@") > 1:
         raise JournalError(f"the journal's URL has more than one @; fix: {_ESCAPES}")
-    if "@" in text and url.username is None:
+    # The @ of an option is taken for the one before the host where there is a port: host:5432/db?password=a@b
+    in_option = re.search(r"\?.*=.*@", text)
+    if ("@" in text and url.username is None) or in_option or "@" in f"{url.host} {url.query.get('host')}":
         raise JournalError(f"the journal's URL has an @ that ends no user name and password; fix: {_ESCAPES}")
     return url.set(drivername="postgresql+psycopg")
 

@@ -2,11 +2,12 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -484,6 +485,19 @@ def test_looking_into_a_database_without_a_journal_makes_none(folder: Path, run:
     engine = create_engine(postgresql_url)
     assert inspect(engine).get_table_names() == []
     engine.dispose()
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["deliveries"], ["events"], ["stats"], ["prune", "--yes"]])
+def test_command_leaves_the_file_of_another_program_as_it_is(arguments: list[str], folder: Path, run: Run) -> None:
+    """The settings may name the wrong file; only an event that is fired makes a journal of it."""
+    file = folder / "journal.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE synced (name TEXT)")
+    before = file.read_bytes()
+    done = run(*arguments)
+    assert done.returncode == (0 if arguments == ["check"] else 1), done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert file.read_bytes() == before
 
 
 def test_looking_into_a_journal_that_is_not_there_makes_none(folder: Path, run: Run) -> None:

@@ -20,6 +20,7 @@ from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.pruning import prune
+from pulp_hooks.journal.reasons import may_pass
 from pulp_hooks.journal.results import Result
 from pulp_hooks.journal.sqlite_file import Synchronous
 from pulp_hooks.journal.tables import State
@@ -44,6 +45,14 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.parametrize(("option", "passes"), [("sslmode=nonsense", False), ("port=1", True)])
+def test_worker_waits_for_a_server_and_not_for_another_url(option: str, *, passes: bool) -> None:
+    """A wrong option stays wrong, while a server that does not answer may be starting."""
+    with pytest.raises(JournalError) as caught:
+        Database(f"postgresql://me@127.0.0.1/d?{option}").open()
+    assert may_pass(caught.value) is passes
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -64,6 +73,9 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
         ("postgresql://u/x:hunter2@h/d", "write @ as %40"),
         ("postgresql://u:hunter2/d", "write @ as %40"),
         ("postgresql://u:hunter2@h1:1,h2:2/d", "host=A:5432&host=B:5432"),
+        ("postgresql://h:5432/d?password=x@hunter2", "an @ that ends no"),
+        ("postgresql://h,g:1/d?sslmode=require&password=x@hunter2", "an @ that ends no"),
+        ("postgresql://h/d?host=u%3Ahunter2%40h", "an @ that ends no"),
     ],
 )
 def test_url_of_no_journal_is_refused_without_being_shown(url: str, said: str) -> None:

@@ -144,7 +144,7 @@ def test_hosts_transaction_through_a_pooler_shares_the_event(pooled: str) -> Non
     assert listener.heard == [kept]
 
 
-def test_nothing_is_left_in_the_connections_of_a_pooler(pooled: str, server: Engine, new_event: Make) -> None:
+def test_nothing_is_left_in_the_connections_of_a_pooler(pooled: str, server: Engine) -> None:
     """No prepared statement, no setting and no LISTEN is found by the next client."""
     with Hooks([Listener()], journal=pooled) as hooks, hooks.worker():
         for _ in range(10):

@@ -47,9 +47,10 @@ def kill(process: "subprocess.Popen[str]") -> None:
 class Server:
     """A PostgreSQL server of the test's own, on loopback."""
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(self, folder: Path, *, settings: str = "", password: str | None = None) -> None:
         self._data = folder / "data"
-        self._programs = programs
+        self._programs = programs()
+        self._settings = settings
         # The server refuses to be run by root.
         self._user = "postgres" if os.geteuid() == 0 else None
         with socket.socket() as free:
@@ -60,26 +61,34 @@ class Server:
             for path in (folder, *folder.parents[:-2]):
                 path.chmod(path.stat().st_mode | 0o711)
             shutil.chown(folder, self._user)
-        self._run("initdb", "-D", self._data, "-A", "trust", "-N")
+        if password is None:
+            self._run("initdb", "-D", self._data, "-A", "trust", "-N")
+        else:
+            (folder / "password").write_text(password)
+            (folder / "password").chmod(0o644)
+            self._run("initdb", "-D", self._data, "-A", "scram-sha-256", "-N", "--pwfile", folder / "password")
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         # No socket file: where the tests' folder lies deep, its path would be too long for one.
-        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' {self._settings}"
         self._run("pg_ctl", "-D", self._data, "-w", "-o", options, "-l", self._data / "log", "start")
 
     def stop(self) -> None:
         """Stop it at once, without ending anybody's transaction in order."""
         self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
 
+    def begin_to_stop(self) -> None:
+        """Let it stop when nobody is connected any more."""
+        self._run("pg_ctl", "-D", self._data, "-m", "smart", "-W", "stop")
+
     def _run(self, program: str, *arguments: object) -> None:
         command = [str(self._programs / program), *map(str, arguments)]
         subprocess.run(command, check=True, user=self._user, stdout=subprocess.DEVNULL, cwd="/")
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """Give a running PostgreSQL server; skip where its programs are not installed, except in CI."""
+def programs() -> Path:
+    """Return the folder of PostgreSQL's programs; skip where they are not installed, except in CI."""
     found = shutil.which("pg_ctl") or next(
         map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))[-1:]), None
     )
@@ -87,9 +96,15 @@ def server(tmp_path: Path) -> Iterator[Server]:
         if os.environ.get("CI") == "true":
             pytest.fail("PostgreSQL's server is not installed")
         pytest.skip("PostgreSQL's server is not installed")
+    return Path(found).resolve().parent
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Give a running PostgreSQL server; skip where its programs are not installed, except in CI."""
     folder = tmp_path / "server"
     folder.mkdir()
-    server = Server(folder, Path(found).resolve().parent)
+    server = Server(folder)
     server.start()
     yield server
     server.stop()
