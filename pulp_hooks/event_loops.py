@@ -7,6 +7,9 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import cast
 
+_LOOK_SECONDS = 0.5
+"""How long a thread waits for a helper before it looks whether there are signals."""
+
 
 def is_loop_running() -> bool:
     """Tell whether the calling thread runs an event loop."""
@@ -52,7 +55,9 @@ def run_to_end(awaitable: Awaitable[object]) -> None:
     running.acquire()
     try:
         threading.Thread(target=run_in_helper, name="pulp_hooks", daemon=True).start()
-        running.acquire()
+        # A signal that the system delivers to another thread does not wake this one, whose handler is to run.
+        while not running.acquire(timeout=_LOOK_SECONDS):
+            pass
     finally:
         # A signal handler of the host may have raised meanwhile: then nobody waits for the rest.
         is_left = True
