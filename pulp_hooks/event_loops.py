@@ -32,7 +32,12 @@ def run_to_end(awaitable: Awaitable[object]) -> None:
         tasks.append(cast("asyncio.Task[None]", asyncio.current_task()))
         if is_left:
             raise asyncio.CancelledError
-        await awaitable
+        try:
+            await awaitable
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised below: a loop would show a foreign exception, which may raise
+            failures.append(error)
 
     def run() -> None:
         # A loop factory leaves the thread's current event loop as the host has set it.
@@ -47,8 +52,13 @@ def run_to_end(awaitable: Awaitable[object]) -> None:
         finally:
             running.release()
 
+    def settle() -> None:
+        for error in failures:
+            raise error
+
     if not is_loop_running():
         run()
+        settle()
         return
     # One thread cannot run two loops.
     context = contextvars.copy_context()
@@ -64,5 +74,4 @@ def run_to_end(awaitable: Awaitable[object]) -> None:
         for task in tuple(tasks):
             with suppress(RuntimeError):  # its loop is closed: it has ended
                 task.get_loop().call_soon_threadsafe(task.cancel)
-    for error in failures:
-        raise error
+    settle()
