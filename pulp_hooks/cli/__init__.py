@@ -3,8 +3,12 @@
 import difflib
 import io
 import logging
+import os
 import sys
+import threading
+import time
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -30,6 +34,9 @@ COMMANDS = {
 
 _EXTRAS = {"sqlalchemy": "journal"}
 """Which extra brings a package that some commands need."""
+
+_GRACE_SECONDS = 3.0
+"""How long a command waits for threads that listeners have left behind."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
@@ -116,4 +123,34 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A repository's name must not end a command on a terminal that lacks its letters.
         sys.stdout.reconfigure(errors="backslashreplace")
-    cli(args=sys.argv[1:], prog_name="pulp-hooks")
+    try:
+        cli(args=sys.argv[1:], prog_name="pulp-hooks")
+    except SystemExit as end:
+        _end_in_time(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
+
+
+def _end_in_time(code: int) -> None:
+    """Let the process end soon, whatever threads listeners have left behind: Python waits for them without limit."""
+
+    def left_behind() -> list[str]:
+        own = (threading.main_thread(), threading.current_thread())
+        return [thread.name for thread in threading.enumerate() if thread not in own and not thread.daemon]
+
+    def end() -> None:
+        time.sleep(_GRACE_SECONDS)
+        names = left_behind()
+        if not names:
+            return
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+        with suppress(OSError, ValueError, AttributeError):
+            print(
+                f"threads of listeners are still running, and are ended: {', '.join(names)}",
+                file=sys.stderr,
+                flush=True,
+            )  # noqa: T201, E501 - the last words of the process
+        os._exit(code)
+
+    if left_behind():
+        threading.Thread(target=end, daemon=True).start()
