@@ -149,7 +149,7 @@ def _end_in_time(code: int) -> None:
                 f"threads of listeners are still running, and are ended: {', '.join(names)}",
                 file=sys.stderr,
                 flush=True,
-            )  # noqa: T201, E501 - the last words of the process
+            )
         os._exit(code)
 
     if left_behind():
