@@ -145,11 +145,9 @@ def _end_in_time(code: int) -> None:
         with suppress(OSError, ValueError):
             sys.stdout.flush()
         with suppress(OSError, ValueError, AttributeError):
-            print(
-                f"threads of listeners are still running, and are ended: {', '.join(names)}",
-                file=sys.stderr,
-                flush=True,
-            )
+            said = f"threads of listeners are still running, and are ended: {', '.join(names)}"
+            sys.stderr.write(said + "\n")
+            sys.stderr.flush()
         os._exit(code)
 
     if left_behind():
