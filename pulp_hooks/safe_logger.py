@@ -3,6 +3,8 @@
 import logging
 from typing import Any
 
+from pulp_hooks.signals import raised_by_signal_handler
+
 
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):
     """Logs as the logger of this name, and raises nothing.
@@ -24,8 +26,9 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
             self.logger.log(level, msg, *args, stacklevel=2, **kwargs)
         except KeyboardInterrupt:
             raise
-        except BaseException:  # noqa: BLE001, S110 - there is no other place to say it
-            pass
+        except BaseException as error:  # there is no other place to say it
+            if raised_by_signal_handler(error):
+                raise
 
 
 def safe_logger(name: str) -> SafeLogger:
