@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 _log = safe_logger(__name__)
 
+CLOSING = "pulp_hooks closing "
+"""How the names of threads begin that close a listener, whose name follows."""
+
 _CLOSE_SECONDS = 10.0
 """How long `close` waits for one listener."""
 
@@ -376,7 +379,7 @@ def _close_in_time(listener: Listener, close: Callable[[], None]) -> None:
             failures.append(error)
 
     failures: list[BaseException] = []
-    thread = threading.Thread(target=copy_context().run, args=(run,), name=f"closing {listener.name}", daemon=True)
+    thread = threading.Thread(target=copy_context().run, args=(run,), name=f"{CLOSING}{listener.name}", daemon=True)
     try:
         thread.start()
     except RuntimeError:  # the interpreter is shutting down, and starts no more threads

@@ -12,7 +12,6 @@ from typing import NoReturn
 import click
 
 from pulp_hooks.cli import streams
-from pulp_hooks.cli.deadline import Deadline
 from pulp_hooks.errors import PulpHooksError
 
 COMMANDS = {
@@ -128,5 +127,7 @@ def main() -> NoReturn:
     code = streams.finish(code)
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.current_thread()):
         # Left behind by listeners: Python would wait for them without limit.
+        from pulp_hooks.cli.deadline import Deadline  # noqa: PLC0415 - `--help` answers without what it needs
+
         Deadline(code).begin(_GRACE_SECONDS)
     sys.exit(code)

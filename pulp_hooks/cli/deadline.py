@@ -10,6 +10,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
+from pulp_hooks.hooks import CLOSING
+
 _SAYING_SECONDS = 2.0
 """How long the last words may take: standard error may be a pipe that nobody reads."""
 
@@ -69,7 +71,7 @@ def _left_running() -> Iterator[str]:
     frames = sys._current_frames()  # noqa: SLF001 - it is documented, and there is no other way
     for thread in threading.enumerate():
         frame = frames.get(thread.ident or 0)
-        if not thread.daemon and frame is not None:
+        if frame is not None and (not thread.daemon or thread.name.startswith(CLOSING)):
             yield f"thread {thread.name!r} is still running, in {_place(frame)}"
 
 
