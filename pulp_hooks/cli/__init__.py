@@ -79,7 +79,7 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("\ncanceled", err=True)
             ctx.exit(INTERRUPTED)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
