@@ -5,7 +5,8 @@ import difflib
 import os
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import Context, copy_context
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from pulp_hooks.worker.worker import Worker
 
 _log = safe_logger(__name__)
+
+_CLOSE_SECONDS = 10.0
+"""How long `close` waits for one listener."""
 
 
 class Hooks(FiringMethods):
@@ -164,7 +168,10 @@ class Hooks(FiringMethods):
         if self._outbox is None and not guards and connection is None:
             self._firings.refuse_when_closed()
             return Report(event, ())
-        with self._firings.hold(), firing(event.type.value, event.id):
+        return self._firings.run(self._dispatch, event, guards, connection)
+
+    def _dispatch(self, event: Event, guards: Sequence[Guard], connection: "Connection | None") -> Report:
+        with firing(event.type.value, event.id):
             kept = self._keep(event, guards, connection)
             if kept is not None:
                 return kept
@@ -185,13 +192,23 @@ class Hooks(FiringMethods):
         the other. With a journal, that is written in a thread.
         """
         event = self._event(event_type, body, call_report, event_id)
-        with self._firings.hold(), firing(event.type.value, event.id):
-            guards = self._relay.guards(event)
-            if self._outbox is not None:
-                kept = await asyncio.to_thread(self._keep_held, event, guards)
-                if kept is not None:
-                    return kept
-            return Report(event, tuple(await run_together(guards, Original(event), self._firings.hold)))
+
+        async def dispatch(inside: Callable[[], Context]) -> Report:
+            with firing(event.type.value, event.id):
+                guards = self._relay.guards(event)
+                context = inside()
+                if self._outbox is not None:
+
+                    def keep() -> Report | None:
+                        # The thread goes on when the caller is canceled.
+                        return context.run(self._firings.run, self._keep, event, guards, None)
+
+                    kept = await asyncio.get_running_loop().run_in_executor(None, keep)
+                    if kept is not None:
+                        return kept
+                return Report(event, tuple(await run_together(guards, Original(event), self._firings.run, context)))
+
+        return await self._firings.run_async(dispatch)
 
     def _keep(self, event: Event, guards: Sequence[Guard], connection: "Connection | None") -> Report | None:
         """Put an event into the journal; give nothing where it is to be dispatched directly."""
@@ -202,11 +219,6 @@ class Hooks(FiringMethods):
         if connection is not None:
             raise JournalError("a connection is given, and there is no journal: add [journal] to the settings")
         return None
-
-    def _keep_held(self, event: Event, guards: Sequence[Guard]) -> Report | None:
-        # The thread goes on when the caller is canceled.
-        with self._firings.hold():
-            return self._keep(event, guards, None)
 
     @property
     def journal(self) -> "Journal | None":
@@ -328,12 +340,7 @@ class Hooks(FiringMethods):
             self._outbox.close()
         for listener in reversed(self.listeners):
             if listener.close:
-                try:
-                    listener.close()
-                except KeyboardInterrupt:
-                    raise
-                except BaseException as error:  # noqa: BLE001 - a foreign close may raise anything, and the others want theirs
-                    _log.error("listener %s could not be closed: %s", listener.name, one_line(error, listener.secrets))
+                _close_in_time(listener, listener.close)
 
     def __enter__(self) -> Self:
         return self
@@ -357,6 +364,34 @@ class Hooks(FiringMethods):
             body=self._serializer.serialize(known, body),
             call_report=self._serializer.serialize_call_report(report),
         )
+
+
+def _close_in_time(listener: Listener, close: Callable[[], None]) -> None:
+    """Close a listener in a thread of its own, which is left to itself when that does not end."""
+
+    def run() -> None:
+        try:
+            close()
+        except BaseException as error:  # noqa: BLE001 - a foreign close may raise anything, and the others want theirs
+            failures.append(error)
+
+    failures: list[BaseException] = []
+    thread = threading.Thread(target=copy_context().run, args=(run,), name=f"closing {listener.name}", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is shutting down, and starts no more threads
+        run()
+    else:
+        thread.join(_CLOSE_SECONDS)
+        if thread.is_alive():
+            _log.error(
+                "listener %s is not closed after %g s, and is left behind; fix: end its close()",
+                *(listener.name, _CLOSE_SECONDS),
+            )
+    for error in failures:
+        if issubclass(type(error), KeyboardInterrupt):
+            raise error
+        _log.error("listener %s could not be closed: %s", listener.name, one_line(error, listener.secrets))
 
 
 def _outbox_of(journal: "str | Journal") -> Outbox:

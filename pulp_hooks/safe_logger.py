@@ -4,6 +4,8 @@ import logging
 import threading
 from typing import Any
 
+from pulp_hooks.signals import raised_by_signal_handler
+
 
 class _Thread(threading.local):
     is_logging = False
@@ -26,7 +28,9 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
         """Return whether a line of this level would be logged."""
         try:
             return super().isEnabledFor(level)
-        except Exception:  # noqa: BLE001 - a logger class of the host's may raise anything
+        except Exception as error:  # a logger class of the host's may raise anything
+            if raised_by_signal_handler(error):
+                raise
             return False
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
@@ -38,8 +42,9 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
             self.logger.log(level, msg, *args, stacklevel=2, **kwargs)
         except KeyboardInterrupt:
             raise
-        except BaseException:  # noqa: BLE001, S110 - there is no other place to say it
-            pass
+        except BaseException as error:  # there is no other place to say it
+            if raised_by_signal_handler(error):
+                raise
         finally:
             _thread.is_logging = False
 

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import re
+import signal
 import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -164,6 +166,37 @@ def test_handler_that_fires_events_does_not_hear_of_them_without_end() -> None:
         log.removeHandler(handler)
     # Each event of the host is logged twice, and each of those lines fires one more.
     assert (first.calls, second.calls) == (6, 6)
+
+
+@pytest.mark.parametrize("asked", ["log", "isEnabledFor"])
+def test_exception_of_a_signal_handler_reaches_the_host_while_a_line_is_logged(
+    monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """A time limit of the host is no failure of its logging, and the next line is logged as ever."""
+    seen: list[object] = []
+
+    class LimitError(Exception):
+        pass
+
+    def limit(_number: int, _frame: FrameType | None) -> None:
+        raise LimitError
+
+    def interrupted(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+    log = safe_logger("pulp_hooks.hooks")
+    before = signal.signal(signal.SIGUSR1, limit)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(log.logger, asked, interrupted)
+            with pytest.raises(LimitError):
+                (log.error if asked == "log" else log.isEnabledFor)(logging.ERROR)
+        with monkeypatch.context() as patch:
+            patch.setattr(log.logger, "handle", seen.append)
+            log.error("next")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(seen) == 1
 
 
 def test_line_says_where_it_was_logged(caplog: pytest.LogCaptureFixture) -> None:

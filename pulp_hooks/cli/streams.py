@@ -109,9 +109,9 @@ def finish(code: int) -> int:
         with suppress(OSError, ValueError):
             if stream:
                 stream.flush()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
     output = sys.stdout
+    output.flush()
+    sys.stderr.flush()
     if not isinstance(output, Output) or output.error is None:
         return code
     if output.error.errno == errno.EPIPE:
