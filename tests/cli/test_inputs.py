@@ -88,6 +88,7 @@ def test_text_that_the_terminal_lacks_is_escaped(
 def test_mirror_prints_events_on_a_terminal_that_lacks_their_letters(run: Run, tmp_path: Path) -> None:
     """Each line is JSON in ASCII."""
     (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "one").touch()
     source, dest = str(tmp_path / "files"), str(tmp_path / "mirror")
     done = run("mirror", source, dest, "--repo-id", "\u017eoo", "--json", PYTHONIOENCODING="latin-1")
     assert done.returncode == 0, done.stderr
