@@ -31,9 +31,11 @@ class Output(io.TextIOWrapper):
 
     Attributes:
         needs_reader: Whether a broken pipe is a failure of the command.
+        needs_message: Whether standard error has to say that output was lost.
     """
 
     needs_reader = True
+    needs_message = True
 
     def __init__(self, stream: io.TextIOWrapper, *, is_plain: bool) -> None:
         self._raw = _Raw(stream.fileno(), "w", closefd=False)
@@ -98,6 +100,12 @@ def echo_remark(text: str) -> None:
         sys.stdout.needs_reader = False
 
 
+def expect_message() -> None:
+    """Let `finish` print no message, because standard error says why the command failed."""
+    if isinstance(sys.stdout, Output):
+        sys.stdout.needs_message = False
+
+
 def finish(code: int) -> int:
     """Write what is left, and return the exit code: a command whose output was lost did not do all that it was asked.
 
@@ -117,7 +125,8 @@ def finish(code: int) -> int:
     if output.error.errno == errno.EPIPE:
         # As with `| head`: nobody is left to read that the rest is missing.
         return code or (UNWRITTEN if output.needs_reader else 0)
-    # Also after a failure: what it was may be in the output that was lost, as the problems of `check` are.
-    sys.stderr.write(f"Error: standard output cannot be written: {output.error.strerror}\n")
-    sys.stderr.flush()
+    if output.needs_message:
+        # Also after a failure: what it was may be in the output that was lost, as the problems of `check` are.
+        sys.stderr.write(f"Error: standard output cannot be written: {output.error.strerror}\n")
+        sys.stderr.flush()
     return code or UNWRITTEN
