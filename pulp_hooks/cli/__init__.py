@@ -77,13 +77,20 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
+            return self._invoke(ctx)
+        except click.ClickException:
+            streams.expect_message()
+            raise
+
+    def _invoke(self, ctx: click.Context) -> object:
+        try:
             return super().invoke(ctx)
         except PulpHooksError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             click.echo("\ncanceled", err=True)
             ctx.exit(INTERRUPTED)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
@@ -120,6 +127,7 @@ def main() -> NoReturn:
     # When a pooled connection dies, the pool logs a traceback; whoever used the connection gets an error anyway.
     logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
     streams.protect()
+    code = 0
     try:
         cli(args=sys.argv[1:], prog_name="pulp-hooks")
     except SystemExit as leaving:
