@@ -1,18 +1,54 @@
-"""The events on their way: what closes the listeners waits until they have arrived."""
+"""The events being dispatched: closing the listeners waits until they have arrived."""
 
+import asyncio
 import threading
-from collections.abc import Callable
-from contextvars import ContextVar, Token
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import Context, ContextVar, copy_context
+from itertools import count
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from pulp_hooks.errors import ClosedError
 from pulp_hooks.forks import ForkGate
 
-_inside: ContextVar[frozenset["Firing"]] = ContextVar("pulp_hooks_inside", default=frozenset())
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_inside: ContextVar[frozenset[int]] = ContextVar("pulp_hooks_inside", default=frozenset())
 """The firings that the running code is part of, also in other threads and tasks."""
+
+_numbers = count()
+
+_LOOK_SECONDS = 0.005
+"""How long `close` sleeps before it looks again whether events of others have arrived."""
+
+
+class _Firing(NamedTuple):
+    """One event being dispatched.
+
+    Attributes:
+        thread: The thread that fired it.
+        loop: The event loop on which it was fired; null outside of coroutines.
+    """
+
+    thread: int
+    loop: asyncio.AbstractEventLoop | None
+
+    def is_lost(self) -> bool:
+        """Return whether its loop was closed under it, so that it can never end."""
+        return self.loop is not None and self.loop.is_closed()
+
+    def is_paused(self) -> bool:
+        """Return whether nobody runs its loop, so that it may never end."""
+        return self.loop is not None and not self.loop.is_running()
 
 
 class Firings:
-    """Counts the firings of one host, and closes its listeners once, when the last of them is over.
+    """Counts the firings of one host, and closes its listeners once, after the last of them.
+
+    An exception of a signal handler may arrive between any two bytecodes. So nothing here is a context manager, whose
+    `__exit__` it could keep from running, and no lock is taken: a firing is added to a dictionary before anybody asks
+    whether this is closed, and a `finally` block begins with its removal, each of which is one call in C.
 
     Args:
         close_listeners: Closes them.
@@ -20,25 +56,60 @@ class Firings:
 
     def __init__(self, close_listeners: Callable[[], None]) -> None:
         self._close_listeners = close_listeners
-        self._state = threading.Condition()
-        self._running: set[Firing] = set()
+        self._running: dict[int, _Firing] = {}
         self._closing = False
-        self._closed = False
+        # One thread takes the item, and closes the listeners.
+        self._open = [True]
         self._gate = ForkGate(lambda: None, self._renew)
 
     def _renew(self) -> None:
         # A process that was forked off has one thread; what the others fired is the parent's.
         own = threading.get_ident()
-        self._state = threading.Condition()
-        self._running = {firing for firing in self._running if firing.thread == own}
+        for number, firing in tuple(self._running.items()):
+            if firing.thread != own:
+                self._running.pop(number, None)
 
-    def hold(self) -> "Firing":
-        """Give a block in which an event is on its way.
+    def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Call a function that dispatches an event, in a copy of the caller's context, and return what it returns.
 
         Raises:
-            ClosedError: On entry, when `close` was called before.
+            ClosedError: `close` was called before.
         """
-        return Firing(self)
+        number = next(_numbers)
+        try:
+            self._running[number] = _Firing(threading.get_ident(), None)
+            self.refuse_when_closed()
+            return self._context(number).run(work, *args, **kwargs)
+        finally:
+            self._running.pop(number, None)
+            if self._closing:
+                self._close_at_last()
+
+    async def run_async(self, work: Callable[[Callable[[], Context]], Awaitable[_T]]) -> _T:
+        """Await a function that dispatches an event, and return what it returns.
+
+        Args:
+            work: The function. It takes another one, which returns the context for the listeners.
+
+        Raises:
+            ClosedError: `close` was called before.
+        """
+        number = next(_numbers)
+        try:
+            self._running[number] = _Firing(threading.get_ident(), asyncio.get_running_loop())
+            self.refuse_when_closed()
+            return await work(lambda: self._context(number))
+        finally:
+            self._running.pop(number, None)
+            if self._closing:
+                self._close_at_last()
+
+    @staticmethod
+    def _context(number: int) -> Context:
+        """Return a copy of the caller's context in which code knows that it is part of a firing."""
+        context = copy_context()
+        context.run(_inside.set, _inside.get() | {number})
+        return context
 
     def close(self) -> None:
         """Take no more firings, wait for those of others, and close the listeners.
@@ -46,55 +117,25 @@ class Firings:
         Listeners that call this, and a loop with an event on its way, cannot wait for themselves: what they are part
         of closes the listeners when it is over.
         """
-        with self._state:
-            self._closing = True
-            own, mine = threading.get_ident(), _inside.get()
-            self._state.wait_for(lambda: all(firing.thread == own or firing in mine for firing in self._running))
+        self._closing = True
+        own, mine = threading.get_ident(), _inside.get()
+        while any(
+            firing.thread != own and number not in mine and not firing.is_paused()
+            for number, firing in tuple(self._running.items())
+        ):
+            time.sleep(_LOOK_SECONDS)
         self._close_at_last()
 
     def refuse_when_closed(self) -> None:
         """Raise `ClosedError` when `close` was called, except inside of a firing that is still under way."""
-        if self._closing and not _inside.get() & self._running:
+        if self._closing and not _inside.get() & self._running.keys():
             raise ClosedError("these hooks are closed; fire before close(), or inside the `with` block")
 
-    def begin(self, firing: "Firing") -> None:
-        """Count a firing."""
-        with self._state:
-            self.refuse_when_closed()
-            self._running.add(firing)
-
-    def end(self, firing: "Firing") -> None:
-        """Count it no longer."""
-        with self._state:
-            self._running.remove(firing)
-            if not self._closing:
-                return
-            self._state.notify_all()
-        self._close_at_last()
-
     def _close_at_last(self) -> None:
-        with self._state:
-            if self._running or self._closed:
-                return
-            self._closed = True
+        if not all(firing.is_lost() for firing in tuple(self._running.values())):
+            return
+        try:
+            self._open.pop()
+        except IndexError:
+            return
         self._close_listeners()
-
-
-class Firing:
-    """One event on its way, as a `with` block."""
-
-    __slots__ = ("_firings", "_token", "thread")
-
-    def __init__(self, firings: Firings) -> None:
-        self._firings = firings
-        self._token: Token[frozenset[Firing]] | None = None
-        self.thread = threading.get_ident()
-
-    def __enter__(self) -> None:
-        self._firings.begin(self)
-        self._token = _inside.set(_inside.get() | {self})
-
-    def __exit__(self, *_: object) -> None:
-        if self._token is not None:
-            _inside.reset(self._token)
-        self._firings.end(self)

@@ -1,21 +1,25 @@
 """The guard in front of every listener: whatever the listener does, nobody else feels it."""
 
 import asyncio
+import decimal
 import inspect
 import marshal
-import traceback
+import os
+import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
+from contextvars import Context, ContextVar, copy_context
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias, TypeVar, cast
 
 from pulp_hooks.event import Event
 from pulp_hooks.event_loops import run_to_end
 from pulp_hooks.event_types import EventType
 from pulp_hooks.outcomes import Outcome, Status
 from pulp_hooks.safe_logger import safe_logger
-from pulp_hooks.steering import Steering
+from pulp_hooks.signals import interruption_in
+from pulp_hooks.steering import control_in
 from pulp_hooks.text import one_line, redacted
+from pulp_hooks.tracebacks import traceback_text
 
 if TYPE_CHECKING:
     from pulp_hooks.bodies.types import Body
@@ -67,21 +71,25 @@ def _both(original: Original) -> tuple[object, object]:
     return event.body, event
 
 
-_ARGUMENTS: dict[tuple[str, ...], Callable[[Original], tuple[object, ...]]] = {
-    (): lambda _: (),
-    ("body",): lambda original: (original.body(),),
-    ("event",): lambda original: (original.copy(),),
-    ("body", "event"): _both,
-    ("event", "body"): lambda original: _both(original)[::-1],
+_Function: TypeAlias = Callable[..., object]
+
+_CALLS: dict[tuple[str, ...], Callable[[_Function], Callable[[Original], object]]] = {
+    (): lambda function: lambda _: function(),
+    ("body",): lambda function: lambda original: function(original.body()),
+    ("event",): lambda function: lambda original: function(original.copy()),
+    ("body", "event"): lambda function: lambda original: function(*_both(original)),
+    ("event", "body"): lambda function: lambda original: function(*_both(original)[::-1]),
 }
-"""A listener's copies, by the names of its arguments."""
+"""Calls of a listener with its copies, by the names of its arguments."""
 
 
 class Guard:
     """Calls one listener's implementation of one hook.
 
     It hands over private copies, runs `async def` implementations to their end, measures the time, and makes an
-    outcome of whatever the implementation raises: only `KeyboardInterrupt` passes.
+    outcome of whatever the implementation raises. Only `KeyboardInterrupt` passes, and what a signal handler of the
+    host raises meanwhile. Each call has a copy of the caller's context, and a process that is forked off in a call
+    ends with it.
 
     Args:
         listener: Name of the listener.
@@ -98,7 +106,7 @@ class Guard:
         secrets: Texts that must not appear in logs and outcomes.
     """
 
-    __slots__ = ("_arguments", "_function", "_slow_seconds", "hook", "is_async", "listener", "secrets")
+    __slots__ = ("_call", "_slow_seconds", "hook", "is_async", "listener", "secrets")
 
     def __init__(  # noqa: PLR0913 - each is one fact about the implementation
         self,
@@ -112,128 +120,215 @@ class Guard:
     ) -> None:
         self.listener = listener
         self.is_async = inspect.iscoroutinefunction(function)
-        self._function = function
-        self._arguments = _ARGUMENTS[tuple(arguments)]
+        self._call = _CALLS[tuple(arguments)](function)
         self.hook = event_type.hook_name
         self._slow_seconds = slow_seconds
         self.secrets = secrets
 
     def run(self, original: Original) -> Outcome:
-        """Call the implementation and wait for its end; an `async def` one runs on an event loop of its own."""
+        """Call the implementation and wait for its end; an `async def` one runs on an event loop of its own.
+
+        Raises:
+            BaseException: Ctrl-C, or what a signal handler of the host has raised.
+        """
+        context = copy_context()
+        arithmetic = _DECIMAL.get(None)
+        if arithmetic is not None:
+            # The copy of a context has the same object of `decimal`, which is changed in place.
+            context.run(decimal.setcontext, arithmetic.copy())
+        process = _process
         started = perf_counter()
         try:
-            result = self._function(*self._arguments(original))
+            result = context.run(self._call, original)
             if result is not None:
-                _settle(result)
-        except KeyboardInterrupt:
-            raise
+                context.run(_settle, result)
         except BaseException as error:  # noqa: BLE001 - SystemExit and its like must not leave the listener either
-            return self._failed(error, original.event, perf_counter() - started)
-        return self._succeeded(original.event, perf_counter() - started)
+            failure = error
+        else:
+            seconds = perf_counter() - started
+            if process is not _process:
+                _end_child(None)
+            if seconds > self._slow_seconds:
+                self._log_slow(original.event, seconds)
+            return Outcome(self.listener, self.hook, Status.SUCCEEDED, seconds)
+        try:
+            return self._failed(failure, original.event, process, perf_counter() - started)
+        finally:
+            # Its traceback holds this frame: together they would wait for the garbage collector.
+            del failure
 
     async def run_async(self, original: Original, is_canceled: Callable[[], bool]) -> Outcome:
-        """Call the `async def` implementation and await it on the caller's event loop.
+        """Call the `async def` implementation and await it on the caller's event loop, in a task of its own.
 
         Args:
             original: The event.
-            is_canceled: Tells whether it is the caller who was canceled.
+            is_canceled: Returns whether it is the caller who was canceled.
 
         Raises:
             asyncio.CancelledError: The caller was canceled, not the listener.
+            BaseException: Ctrl-C, or what a signal handler of the host has raised.
         """
+        arithmetic = _DECIMAL.get(None)
+        if arithmetic is not None:
+            decimal.setcontext(arithmetic.copy())
+        process = _process
         started = perf_counter()
         try:
-            await self._function(*self._arguments(original))  # type: ignore[misc] # `is_async` says that it gives an awaitable
-        except KeyboardInterrupt:
-            raise
+            await _in_this_process(cast("Awaitable[object]", self._call(original)))
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and is_canceled():
+            if issubclass(type(error), asyncio.CancelledError) and is_canceled():
                 raise
-            return self._failed(error, original.event, perf_counter() - started)
-        return self._succeeded(original.event, perf_counter() - started)
+            failure = error
+        else:
+            seconds = perf_counter() - started
+            if seconds > self._slow_seconds:
+                self._log_slow(original.event, seconds)
+            return Outcome(self.listener, self.hook, Status.SUCCEEDED, seconds)
+        try:
+            return self._failed(failure, original.event, process, perf_counter() - started)
+        finally:
+            del failure
 
-    def _succeeded(self, event: Event, seconds: float) -> Outcome:
-        if seconds > self._slow_seconds:
-            self._log_slow(event, seconds)
-        return Outcome(self.listener, self.hook, Status.SUCCEEDED, seconds)
-
-    def _failed(self, error: BaseException, event: Event, seconds: float) -> Outcome:
+    def _failed(self, error: BaseException, event: Event, process: object, seconds: float) -> Outcome:
+        """Return the outcome of a call that raised. Not to be called in an `except` block of that exception."""
+        if process is not _process:
+            _end_child(error)
+        interruption = interruption_in(error, sys.exc_info()[1])
+        if interruption is not None:
+            raise interruption
         if seconds > self._slow_seconds:
             self._log_slow(event, seconds)
         text = one_line(error, self.secrets)
-        if issubclass(type(error), Steering):
+        control, is_all = control_in(error)
+        if is_all:
             # It was raised on purpose: where is of no interest, and the frames are not to be kept alive.
             _log.warning("listener %s failed in %s, event %s: %s", self.listener, self.hook, event.id, text)
-            steering = cast("Steering", error.with_traceback(None))
-            return Outcome(self.listener, self.hook, Status.FAILED, seconds, text, steering)
-        _log.error(
-            "listener %s failed in %s, event %s: %s\n%s",
-            *(self.listener, self.hook, event.id, text, redacted(_traceback(error), self.secrets)),
-        )
-        return Outcome(self.listener, self.hook, Status.FAILED, seconds, text)
+        else:
+            _log.error(
+                "listener %s failed in %s, event %s: %s\n%s",
+                *(self.listener, self.hook, event.id, text, redacted(traceback_text(error), self.secrets)),
+            )
+        return Outcome(self.listener, self.hook, Status.FAILED, seconds, text, control)
 
     def _log_slow(self, event: Event, seconds: float) -> None:
         _log.warning("listener %s was slow in %s, event %s: %.3f s", self.listener, self.hook, event.id, seconds)
 
 
 async def run_together(
-    guards: Sequence[Guard], original: Original, hold: Callable[[], AbstractContextManager[None]]
+    guards: Sequence[Guard],
+    original: Original,
+    hold: Callable[[Callable[[], list[Outcome]]], list[Outcome]],
+    context: Context,
 ) -> list[Outcome]:
     """Run the guards together: the `async def` ones on the caller's loop, the others in order in one thread.
 
     Args:
         guards: The guards.
         original: The event.
-        hold: Gives a block that keeps the listeners open; a thread goes on when its caller is canceled.
+        hold: Calls a function and keeps the listeners open meanwhile; a thread goes on when its caller is canceled.
+        context: The context of the calls, of which each gets a copy.
 
     Returns:
         The outcomes, in the order of the guards.
+
+    Raises:
+        BaseException: Ctrl-C, or what a signal handler of the host has raised.
     """
+    loop = asyncio.get_running_loop()
     caller = cast("asyncio.Task[object]", asyncio.current_task())
     before = caller.cancelling()
     plain = [guard for guard in guards if not guard.is_async]
 
     def run_plain() -> list[Outcome]:
-        with hold():
-            return [guard.run(original) for guard in plain]
+        return [guard.run(original) for guard in plain]
 
     async def in_thread() -> list[Outcome]:
-        return await asyncio.to_thread(run_plain) if plain else []
+        return await loop.run_in_executor(None, context.run, hold, run_plain) if plain else []
 
     def is_canceled() -> bool:
         return caller.cancelling() > before
 
     first, *others = await asyncio.gather(
         _carried(in_thread()),
-        *(_carried(guard.run_async(original, is_canceled)) for guard in guards if guard.is_async),
+        *(
+            loop.create_task(_carried(guard.run_async(original, is_canceled)), context=context.copy())
+            for guard in guards
+            if guard.is_async
+        ),
     )
     # Raised in the caller's task: out of one of its own it would break the loop under the caller.
     for result in (first, *others):
-        if isinstance(result, KeyboardInterrupt):
-            raise result
+        if isinstance(result, _Raised):
+            raise result.error
     from_thread, from_loop = iter(cast("list[Outcome]", first)), iter(cast("list[Outcome]", others))
     return [next(from_loop if guard.is_async else from_thread) for guard in guards]
 
 
-async def _carried(running: Awaitable[_T]) -> _T | KeyboardInterrupt:
+class _Raised(NamedTuple):
+    """What a guard has let pass."""
+
+    error: BaseException
+
+
+async def _carried(running: Awaitable[_T]) -> _T | _Raised:
     try:
         return await running
-    except KeyboardInterrupt as interrupt:
-        return interrupt
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+        return _Raised(error)
 
 
 def _settle(result: object) -> None:
     """Run what a plain function returned, where that has to be run."""
     if inspect.isawaitable(result):
-        run_to_end(result)
+        run_to_end(_in_this_process(result))
     elif inspect.isgenerator(result) or inspect.isasyncgen(result):
         raise TypeError("it returned a generator, whose code nobody runs")
 
 
-def _traceback(error: BaseException) -> str:
+async def _in_this_process(awaitable: Awaitable[object]) -> None:
+    """Await something, and end a child process that comes out of it, before its copy of the event loop goes on."""
+    process = _process
     try:
-        text = "".join(traceback.format_exception(error)).rstrip()
-        # A file name that cannot be decoded must not keep the line out of a log in UTF-8.
-        return text.encode("utf-8", "backslashreplace").decode()
-    except Exception:  # noqa: BLE001 - a foreign exception may raise anything when it is shown
-        return ""
+        await awaitable
+    except BaseException as error:
+        if process is not _process:
+            _end_child(error)
+        raise
+    if process is not _process:
+        _end_child(None)
+
+
+_process = object()
+"""Stands for this process. To compare it costs a tenth of what `os.getpid` does."""
+
+
+def _begin_child() -> None:
+    global _process  # noqa: PLW0603 - there is one process
+    _process = object()
+
+
+os.register_at_fork(after_in_child=_begin_child)
+
+
+def _end_child(error: BaseException | None) -> NoReturn:
+    """End a process that a listener has forked off: it would go on as a second host."""
+    code = 0 if error is None else 1
+    if error is not None and issubclass(type(error), SystemExit):
+        given = _exit_code_of(error)
+        code = given & 0xFF if isinstance(given, int) else 0 if given is None else 1
+    os._exit(code)
+
+
+_exit_code_of = SystemExit.__dict__["code"].__get__
+
+
+def _decimal_variable() -> "ContextVar[decimal.Context | None]":
+    """Return the variable in which `decimal` keeps its context; unlike `getcontext`, it tells whether there is one."""
+    context = Context()
+    context.run(decimal.getcontext)
+    return next(iter(context))
+
+
+_DECIMAL = _decimal_variable()

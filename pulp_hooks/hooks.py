@@ -5,7 +5,8 @@ import difflib
 import os
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import Context
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -164,7 +165,10 @@ class Hooks(FiringMethods):
         if self._outbox is None and not guards and connection is None:
             self._firings.refuse_when_closed()
             return Report(event, ())
-        with self._firings.hold(), firing(event.type.value, event.id):
+        return self._firings.run(self._dispatch, event, guards, connection)
+
+    def _dispatch(self, event: Event, guards: Sequence[Guard], connection: "Connection | None") -> Report:
+        with firing(event.type.value, event.id):
             kept = self._keep(event, guards, connection)
             if kept is not None:
                 return kept
@@ -185,13 +189,23 @@ class Hooks(FiringMethods):
         the other. With a journal, that is written in a thread.
         """
         event = self._event(event_type, body, call_report, event_id)
-        with self._firings.hold(), firing(event.type.value, event.id):
-            guards = self._relay.guards(event)
-            if self._outbox is not None:
-                kept = await asyncio.to_thread(self._keep_held, event, guards)
-                if kept is not None:
-                    return kept
-            return Report(event, tuple(await run_together(guards, Original(event), self._firings.hold)))
+
+        async def dispatch(inside: Callable[[], Context]) -> Report:
+            with firing(event.type.value, event.id):
+                guards = self._relay.guards(event)
+                context = inside()
+                if self._outbox is not None:
+
+                    def keep() -> Report | None:
+                        # The thread goes on when the caller is canceled.
+                        return context.run(self._firings.run, self._keep, event, guards, None)
+
+                    kept = await asyncio.get_running_loop().run_in_executor(None, keep)
+                    if kept is not None:
+                        return kept
+                return Report(event, tuple(await run_together(guards, Original(event), self._firings.run, context)))
+
+        return await self._firings.run_async(dispatch)
 
     def _keep(self, event: Event, guards: Sequence[Guard], connection: "Connection | None") -> Report | None:
         """Put an event into the journal; give nothing where it is to be dispatched directly."""
@@ -202,11 +216,6 @@ class Hooks(FiringMethods):
         if connection is not None:
             raise JournalError("a connection is given, and there is no journal: add [journal] to the settings")
         return None
-
-    def _keep_held(self, event: Event, guards: Sequence[Guard]) -> Report | None:
-        # The thread goes on when the caller is canceled.
-        with self._firings.hold():
-            return self._keep(event, guards, None)
 
     @property
     def journal(self) -> "Journal | None":

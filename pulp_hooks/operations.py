@@ -2,19 +2,21 @@
 
 import asyncio
 import time
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, cast
 
 from pulp_hooks.bodies.reported import reported_value
-from pulp_hooks.errors import BodyError, ClosedError
+from pulp_hooks.errors import ClosedError, EventError
 from pulp_hooks.event_loops import is_loop_running
 from pulp_hooks.event_types import EventType
 from pulp_hooks.outcomes import Report
 from pulp_hooks.safe_logger import safe_logger
+from pulp_hooks.signals import raised_by_signal_handler
+from pulp_hooks.text import one_line, shortened_repr, text_of, type_name
+from pulp_hooks.tracebacks import frames_of
 
 _log = safe_logger(__name__)
 
@@ -68,28 +70,28 @@ class Operation(ABC):
         self._begun: tuple[datetime, float] | None = None
 
     def fail(self, message: str) -> None:
-        """Say that the operation has failed, where no exception says so; the block goes on."""
-        self._failure = str(message)
+        """Mark the operation as failed where no exception does it; the block goes on."""
+        self._failure = text_of(message, fallback=type_name(message))
 
     def __enter__(self) -> Self:
         """Fire `started`."""
         self._begin()
         try:
             self._hooks.fire(self._started_type, self._started_body, call_report=self.call_report)
-        except KeyboardInterrupt as interrupt:
-            self.__exit__(None, interrupt, interrupt.__traceback__)
+        except BaseException as error:
+            if _is_interruption(error):
+                self.__exit__(None, error, error.__traceback__)
             raise
         return self
 
     def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
         """Fire `finished`, whatever the way out; an exception of the block goes on."""
-        fault: BodyError | None = None
+        body, call_report, fault = self._finish(error, trace)
         try:
-            body, fault = self._finish(error, trace)
-            self._hooks.fire(self._finished_type, body, call_report=self.call_report)
+            self._hooks.fire(self._finished_type, body, call_report=call_report)
         except BaseException as lost:  # noqa: BLE001 - raised again where the block has no exception of its own
-            self._lost(lost, error or fault)
-        if fault and not error:
+            self._lost(lost, fault if error is None else error)
+        if fault is not None and (error is None or raised_by_signal_handler(fault)):
             raise fault
 
     async def __aenter__(self) -> Self:
@@ -97,8 +99,9 @@ class Operation(ABC):
         self._begin()
         try:
             await self._hooks.afire(self._started_type, self._started_body, call_report=self.call_report)
-        except (KeyboardInterrupt, asyncio.CancelledError) as interrupt:
-            await self.__aexit__(None, interrupt, interrupt.__traceback__)
+        except BaseException as error:
+            if _is_interruption(error) or issubclass(type(error), asyncio.CancelledError):
+                await self.__aexit__(None, error, error.__traceback__)
             raise
         return self
 
@@ -108,16 +111,15 @@ class Operation(ABC):
             # A coroutine that is closed after its loop: nothing can be awaited, but `finished` can be fired.
             self.__exit__(None, error, trace)
             return
-        fault: BodyError | None = None
+        body, call_report, fault = self._finish(error, trace)
         try:
-            body, fault = self._finish(error, trace)
             await _to_its_end(
-                self._hooks.afire(self._finished_type, body, call_report=self.call_report),
+                self._hooks.afire(self._finished_type, body, call_report=call_report),
                 raises=error is None and fault is None,
             )
         except BaseException as lost:  # noqa: BLE001 - raised again where the block has no exception of its own
-            self._lost(lost, error or fault)
-        if fault and not error:
+            self._lost(lost, fault if error is None else error)
+        if fault is not None and (error is None or raised_by_signal_handler(fault)):
             raise fault
 
     def _begin(self) -> None:
@@ -129,48 +131,65 @@ class Operation(ABC):
 
     def _finish(
         self, error: BaseException | None, trace: TracebackType | None
-    ) -> tuple[dict[str, Any], BodyError | None]:
-        """Give the body of `finished`, and what is wrong with what the host has set on this operation."""
-        started, clock = self._begun or (datetime.now(UTC), time.monotonic())
-        body = {
-            **self._ids,
-            "started": started,
-            # By the steady clock: the other one may have been set in the meantime.
-            "completed": started + timedelta(seconds=time.monotonic() - clock),
-            "summary": self.summary,
-            "details": self.details,
-            **self._reported(),
-            **self._ending(error, trace),
-        }
-        try:
-            self._hooks.validate(self._finished_type, body)
-        except BodyError as fault:
-            if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
-                ending = self._ending(error, None)
-            else:
-                ending = _broken_off(error or fault, None, short=True)
-            return body | {"summary": {}, "details": None} | self._unreported() | ending, fault
-        return body, None
+    ) -> tuple[dict[str, Any], Mapping[str, Any] | None, BaseException | None]:
+        """Return the body and call report of `finished`, and what is wrong with what the host set on this operation.
 
-    def _ending(self, error: BaseException | None, trace: TracebackType | None) -> dict[str, Any]:
-        if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
-            return _ended("canceled", f"canceled by {type(error).__name__}")
-        if error is not None:
-            return _broken_off(error, trace)
-        return _ended("success") if self._failure is None else _ended("failed", self._failure)
+        The body is made in steps, each of which needs less than the one before, so that there always is one.
+        """
+        call_report: Mapping[str, Any] | None = None
+        fault: BaseException | None = None
+        body: dict[str, Any] = {}
+
+        def with_report() -> dict[str, Any]:
+            reported = {"summary": self.summary, "details": self.details, **self._reported()}
+            return reported | self._ending(fault if error is None else error, trace)
+
+        def without_report() -> dict[str, Any]:
+            return self._unreported() | self._ending(fault if error is None else error, None, short=True)
+
+        def bare() -> dict[str, Any]:
+            return self._unreported() | _ended("error", type_name(fault if error is None else error))
+
+        started, clock = self._begun or (datetime.now(UTC), time.monotonic())
+        # By the steady clock: the other one may have been set in the meantime.
+        times = {"started": started, "completed": started + timedelta(seconds=time.monotonic() - clock)}
+        try:
+            call_report = _object_of(self.call_report)
+        except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
+            fault = wrong
+        for step in (with_report, without_report, bare):
+            try:
+                body = {**self._ids, **times, **step()}
+                self._hooks.validate(self._finished_type, body)
+                break
+            except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
+                fault = wrong if fault is None or _is_interruption(wrong) else fault
+        return body, call_report, fault
+
+    def _ending(
+        self, error: BaseException | None, trace: TracebackType | None, *, short: bool = False
+    ) -> dict[str, Any]:
+        if error is None:
+            return _ended("success") if self._failure is None else _ended("failed", self._failure)
+        if issubclass(type(error), KeyboardInterrupt | asyncio.CancelledError):
+            return _ended("canceled", f"canceled by {type_name(error)}")
+        return _broken_off(error, trace, short=short)
 
     @abstractmethod
     def _reported(self) -> dict[str, Any]:
-        """Give the fields that only this kind of operation has."""
+        """Return the fields that only this kind of operation has."""
 
     @abstractmethod
     def _unreported(self) -> dict[str, Any]:
-        """Give the same fields for an operation whose host has set wrong values."""
+        """Return what stands in place of everything reported when the host has set wrong values."""
 
     def _lost(self, lost: BaseException, error: BaseException | None) -> None:
-        if error is None:
+        if error is None or raised_by_signal_handler(lost):
             raise lost
-        _log.error("%s could not be fired: %s: %s", self._finished_type, type(lost).__name__, lost)
+        _log.error("%s could not be fired: %s", self._finished_type, one_line(lost))
+
+
+_COUNTS = ("added_count", "updated_count", "removed_count")
 
 
 class SyncOperation(Operation):
@@ -202,11 +221,10 @@ class SyncOperation(Operation):
         self.removed_count: int | None = 0
 
     def _reported(self) -> dict[str, Any]:
-        names = ("added_count", "updated_count", "removed_count")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in _COUNTS}
 
     def _unreported(self) -> dict[str, Any]:
-        return dict.fromkeys(self._reported())
+        return {"summary": {}, "details": None} | dict.fromkeys(_COUNTS)
 
 
 class PublishOperation(Operation):
@@ -230,8 +248,8 @@ class PublishOperation(Operation):
         self._skipped: str | None = None
 
     def skip(self, reason: str) -> None:
-        """Say that there was nothing to publish; the reason stands in the summary as `skipped`."""
-        self._skipped = str(reason)
+        """Mark the publish as skipped; the reason stands in the summary as `skipped`."""
+        self._skipped = text_of(reason, fallback=type_name(reason))
 
     def _reported(self) -> dict[str, Any]:
         if self._skipped is None:
@@ -242,10 +260,12 @@ class PublishOperation(Operation):
         }
 
     def _unreported(self) -> dict[str, Any]:
-        return {}
+        return {"summary": {}, "details": None}
 
-    def _ending(self, error: BaseException | None, trace: TracebackType | None) -> dict[str, Any]:
-        ending = super()._ending(error, trace)
+    def _ending(
+        self, error: BaseException | None, trace: TracebackType | None, *, short: bool = False
+    ) -> dict[str, Any]:
+        ending = super()._ending(error, trace, short=short)
         return _ended("skipped") if ending["result"] == "success" and self._skipped is not None else ending
 
 
@@ -255,33 +275,42 @@ def _ended(result: str, message: str | None = None) -> dict[str, Any]:
 
 
 def _broken_off(error: BaseException, trace: TracebackType | None, *, short: bool = False) -> dict[str, Any]:
-    """Tell of an exception as Pulp 2 did: its `repr`, its message, and the frames as a list of strings."""
+    """Report an exception as Pulp 2 did: its `repr`, its message, and the frames as a list of strings."""
     limit = 200 if short else _MAX_TEXT
     return {
         "result": "error",
-        "error_message": _text_of(error, str)[:limit],
-        "exception": _text_of(error, repr)[:limit],
-        "traceback": None if short else [frame[:_MAX_TEXT] for frame in traceback.format_tb(trace)[-_MAX_FRAMES:]],
+        "error_message": text_of(error, fallback=type_name(error))[:limit],
+        "exception": text_of(error, repr, fallback=type_name(error))[:limit],
+        "traceback": None if short else frames_of(trace, _MAX_FRAMES, _MAX_TEXT),
     }
 
 
-def _text_of(error: BaseException, text: type[str] | Any) -> str:  # noqa: ANN401 - str or repr
-    try:
-        return str(text(error))
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - a foreign __str__ may raise anything
-        return type(error).__name__
+def _object_of(call_report: object) -> Mapping[str, Any] | None:
+    """Return a call report as JSON.
+
+    Raises:
+        EventError: It is neither an object nor null.
+    """
+    if call_report is None:
+        return None
+    if not isinstance(call_report, Mapping):
+        raise EventError(f"call_report = {shortened_repr(call_report)}: must be an object or null")
+    return cast("Mapping[str, Any]", reported_value(call_report))
+
+
+def _is_interruption(error: BaseException) -> bool:
+    """Return whether an exception was addressed to the host: Ctrl-C, or that of one of its signal handlers."""
+    return issubclass(type(error), KeyboardInterrupt) or raised_by_signal_handler(error)
 
 
 async def _to_its_end(firing: Awaitable[Report], *, raises: bool) -> None:
     """Await the firing; a cancellation meanwhile is passed on when it is over."""
 
-    async def carried() -> KeyboardInterrupt | None:
+    async def carried() -> BaseException | None:
         try:
             await firing
-        except KeyboardInterrupt as interrupt:
-            return interrupt
+        except BaseException as error:  # noqa: BLE001 - raised below: out of a task of its own it could break the loop
+            return error
         return None
 
     task = asyncio.ensure_future(carried())
@@ -291,7 +320,8 @@ async def _to_its_end(firing: Awaitable[Report], *, raises: bool) -> None:
             await asyncio.wait([task])
         except asyncio.CancelledError as cancellation:
             canceled = cancellation
-    if interrupt := task.result():
-        raise interrupt
+    error = task.result()
+    if error is not None:
+        raise error
     if canceled and raises:
         raise canceled

@@ -1,7 +1,11 @@
 """What a listener raises to say what is to follow. Whatever else it raises means: try again, as the schedule says."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
+from typing import cast
+
+from pulp_hooks.signals import members_of
 
 
 class Steering(Exception):  # noqa: N818 - it is an instruction
@@ -39,3 +43,45 @@ class PermanentFailure(Steering):
 
 class Disable(Steering):
     """Disable this listener, as what it forwards to is gone for good; what it was to have is held."""
+
+
+def control_in(error: BaseException) -> tuple[Steering | None, bool]:
+    """Return what an exception asks of the journal, also from within groups, and whether it says nothing else.
+
+    In a group, `Disable` counts before all others; `PermanentFailure` counts when no other exception is in there, and
+    of several `RetryLater` the one with the longest pause.
+    """
+    members = list(_leaves(error))
+    controls = [_without_frames(member) for member in members if issubclass(type(member), Steering)]
+    is_all = len(controls) == len(members)
+    for control in controls:
+        if issubclass(type(control), Disable):
+            return control, is_all
+    later = [control for control in controls if issubclass(type(control), RetryLater)]
+    if later:
+        return max(later, key=_seconds), is_all
+    return (controls[0] if controls and is_all else None), is_all
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    waiting, seen = [error], set[int]()
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        members = members_of(found)
+        waiting += reversed(members)
+        if not members:
+            yield found
+
+
+def _without_frames(error: BaseException) -> Steering:
+    # Its class may have a `with_traceback` of its own.
+    BaseException.with_traceback(error, None)
+    return cast("Steering", error)
+
+
+def _seconds(control: Steering) -> float:
+    after: object = vars(control).get("after")
+    return after if type(after) is float else 0.0

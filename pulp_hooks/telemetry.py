@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulp_hooks.safe_logger import safe_logger
+from pulp_hooks.signals import raised_by_signal_handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +36,7 @@ class _Instruments(NamedTuple):
 
 
 class _Harmless(AbstractContextManager[None]):
-    """A block around each call into OpenTelemetry: whatever that raises ends here.
+    """A block around each call into OpenTelemetry: whatever that raises ends here, but for the host's signal handlers.
 
     Attributes:
         is_told: Whether it was logged that it has raised something.
@@ -44,7 +45,7 @@ class _Harmless(AbstractContextManager[None]):
     is_told = False
 
     def __exit__(self, _: object, error: BaseException | None, trace: "TracebackType | None") -> bool:
-        if not isinstance(error, Exception):
+        if error is None or not issubclass(type(error), Exception) or raised_by_signal_handler(error):
             return False
         if not self.is_told:
             self.is_told = True

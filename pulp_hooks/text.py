@@ -24,12 +24,14 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from pulp_hooks.signals import raised_by_signal_handler
+
 REDACTED = "***"
 """What stands in place of a secret."""
 
 _MAX_ERROR = 1000
-_MAX_MESSAGE = 100_000
-"""How many characters of an exception's message are read."""
+MAX_TEXT = 100_000
+"""How many characters of an object's text are looked at."""
 
 MAX_REPR = 200
 """How many characters a shortened `repr` has at most."""
@@ -275,27 +277,44 @@ def shortened_repr(value: object) -> str:
         text = printable(clean_text(_short.repr(value)))
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - a foreign __repr__ may raise anything
+    except BaseException as error:
+        # A foreign __repr__ may raise anything.
+        if raised_by_signal_handler(error):
+            raise
         text = f"<{type_name(value)}>"
     return text if len(text) <= MAX_REPR else text[: MAX_REPR - 3] + "..."
 
 
 def one_line(error: BaseException, secrets: Iterable[str] = ()) -> str:
-    """Give type and message of an exception on one printable line of at most 1000 characters, without the secrets."""
-    try:
-        message = str(error)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - a foreign __str__ may raise anything
-        message = ""
-    text = redacted(f"{type_name(error)}: {message[:_MAX_MESSAGE]}" if message else type_name(error), secrets)
+    """Return type and message of an exception on one printable line of at most 1000 characters, without the secrets."""
+    message = text_of(error)
+    text = redacted(f"{type_name(error)}: {message}" if message else type_name(error), secrets)
     return printable(clean_text(text[:_MAX_ERROR]))[:_MAX_ERROR]
 
 
+def text_of(value: object, convert: Callable[[object], str] = str, fallback: str = "") -> str:
+    """Return the text of an object, at most `MAX_TEXT` characters of it, or `fallback` where its methods fail.
+
+    Args:
+        value: The object.
+        convert: `str` or `repr`.
+        fallback: Returned when the conversion raises.
+    """
+    try:
+        # A subclass of `str` may answer anything; the methods of `str` itself do not lie.
+        return str.__str__(convert(value))[:MAX_TEXT]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # A foreign __str__ may raise anything.
+        if raised_by_signal_handler(error):
+            raise
+        return fallback
+
+
 def type_name(value: object) -> str:
-    """Give the name of an object's type, whatever its metaclass says."""
-    name: str = type.__dict__["__name__"].__get__(type(value))
-    return name
+    """Return the name of an object's type, whatever its metaclass says."""
+    return str.__str__(type.__dict__["__name__"].__get__(type(value)))
 
 
 class _ShortRepr(reprlib.Repr):

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 from pulp_hooks.bodies.types import JsonValue
+from pulp_hooks.signals import raised_by_signal_handler
 from pulp_hooks.text import clean_text, shortened_repr
 
 MAX_DEPTH = 64
@@ -124,7 +125,10 @@ class _Conversion:
                 return converted
         except (KeyboardInterrupt, _TooManyValuesError):
             raise
-        except BaseException:  # noqa: BLE001 - foreign properties, iterators and time zones may raise anything
+        except BaseException as error:
+            # Foreign properties, iterators and time zones may raise anything.
+            if raised_by_signal_handler(error):
+                raise
             return _marked_repr(value)
         if id(value) in self._open or (depth == 0 and not converted.single and not _is_mark(value)):
             return _marked_repr(value)
@@ -204,7 +208,9 @@ def _key(key: object) -> str:
         converted = None if key is None else key if isinstance(key, bool) else rule(key, 1)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - as above
+    except BaseException as error:
+        if raised_by_signal_handler(error):
+            raise
         return shortened_repr(key)
     if isinstance(converted, _Parts) and converted.single:
         return _key(converted.values[0])

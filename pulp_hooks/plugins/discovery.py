@@ -9,6 +9,7 @@ from importlib_metadata import EntryPoint, distributions, entry_points
 
 from pulp_hooks.hookspecs import PROJECT_NAME
 from pulp_hooks.problems import Problem
+from pulp_hooks.signals import raised_by_signal_handler
 from pulp_hooks.text import one_line
 
 
@@ -49,7 +50,10 @@ class Installed:
             return self.entry_point.load(), None
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - a module may raise anything at import, SystemExit too
+        except BaseException as error:
+            # A module may raise anything at import, SystemExit too.
+            if raised_by_signal_handler(error):
+                raise
             value = self.entry_point.value
             cause = f"{value} cannot be imported: {one_line(error)}"
             module, _, attribute = value.partition(":")

@@ -10,6 +10,7 @@ from typing import Any
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hookspecs import PROJECT_NAME
 from pulp_hooks.problems import Problem
+from pulp_hooks.signals import interruption_in
 from pulp_hooks.text import one_line, type_name
 
 HOOKS = {event_type.hook_name: event_type for event_type in EventType}
@@ -78,9 +79,10 @@ def inspect_plugin(plugin: object, name: str) -> tuple[list[Implementation], lis
         inspect_attributes()
     except _RefusedError as refused:
         problems.append(Problem(name, refused.cause, refused.remedy))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - a foreign object may raise anything when it is looked at
+    except BaseException as error:
+        # A foreign object may raise anything when it is looked at.
+        if interruption_in(error, None):
+            raise
         cause = f"it cannot be inspected: {one_line(error)}"
         problems.append(Problem(name, cause, "let the entry point name a plain module or object"))
     return implementations, problems
@@ -114,9 +116,10 @@ def _implementations(plugin: object, name: str) -> Iterator[Implementation]:
         return
     try:
         value = getattr(plugin, name)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - a foreign descriptor may raise anything, and mostly marks nothing
+    except BaseException as error:
+        # A foreign descriptor may raise anything, and mostly marks nothing.
+        if interruption_in(error, None):
+            raise
         if name in HOOKS or _options(stored) is not None:
             raise _RefusedError(f"it cannot be read: {one_line(error)}", "make it a plain method") from None
         return

@@ -17,6 +17,7 @@ from pulp_hooks.problems import Problem
 from pulp_hooks.settings.model import ListenerSettings, Settings
 from pulp_hooks.settings.reading import BLOCK_VARIABLE, violations
 from pulp_hooks.settings.schemas import ListenerTable
+from pulp_hooks.signals import raised_by_signal_handler
 from pulp_hooks.text import one_line, redacted, type_name
 
 
@@ -165,7 +166,10 @@ class _Loader:
             raise faults(*(f"config.{key}: {rules}{_hint(key, known)}" for key, rules in violations(error))) from None
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - a foreign constructor may raise anything, SystemExit too
+        except BaseException as error:
+            # A foreign constructor may raise anything, SystemExit too.
+            if raised_by_signal_handler(error):
+                raise
             raise faults(f"{configured.notifier} cannot start: {one_line(error, configured.secrets)}") from None
 
     def _add(self, found: Installed, kind: Kind, state: State, implementations: Sequence[Implementation] = ()) -> None:

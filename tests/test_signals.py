@@ -1,0 +1,419 @@
+"""What signal handlers of the host raise while a listener runs: it is the host's, and goes to the host."""
+
+import asyncio
+import contextlib
+import functools
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType, ModuleType
+from typing import Any, Self
+
+import pytest
+
+from pulp_hooks import Hooks, Report, hookimpl
+from pulp_hooks.signals import raised_by_signal_handler
+
+BODY = {"repo_id": "zoo"}
+NUMBER = signal.SIGUSR1
+
+
+class LimitError(Exception):
+    """A time limit, as job queues raise it."""
+
+
+class ExitRequest(BaseException):
+    """An end that somebody asked for."""
+
+
+def listener(name: str, function: Callable[..., object], hook: str = "repo_sync_started") -> ModuleType:
+    """Make a plugin of one function."""
+    plugin = ModuleType(name)
+    plugin.__dict__[hook] = hookimpl(function)
+    return plugin
+
+
+def plain(error: BaseException) -> Any:  # noqa: ANN401 - any handler
+    """Return a handler that is a function."""
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        raise error
+
+    return handler
+
+
+def star(error: BaseException) -> Any:  # noqa: ANN401 - any handler
+    """Return a handler that takes whatever there is."""
+
+    def handler(*_: object) -> None:
+        raise error
+
+    return handler
+
+
+def resetting(error: BaseException) -> Any:  # noqa: ANN401 - any handler
+    """Return a handler that is installed no more when it raises."""
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise error
+
+    return handler
+
+
+def forgetful(error: BaseException) -> Any:  # noqa: ANN401 - any handler
+    """Return a handler that has deleted its arguments when it raises."""
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise error
+
+    return handler
+
+
+def partial(error: BaseException) -> Any:  # noqa: ANN401 - any handler
+    """Return a handler that is a `functools.partial`."""
+
+    def handler(raised: BaseException, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise raised
+
+    return functools.partial(handler, error)
+
+
+def method(error: BaseException) -> Any:  # noqa: ANN401 - any handler
+    """Return a handler that is a bound method."""
+
+    class Penalty:
+        def handle(self, _number: int, _frame: FrameType | None) -> None:
+            raise error
+
+    return Penalty().handle
+
+
+def callable_object(error: BaseException) -> Any:  # noqa: ANN401 - any handler
+    """Return a handler that is an object."""
+
+    class Penalty:
+        def __call__(self, number: int, frame: FrameType | None) -> None:
+            del number, frame
+            raise error
+
+    return Penalty()
+
+
+def nested(error: BaseException) -> Any:  # noqa: ANN401 - any handler
+    """Return a handler whose helper raises."""
+
+    def give_up() -> None:
+        raise error
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        give_up()
+
+    return handler
+
+
+HANDLERS = [plain, star, resetting, forgetful, partial, method, callable_object, nested]
+
+
+@pytest.fixture
+def install() -> Iterator[Callable[[Any], None]]:
+    """Return a function that installs a handler; the one before comes back."""
+    before = signal.getsignal(NUMBER)
+    yield lambda handler: (signal.signal(NUMBER, handler), None)[1]
+    signal.signal(NUMBER, before)
+
+
+def raise_it() -> None:
+    """Be a plain listener in which the signal arrives."""
+    signal.raise_signal(NUMBER)
+
+
+async def raise_it_later() -> None:
+    """Be a coroutine in which the signal arrives."""
+    await asyncio.sleep(0)
+    signal.raise_signal(NUMBER)
+
+
+def fire(hooks: Hooks) -> Report:
+    """Fire where no event loop runs."""
+    return hooks.fire("repo-sync-started", BODY)
+
+
+def afire(hooks: Hooks) -> Report:
+    """Fire from a coroutine."""
+
+    async def main() -> Report | BaseException:
+        # Caught inside of the loop: asyncio itself would treat some of them in its own way.
+        try:
+            return await hooks.afire("repo-sync-started", BODY)
+        except BaseException as error:  # noqa: BLE001 - raised again outside
+            return error
+
+    result = asyncio.run(main())
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def fire_inside_a_loop(hooks: Hooks) -> Report:
+    """Fire in a thread that runs an event loop already."""
+
+    async def main() -> Report:
+        return hooks.fire("repo-sync-started", BODY)
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "error", [LimitError("limit"), ExitRequest("exit"), SystemExit(143)], ids=lambda e: type(e).__name__
+)
+@pytest.mark.parametrize("handler", HANDLERS)
+@pytest.mark.parametrize("kind", ["plain", "async", "async with afire"])
+def test_what_a_signal_handler_raises_leaves_fire(
+    kind: str, handler: Callable[[BaseException], Any], error: BaseException, install: Callable[[Any], None]
+) -> None:
+    """It is neither the listener's failure nor swallowed, whatever kind of handler and exception it is."""
+    install(handler(error))
+    hooks = Hooks([listener("a", raise_it if kind == "plain" else raise_it_later)])
+    with pytest.raises(type(error)) as caught:
+        (afire if kind == "async with afire" else fire)(hooks)
+    assert caught.value is error
+
+
+def test_what_a_signal_handler_raises_ends_the_wait_for_a_helper_thread(install: Callable[[Any], None]) -> None:
+    """An `async def` listener that was given a thread is canceled, so that the host gets on."""
+    install(plain(LimitError("limit")))
+    ended = threading.Event()
+
+    async def listen() -> None:
+        try:
+            signal.raise_signal(NUMBER)
+            await asyncio.sleep(600)
+        finally:
+            ended.set()
+
+    with pytest.raises(LimitError):
+        fire_inside_a_loop(Hooks([listener("a", listen)]))
+    assert ended.wait(10)
+
+
+def test_interrupted_system_call_of_a_listener_leaves_fire() -> None:
+    """A time limit ends a listener that sleeps, by a real timer."""
+    before = signal.signal(signal.SIGALRM, plain(LimitError("limit")))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(LimitError):
+            fire(Hooks([listener("a", lambda: time.sleep(600))]))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def swallowed_by_cause() -> None:
+    """Wrap it, as client libraries do."""
+    try:
+        raise_it()
+    except BaseException as error:
+        raise ConnectionError("the request failed") from error
+
+
+def swallowed_by_context() -> None:
+    """Fail while it is handled."""
+    try:
+        raise_it()
+    finally:
+        raise ConnectionError("the clean-up failed")
+
+
+async def in_a_task_group() -> None:
+    """Let it arrive in a task of a group."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(raise_it_later())
+
+
+def in_nested_groups() -> None:
+    """Gather it with others."""
+    try:
+        raise_it()
+    except LimitError as error:
+        raise ExceptionGroup("outer", [ValueError(), ExceptionGroup("inner", [KeyError(), error])]) from None
+
+
+@pytest.mark.parametrize("listen", [swallowed_by_cause, swallowed_by_context, in_a_task_group, in_nested_groups])
+def test_wrapped_exception_of_a_signal_handler_leaves_fire_as_it_was_raised(
+    listen: Callable[..., object], install: Callable[[Any], None]
+) -> None:
+    """The host waits for its own exception, not for what a listener has made of it."""
+    error = LimitError("limit")
+    install(plain(error))
+    with pytest.raises(LimitError) as caught:
+        fire(Hooks([listener("a", listen)]))
+    assert caught.value is error
+
+
+def fails() -> None:
+    """Fail for a reason of the listener's own."""
+    raise ValueError("own")
+
+
+async def fails_later() -> None:
+    """Fail in a coroutine."""
+    raise ValueError("own")
+
+
+@pytest.mark.parametrize("listen", [fails, fails_later])
+@pytest.mark.parametrize("way", [fire, afire])
+def test_listener_that_fails_while_the_host_handles_a_signal_fails_alone(
+    listen: Callable[..., object], way: Callable[[Hooks], Report], install: Callable[[Any], None]
+) -> None:
+    """What the host is handling already is the context of the listener's exception, and not its cause."""
+    install(plain(LimitError("limit")))
+    hooks = Hooks([listener("a", listen)])
+    try:
+        raise_it()
+    except LimitError:
+        report = way(hooks)
+    assert [outcome.error for outcome in report.outcomes] == ["ValueError: own"]
+
+
+@pytest.mark.parametrize("error", [LimitError("own"), SystemExit(3)], ids=lambda e: type(e).__name__)
+def test_same_exception_raised_by_the_listener_is_its_failure(
+    error: BaseException, install: Callable[[Any], None]
+) -> None:
+    """The class says nothing: only what a handler has raised is the host's."""
+
+    def listen() -> None:
+        raise error
+
+    install(plain(type(error)()))
+    report = fire(Hooks([listener("a", listen)]))
+    assert len(report.failures) == 1
+
+
+def test_listener_decorated_as_a_handler_is_fails_alone(install: Callable[[Any], None]) -> None:
+    """Handlers and listeners that share a decorator share its code."""
+
+    class Nothing(contextlib.ContextDecorator):
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            """Do nothing."""
+
+    @Nothing()
+    def handler(number: int, frame: FrameType | None) -> None:
+        """Handle it."""
+
+    @Nothing()
+    def fail() -> None:
+        raise ValueError("own")
+
+    def decorated() -> None:
+        fail()
+
+    install(handler)
+    report = fire(Hooks([listener("a", decorated)]))
+    assert [outcome.error for outcome in report.outcomes] == ["ValueError: own"]
+
+
+def test_other_threads_listeners_fail_alone(install: Callable[[Any], None]) -> None:
+    """Signals arrive in the main thread; what listeners in others raise is theirs."""
+    install(plain(LimitError("limit")))
+    with ThreadPoolExecutor(1) as threads:
+        report = threads.submit(fire, Hooks([listener("a", fails)])).result()
+    assert len(report.failures) == 1
+
+
+def run_block(operation: Any) -> None:  # noqa: ANN401 - either operation
+    """Run an empty block."""
+    with operation:
+        pass
+
+
+def run_async_block(operation: Any) -> None:  # noqa: ANN401 - either operation
+    """Run an empty block on a loop."""
+
+    async def main() -> BaseException | None:
+        try:
+            async with operation:
+                pass
+        except BaseException as error:  # noqa: BLE001 - raised again outside
+            return error
+        return None
+
+    if error := asyncio.run(main()):
+        raise error
+
+
+@pytest.mark.parametrize("error", [LimitError("limit"), SystemExit(143)], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("form", [run_block, run_async_block])
+@pytest.mark.parametrize("hook", ["repo_sync_started", "repo_sync_finished"])
+def test_operation_fires_finished_once_when_a_signal_handler_raises(
+    hook: str, form: Callable[[Any], None], error: BaseException, install: Callable[[Any], None]
+) -> None:
+    """In a listener of `started` as in one of `finished`, the host gets its exception."""
+    install(plain(error))
+    results: list[str] = []
+    hooks = Hooks(
+        [
+            listener("a", lambda body: results.append(body["result"]), "repo_sync_finished"),
+            listener("b", raise_it_later if form is run_async_block else raise_it, hook),
+        ]
+    )
+    with pytest.raises(type(error)):
+        form(hooks.sync("zoo", importer_id="i", importer_type_id="t"))
+    assert results == ["error" if hook == "repo_sync_started" else "success"]
+
+
+@pytest.mark.parametrize("form", [run_block, run_async_block])
+def test_signal_while_finished_is_delivered_is_not_hidden_by_the_exception_of_the_block(
+    form: Callable[[Any], None], install: Callable[[Any], None]
+) -> None:
+    """As in a `finally` clause, the host's later exception goes on, with the earlier one as its context."""
+    install(plain(SystemExit(143)))
+    listen = raise_it_later if form is run_async_block else raise_it
+    hooks = Hooks([listener("a", listen, "repo_sync_finished")])
+
+    operation = hooks.sync("zoo", importer_id="i", importer_type_id="t")
+
+    def plain_form() -> None:
+        with operation:
+            raise ValueError("own")
+
+    async def async_form() -> None:
+        async with operation:
+            raise ValueError("own")
+
+    async def main() -> BaseException | None:
+        try:
+            await async_form()
+        except BaseException as error:  # noqa: BLE001 - raised again outside
+            return error
+        return None
+
+    if form is run_block:
+        with pytest.raises(SystemExit):
+            plain_form()
+    else:
+        assert isinstance(asyncio.run(main()), SystemExit)
+
+
+def test_signal_while_a_report_is_read_leaves_fire(install: Callable[[Any], None]) -> None:
+    """It may as well arrive in the foreign code of what the host reports."""
+
+    class Slow(dict[str, Any]):
+        def items(self) -> Any:  # noqa: ANN401 - it returns nothing
+            raise_it()
+
+    install(plain(LimitError("limit")))
+    with pytest.raises(LimitError):
+        Hooks([listener("a", lambda: None)]).fire("repo-sync-started", BODY, call_report=Slow())
+
+
+def test_exception_without_traceback_was_raised_by_nobody() -> None:
+    """An exception that was only made has no handler in its traceback."""
+    assert not raised_by_signal_handler(ValueError())
