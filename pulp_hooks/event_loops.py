@@ -5,7 +5,9 @@ import contextvars
 import threading
 from collections.abc import Awaitable
 from contextlib import suppress
-from typing import cast
+
+_LOOK_SECONDS = 0.5
+"""How long a thread waits for a helper before it looks whether there are signals."""
 
 
 def is_loop_running() -> bool:
@@ -19,45 +21,68 @@ def is_loop_running() -> bool:
 
 def run_to_end(awaitable: Awaitable[object]) -> None:
     """Await something on an event loop of its own: in this thread, or in a helper if this one runs a loop already."""
-    tasks: list[asyncio.Task[None]] = []
-    failures: list[BaseException] = []
-    is_left = False
-    # Not a future: it has a Condition, which a signal handler's exception would leave locked.
-    running = threading.Lock()
+    running = _Running(awaitable)
+    if is_loop_running():
+        # One thread cannot run two loops.
+        running.run_in_helper()
+    else:
+        running.run()
+    for error in running.failures:
+        raise error
 
-    async def awaited() -> None:
-        tasks.append(cast("asyncio.Task[None]", asyncio.current_task()))
-        if is_left:
-            raise asyncio.CancelledError
-        await awaitable
 
-    def run() -> None:
+class _Running:
+    """Something that is awaited on an event loop of its own.
+
+    Attributes:
+        failures: What it raised, if it did.
+    """
+
+    def __init__(self, awaitable: Awaitable[object]) -> None:
+        self.failures: list[BaseException] = []
+        self._awaitable = awaitable
+        self._task: asyncio.Task[None] | None = None
+        self._is_left = False
+        # Not a future: it has a Condition, which a signal handler's exception would leave locked.
+        self._busy = threading.Lock()
+
+    def run(self) -> None:
+        """Run it in this thread."""
         # A loop factory leaves the thread's current event loop as the host has set it.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            runner.run(awaited())
+            runner.run(self._awaited())
 
-    def run_in_helper() -> None:
+    def run_in_helper(self) -> None:
+        """Run it in another thread, and wait for that."""
+        context = contextvars.copy_context()
+        self._busy.acquire()
         try:
-            context.run(run)
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-            failures.append(error)
+            threading.Thread(target=context.run, args=(self._help,), name="pulp_hooks", daemon=True).start()
+            # A signal that the system delivers to another thread does not wake this one, whose handler is to run.
+            while not self._busy.acquire(timeout=_LOOK_SECONDS):
+                pass
         finally:
-            running.release()
+            # A signal handler of the host may have raised meanwhile: then nobody waits for the rest.
+            self._is_left = True
+            if self._task is not None:
+                with suppress(RuntimeError):  # its loop is closed: it has ended
+                    self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
-    if not is_loop_running():
-        run()
-        return
-    # One thread cannot run two loops.
-    context = contextvars.copy_context()
-    running.acquire()
-    try:
-        threading.Thread(target=run_in_helper, name="pulp_hooks", daemon=True).start()
-        running.acquire()
-    finally:
-        # A signal handler of the host may have raised meanwhile: then nobody waits for the rest.
-        is_left = True
-        for task in tuple(tasks):
-            with suppress(RuntimeError):  # its loop is closed: it has ended
-                task.get_loop().call_soon_threadsafe(task.cancel)
-    for error in failures:
-        raise error
+    def _help(self) -> None:
+        try:
+            self.run()
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            self.failures.append(error)
+        finally:
+            self._busy.release()
+
+    async def _awaited(self) -> None:
+        self._task = asyncio.current_task()
+        if self._is_left:
+            raise asyncio.CancelledError
+        try:
+            await self._awaitable
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a loop would show a foreign exception, which may raise then
+            self.failures.append(error)

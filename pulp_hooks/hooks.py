@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextvars import Context
+from contextvars import Context, copy_context
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from pulp_hooks.worker.worker import Worker
 
 _log = safe_logger(__name__)
+
+_CLOSE_SECONDS = 10.0
+"""How long `close` waits for one listener."""
 
 
 class Hooks(FiringMethods):
@@ -337,12 +340,7 @@ class Hooks(FiringMethods):
             self._outbox.close()
         for listener in reversed(self.listeners):
             if listener.close:
-                try:
-                    listener.close()
-                except KeyboardInterrupt:
-                    raise
-                except BaseException as error:  # noqa: BLE001 - a foreign close may raise anything, and the others want theirs
-                    _log.error("listener %s could not be closed: %s", listener.name, one_line(error, listener.secrets))
+                _close_in_time(listener, listener.close)
 
     def __enter__(self) -> Self:
         return self
@@ -366,6 +364,36 @@ class Hooks(FiringMethods):
             body=self._serializer.serialize(known, body),
             call_report=self._serializer.serialize_call_report(report),
         )
+
+
+def _close_in_time(listener: Listener, close: Callable[[], None]) -> None:
+    """Close a listener in a thread of its own, which is left to itself when that does not end."""
+
+    def run() -> None:
+        try:
+            close()
+        except BaseException as error:  # noqa: BLE001 - a foreign close may raise anything, and the others want theirs
+            failures.append(error)
+
+    failures: list[BaseException] = []
+    thread = threading.Thread(
+        target=copy_context().run, args=(run,), name=f"pulp_hooks closing {listener.name}", daemon=True
+    )
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is shutting down, and starts no more threads
+        run()
+    else:
+        thread.join(_CLOSE_SECONDS)
+        if thread.is_alive():
+            _log.error(
+                "listener %s is not closed after %g s, and is left behind; fix: end its close()",
+                *(listener.name, _CLOSE_SECONDS),
+            )
+    for error in failures:
+        if issubclass(type(error), KeyboardInterrupt):
+            raise error
+        _log.error("listener %s could not be closed: %s", listener.name, one_line(error, listener.secrets))
 
 
 def _outbox_of(journal: "str | Journal") -> Outbox:

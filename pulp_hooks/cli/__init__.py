@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from pulp_hooks.cli import streams
+from pulp_hooks.cli.deadline import end_in_time
 from pulp_hooks.errors import PulpHooksError
 
 COMMANDS = {
@@ -120,4 +121,6 @@ def main() -> NoReturn:
         cli(args=sys.argv[1:], prog_name="pulp-hooks")
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    sys.exit(streams.finish(code))
+    code = streams.finish(code)
+    end_in_time(code)
+    sys.exit(code)

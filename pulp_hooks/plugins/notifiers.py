@@ -29,7 +29,7 @@ def notifying(notifier: object, settings: ListenerSettings, installed: Installed
         ],
         wants=settings.wants,
         secrets=settings.secrets,
-        close=_awaited(notifier.close),
+        close=None if getattr(notifier.close, "__func__", None) is Notifier.close else _awaited(notifier.close),
     )
 
 

@@ -1,0 +1,106 @@
+"""Firings that are broken off at any point: nothing stays half done."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from pulp_hooks import Hooks, hookimpl
+
+ROUNDS = 2000
+
+HOST = """
+import random, signal, sys, threading
+from pulp_hooks import Hooks, hookimpl
+
+class Alarm(BaseException):
+    pass
+
+def handler(*_):
+    raise Alarm
+
+class Listener:
+    @hookimpl
+    def repo_sync_started(self):
+        pass
+
+signal.signal(signal.SIGALRM, handler)
+hooks = Hooks([Listener()])
+hooks.repo_sync_started(repo_id="zoo")
+kept, hits = [], 0
+for _ in range(int(sys.argv[1])):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 8e-4))
+        try:
+            while True:
+                hooks.repo_sync_started(repo_id="zoo")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except Alarm as alarm:
+        # Its traceback keeps the frames alive.
+        kept = [*kept[-50:], alarm]
+        hits += 1
+threads = [threading.Thread(target=hooks.repo_sync_started, kwargs={"repo_id": "zoo"}, daemon=True) for _ in range(20)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(30)
+assert not any(thread.is_alive() for thread in threads), "other threads hang"
+closing = threading.Thread(target=hooks.close, daemon=True)
+closing.start()
+closing.join(30)
+assert not closing.is_alive(), "close() hangs"
+assert not hooks._firings._running, hooks._firings._running
+print(hits)
+"""
+
+
+def test_exceptions_of_signals_at_any_point_leave_no_firing_behind(tmp_path: Path) -> None:
+    """After thousands of them other threads fire, and `close` returns."""
+    command = [sys.executable, "-c", HOST, str(ROUNDS)]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) == ROUNDS
+
+
+class Waiting:
+    """A listener that waits on the loop."""
+
+    @hookimpl
+    async def repo_sync_started(self) -> None:
+        """Wait for what never comes."""
+        await asyncio.sleep(600)
+
+
+def test_loop_closed_inside_of_afire_leaves_no_firing_behind() -> None:
+    """`close` in another thread does not wait for a coroutine that can never go on."""
+    hooks = Hooks([Waiting()])
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(hooks.afire("repo-sync-started", {"repo_id": "zoo"}))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    closing = threading.Thread(target=hooks.close, daemon=True)
+    closing.start()
+    closing.join(30)
+    assert not closing.is_alive()
+    assert not task.done()
+
+
+def test_coroutine_of_afire_that_is_closed_elsewhere_leaves_no_firing_behind() -> None:
+    """It may be closed in another context than the one in which it began."""
+    hooks = Hooks([Waiting()])
+    loop = asyncio.new_event_loop()
+    coroutine = hooks.afire("repo-sync-started", {"repo_id": "zoo"})
+
+    async def begin() -> None:
+        coroutine.send(None)
+
+    loop.run_until_complete(begin())
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    coroutine.close()
+    assert not hooks._firings._running
+    hooks.close()
