@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
+from pulp_hooks.frames import calls_under_way
 from pulp_hooks.guard import Guard
 from pulp_hooks.outcomes import Outcome, Report, Status
 from pulp_hooks.safe_logger import safe_logger
@@ -40,6 +41,11 @@ class Outbox:
         Raises:
             JournalError: There can be no such journal.
         """
+        if self._making.locked() and calls_under_way(_JOURNAL, self):
+            raise JournalError(
+                "the journal cannot be used here: it was called while this thread was opening it; "
+                "fix: do not fire events in signal handlers, __del__ methods or logging handlers"
+            )
         with self._making:
             if self._journal is None:
                 self._journal = open_journal(self._settings)
@@ -81,6 +87,9 @@ class Outbox:
         """Close the connections to the journal, unless it is the host's own."""
         if self._is_own and self._journal is not None:
             self._journal.close()
+
+
+_JOURNAL = cast("property", Outbox.__dict__["journal"]).fget.__code__  # type: ignore[union-attr] # it has a getter
 
 
 def open_journal(settings: JournalSettings) -> "Journal":

@@ -6,7 +6,12 @@ import sys
 import threading
 from pathlib import Path
 
-from pulp_hooks import Hooks, hookimpl
+import pytest
+
+from pulp_hooks import Hooks, JournalError, hookimpl
+from pulp_hooks import outbox as outbox_module
+from pulp_hooks.outbox import Outbox
+from pulp_hooks.settings.model import JournalSettings
 
 ROUNDS = 2000
 
@@ -104,3 +109,25 @@ def test_coroutine_of_afire_that_is_closed_elsewhere_leaves_no_firing_behind() -
     coroutine.close()
     assert not hooks._firings._running
     hooks.close()
+
+
+def test_event_fired_while_the_thread_opens_the_journal_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler or `__del__` may fire at any point; the thread must not wait for itself."""
+    hooks = Hooks([Waiting()])
+    outbox = Outbox(JournalSettings("sqlite:///nowhere/journal.db"))
+    hooks._outbox = outbox
+    told: list[str] = []
+
+    def fire_again(_: JournalSettings) -> None:
+        try:
+            hooks.repo_sync_started(repo_id="zoo")
+        except JournalError as error:
+            told.append(str(error))
+        raise JournalError("outer")
+
+    # The point at which a signal arrives cannot be provoked from outside.
+    monkeypatch.setattr(outbox_module, "open_journal", fire_again)
+    with pytest.raises(JournalError):
+        hooks.repo_sync_started(repo_id="zoo")
+    assert len(told) == 1
+    assert "while this thread was opening it" in told[0]
