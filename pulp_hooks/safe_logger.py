@@ -10,27 +10,24 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
     """Logs as the logger of this name, and raises nothing.
 
     A filter or handler of the host may raise, a log file may be on a full disk, and standard error may be closed. The
-    line is lost then, and the event or the attempt that it speaks of is not. Only Ctrl-C passes, and what a signal
-    handler of the host raises meanwhile.
+    line is lost then, and the event or the attempt that it speaks of is not.
     """
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - as inherited
         """Return whether a line of this level would be logged."""
         try:
             return super().isEnabledFor(level)
-        except Exception as error:
-            # A logger class of the host's may raise anything.
-            if raised_by_signal_handler(error):
-                raise
+        except Exception:  # noqa: BLE001 - a logger class of the host's may raise anything
             return False
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
         """Log a line; the other methods, as `warning`, call this one."""
         try:
             self.logger.log(level, msg, *args, stacklevel=2, **kwargs)
-        except BaseException as error:
-            # There is no other place to say it.
-            if issubclass(type(error), KeyboardInterrupt) or raised_by_signal_handler(error):
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # there is no other place to say it
+            if raised_by_signal_handler(error):
                 raise
 
 

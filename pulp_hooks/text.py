@@ -30,7 +30,10 @@ REDACTED = "***"
 """What stands in place of a secret."""
 
 _MAX_ERROR = 1000
-MAX_TEXT = 100_000
+_MAX_MESSAGE = 100_000
+"""How many characters of an exception's message are read."""
+
+MAX_TEXT = 2**20
 """How many characters of an object's text are looked at."""
 
 MAX_REPR = 200
@@ -287,7 +290,7 @@ def shortened_repr(value: object) -> str:
 
 def one_line(error: BaseException, secrets: Iterable[str] = ()) -> str:
     """Return type and message of an exception on one printable line of at most 1000 characters, without the secrets."""
-    message = text_of(error)
+    message = text_of(error)[:_MAX_MESSAGE]
     text = redacted(f"{type_name(error)}: {message}" if message else type_name(error), secrets)
     return printable(clean_text(text[:_MAX_ERROR]))[:_MAX_ERROR]
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import signal
 import threading
 import time
@@ -473,6 +474,23 @@ def test_signal_while_a_report_is_read_leaves_fire(install: Callable[[Any], None
     install(plain(LimitError("limit")))
     with pytest.raises(LimitError):
         Hooks([listener("a", lambda: None)]).fire("repo-sync-started", BODY, call_report=Slow())
+
+
+def test_signal_while_a_failure_is_logged_leaves_fire(install: Callable[[Any], None]) -> None:
+    """What is said about a listener decides nothing, but the host's own exception is not said by anybody."""
+    install(plain(LimitError("limit")))
+    logger = logging.getLogger("pulp_hooks.guard")
+
+    def interrupt(_: logging.LogRecord) -> bool:
+        raise_it()
+        return True
+
+    logger.addFilter(interrupt)
+    try:
+        with pytest.raises(LimitError):
+            fire(Hooks([listener("a", fails)]))
+    finally:
+        logger.removeFilter(interrupt)
 
 
 def test_exception_without_traceback_was_raised_by_nobody() -> None:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from pulp_hooks.cli import streams
-from pulp_hooks.cli.deadline import end_in_time
+from pulp_hooks.cli.deadline import Deadline
 from pulp_hooks.errors import PulpHooksError
 
 COMMANDS = {
@@ -32,6 +32,9 @@ COMMANDS = {
 
 _EXTRAS = {"sqlalchemy": "journal"}
 """Which extra brings a package that some commands need."""
+
+_GRACE_SECONDS = 3.0
+"""How long a command waits for threads that listeners have left behind."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
@@ -121,6 +124,7 @@ def main() -> NoReturn:
         cli(args=sys.argv[1:], prog_name="pulp-hooks")
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    code = streams.finish(code)
-    end_in_time(code)
-    sys.exit(code)
+    deadline = Deadline()
+    deadline.code = streams.finish(code)
+    deadline.begin(_GRACE_SECONDS)
+    sys.exit(deadline.code)

@@ -13,9 +13,6 @@ from typing import NoReturn
 _SAYING_SECONDS = 2.0
 """How long the last words may take: standard error may be a pipe that nobody reads."""
 
-_LEAVING_SECONDS = 5.0
-"""How long a command that is done waits for threads and exit functions that listeners have left behind."""
-
 _CLOSING = "pulp_hooks closing "
 """Names of the threads in which `Hooks.close` closes listeners begin with this."""
 
@@ -51,19 +48,6 @@ class Deadline:
         time.sleep(self._seconds)
         left = [f"{place}; the process ends without it" for place in _left_running()]
         end_at_once(self.code, [f"warning: after {self._seconds:g} s {line}" for line in left])
-
-
-def end_in_time(code: int) -> None:
-    """Bound how long a process lives that has done its work.
-
-    Python waits for every thread that is not a daemon, and for functions registered with `atexit`, without a limit.
-
-    Args:
-        code: Exit code of the process.
-    """
-    deadline = Deadline()
-    deadline.code = code
-    deadline.begin(_LEAVING_SECONDS)
 
 
 def end_at_once(code: int, lines: Sequence[str] = ()) -> NoReturn:

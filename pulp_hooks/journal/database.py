@@ -22,6 +22,7 @@ from pulp_hooks.journal.reasons import reason
 from pulp_hooks.journal.sqlite_file import READS, SqliteFile, Synchronous, roll_back
 from pulp_hooks.journal.urls import journal_url, shown
 from pulp_hooks.safe_logger import safe_logger
+from pulp_hooks.signals import raised_by_signal_handler
 from pulp_hooks.text import one_line
 
 _log = safe_logger(__name__)
@@ -29,6 +30,9 @@ _log = safe_logger(__name__)
 _BREAKS = re.compile(r"\s*(\\[nt])+\s*")
 
 _T = TypeVar("_T")
+
+_MOST_KEPT = 8
+"""How many connections to a SQLite file are kept for events; as many threads may fire at a time without opening one."""
 
 _MINUTE = 60.0
 
@@ -137,7 +141,8 @@ class Database:
                 is_lost = bool(done) and _is_closed(connection)
                 if connection is not None:
                     self._drop(connection, error)
-                if isinstance(error, self._failures):
+                # A host's handler of signals may raise an OSError, as TimeoutError is one.
+                if isinstance(error, self._failures) and not raised_by_signal_handler(error):
                     said = self._failure(doing, error)
                     raise (CommitLostError(said, done[0]) if is_lost else JournalError(said)) from error
                 raise
@@ -162,11 +167,11 @@ class Database:
                 if kept[0] is engine:
                     return kept
                 kept[1].close()
-        return engine, engine.raw_connection()
+        return engine, self._file.connect() if self._file else engine.raw_connection()
 
     def _give_back(self, engine: Engine, connection: PoolProxiedConnection) -> None:
-        """Keep a connection to SQLite, which cannot have gone away when it is next used; one of them is enough."""
-        if self.is_sqlite and not self._kept:
+        """Keep a connection to SQLite, which cannot have gone away when it is next used."""
+        if self.is_sqlite and len(self._kept) < _MOST_KEPT:
             self._kept.append((engine, connection))
         else:
             connection.close()
@@ -195,6 +200,8 @@ class Database:
         try:
             yield
         except self._failures as error:
+            if raised_by_signal_handler(error):
+                raise
             raise JournalError(self._failure(doing, error)) from error
 
     def _failure(self, doing: str, error: BaseException) -> str:

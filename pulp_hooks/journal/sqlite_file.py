@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPICursor
@@ -100,6 +101,7 @@ class SqliteFile:
         self._synchronous = synchronous
         self._busy_seconds = busy_seconds
         self._identity: FileIdentity | None = None
+        self._unpooled: Engine
         self._look_due = 0.0
         self._room_due, self._unlooked = 0.0, 0
 
@@ -118,14 +120,25 @@ class SqliteFile:
         self._refuse_second_name(path)
         self._identity = identity_of(path)
         self._refuse_inherited()
+        self._unpooled = self._connecting(path, poolclass=NullPool)
+        # Connections are cheap, and a limit would be another thing to wait for.
+        return self._connecting(path, max_overflow=-1)
+
+    def connect(self) -> PoolProxiedConnection:
+        """Return a new connection that belongs to no pool, after `engine`.
+
+        An exception of a signal handler in the middle of the pool's Python code could leave its lock held for ever.
+        """
+        return self._unpooled.raw_connection()
+
+    def _connecting(self, path: Path, **pool: Any) -> Engine:  # noqa: ANN401 - what SQLAlchemy takes
         engine = create_engine(
             self._url.set(database=str(path)),
             connect_args={"timeout": self._busy_seconds, "check_same_thread": False},
             hide_parameters=True,
             paramstyle="named",
             execution_options={_BUSY_SECONDS: self._busy_seconds},
-            # Connections are cheap, and a limit would be another thing to wait for.
-            max_overflow=-1,
+            **pool,
         )
         event.listen(engine, "connect", self._set_up)
         event.listen(engine, "begin", self._begin)
