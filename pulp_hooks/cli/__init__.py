@@ -3,6 +3,7 @@
 import difflib
 import logging
 import sys
+import threading
 import traceback
 from importlib import import_module
 from pathlib import Path
@@ -124,7 +125,8 @@ def main() -> NoReturn:
         cli(args=sys.argv[1:], prog_name="pulp-hooks")
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    deadline = Deadline()
-    deadline.code = streams.finish(code)
-    deadline.begin(_GRACE_SECONDS)
-    sys.exit(deadline.code)
+    code = streams.finish(code)
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.current_thread()):
+        # Left behind by listeners: Python would wait for them without limit.
+        Deadline(code).begin(_GRACE_SECONDS)
+    sys.exit(code)

@@ -30,8 +30,8 @@ class Deadline:
         code: Exit code of a process that outlives its time.
     """
 
-    def __init__(self) -> None:
-        self.code = 0
+    def __init__(self, code: int = 0) -> None:
+        self.code = code
         self._seconds = 0.0
         self._begun = threading.Event()
         # It waits from the start, as a handler of signals must not start threads.

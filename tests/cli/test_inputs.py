@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,7 @@ def test_text_that_the_terminal_lacks_is_escaped(
 def test_mirror_prints_events_on_a_terminal_that_lacks_their_letters(run: Run, tmp_path: Path) -> None:
     """Each line is JSON in ASCII."""
     (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a").touch()
     source, dest = str(tmp_path / "files"), str(tmp_path / "mirror")
     done = run("mirror", source, dest, "--repo-id", "\u017eoo", "--json", PYTHONIOENCODING="latin-1")
     assert done.returncode == 0, done.stderr
@@ -99,6 +101,8 @@ def test_pool_of_connections_prints_nothing_by_itself(
 ) -> None:
     """That a connection has died is told by the error of what was not done, not by a traceback before it."""
     monkeypatch.setattr("sys.argv", ["pulp-hooks", "--version"])
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, getattr(sys, stream))  # put back what the command puts in its place
     pool = logging.getLogger("sqlalchemy.pool")
     monkeypatch.setattr(pool, "handlers", [])
     monkeypatch.setattr(pool, "propagate", False)
