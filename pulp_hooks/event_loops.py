@@ -2,9 +2,12 @@
 
 import asyncio
 import contextvars
+import sys
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from importlib import import_module
+from typing import TypeAlias, cast
 
 _LOOK_SECONDS = 0.5
 """How long a thread waits for a helper before it looks whether there are signals."""
@@ -22,9 +25,12 @@ def is_loop_running() -> bool:
 def run_to_end(awaitable: Awaitable[object]) -> None:
     """Await something on an event loop of its own: in this thread, or in a helper if this one runs a loop already."""
     running = _Running(awaitable)
-    if is_loop_running():
+    pool_call = _call_in_native_thread()
+    if pool_call is not None:
+        running.run_in_helper(pool_call)
+    elif is_loop_running():
         # One thread cannot run two loops.
-        running.run_in_helper()
+        running.run_in_helper(_call_in_thread)
     else:
         running.run()
     for error in running.failures:
@@ -43,8 +49,6 @@ class _Running:
         self._awaitable = awaitable
         self._task: asyncio.Task[None] | None = None
         self._is_left = False
-        # Not a future: it has a Condition, which a signal handler's exception would leave locked.
-        self._busy = threading.Lock()
 
     def run(self) -> None:
         """Run it in this thread."""
@@ -52,15 +56,15 @@ class _Running:
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
             runner.run(self._awaited())
 
-    def run_in_helper(self) -> None:
-        """Run it in another thread, and wait for that."""
+    def run_in_helper(self, call: "_Call") -> None:
+        """Run it in another thread, and wait for that.
+
+        Args:
+            call: Calls a function in another thread, and returns when that has returned.
+        """
         context = contextvars.copy_context()
-        self._busy.acquire()
         try:
-            threading.Thread(target=context.run, args=(self._help,), name="pulp_hooks", daemon=True).start()
-            # A signal that the system delivers to another thread does not wake this one, whose handler is to run.
-            while not self._busy.acquire(timeout=_LOOK_SECONDS):
-                pass
+            call(lambda: context.run(self._help))
         finally:
             # A signal handler of the host may have raised meanwhile: then nobody waits for the rest.
             self._is_left = True
@@ -73,8 +77,6 @@ class _Running:
             self.run()
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self.failures.append(error)
-        finally:
-            self._busy.release()
 
     async def _awaited(self) -> None:
         self._task = asyncio.current_task()
@@ -86,3 +88,37 @@ class _Running:
             raise
         except BaseException as error:  # noqa: BLE001 - a loop would show a foreign exception, which may raise then
             self.failures.append(error)
+
+
+_Call: TypeAlias = Callable[[Callable[[], None]], object]
+
+
+def _call_in_thread(work: Callable[[], None]) -> None:
+    # Not a future: it has a Condition, which a signal handler's exception would leave locked.
+    busy = threading.Lock()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            busy.release()
+
+    busy.acquire()
+    threading.Thread(target=run, name="pulp_hooks", daemon=True).start()
+    # A signal that the system delivers to another thread does not wake this one, whose handler is to run.
+    while not busy.acquire(timeout=_LOOK_SECONDS):
+        pass
+
+
+def _call_in_native_thread() -> _Call | None:
+    """Return what calls a function in a thread of the system if gevent or eventlet has replaced threads, else null.
+
+    All greenlets share one thread, which cannot run an event loop for each of them.
+    """
+    gevent = sys.modules.get("gevent")
+    if gevent is not None and "gevent.monkey" in sys.modules and gevent.monkey.is_module_patched("threading"):
+        return cast("_Call", gevent.get_hub().threadpool.apply)
+    eventlet = sys.modules.get("eventlet")
+    if eventlet is not None and eventlet.patcher.is_monkey_patched("thread"):
+        return cast("_Call", import_module("eventlet.tpool").execute)
+    return None

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, ContextVar, copy_context
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from pulp_hooks.event import Event
 from pulp_hooks.event_loops import run_to_end
 from pulp_hooks.event_types import EventType
+from pulp_hooks.foreign_code import Raised, end_child
 from pulp_hooks.outcomes import Outcome, Status
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.signals import interruption_in
@@ -147,7 +148,7 @@ class Guard:
         else:
             seconds = perf_counter() - started
             if process is not _process:
-                _end_child(None)
+                end_child(None)
             if seconds > self._slow_seconds:
                 self._log_slow(original.event, seconds)
             return Outcome(self.listener, self.hook, Status.SUCCEEDED, seconds)
@@ -192,7 +193,7 @@ class Guard:
     def _failed(self, error: BaseException, event: Event, process: object, seconds: float) -> Outcome:
         """Return the outcome of a call that raised. Not to be called in an `except` block of that exception."""
         if process is not _process:
-            _end_child(error)
+            end_child(error)
         interruption = interruption_in(error, sys.exc_info()[1])
         if interruption is not None:
             raise interruption
@@ -258,25 +259,19 @@ async def run_together(
     )
     # Raised in the caller's task: out of one of its own it would break the loop under the caller.
     for result in (first, *others):
-        if isinstance(result, _Raised):
+        if isinstance(result, Raised):
             raise result.error
     from_thread, from_loop = iter(cast("list[Outcome]", first)), iter(cast("list[Outcome]", others))
     return [next(from_loop if guard.is_async else from_thread) for guard in guards]
 
 
-class _Raised(NamedTuple):
-    """What a guard has let pass."""
-
-    error: BaseException
-
-
-async def _carried(running: Awaitable[_T]) -> _T | _Raised:
+async def _carried(running: Awaitable[_T]) -> _T | Raised:
     try:
         return await running
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
-        return _Raised(error)
+        return Raised(error)
 
 
 def _settle(result: object) -> None:
@@ -294,10 +289,10 @@ async def _in_this_process(awaitable: Awaitable[object]) -> None:
         await awaitable
     except BaseException as error:
         if process is not _process:
-            _end_child(error)
+            end_child(error)
         raise
     if process is not _process:
-        _end_child(None)
+        end_child(None)
 
 
 _process = object()
@@ -310,18 +305,6 @@ def _begin_child() -> None:
 
 
 os.register_at_fork(after_in_child=_begin_child)
-
-
-def _end_child(error: BaseException | None) -> NoReturn:
-    """End a process that a listener has forked off: it would go on as a second host."""
-    code = 0 if error is None else 1
-    if error is not None and issubclass(type(error), SystemExit):
-        given = _exit_code_of(error)
-        code = given & 0xFF if isinstance(given, int) else 0 if given is None else 1
-    os._exit(code)
-
-
-_exit_code_of = SystemExit.__dict__["code"].__get__
 
 
 def _decimal_variable() -> "ContextVar[decimal.Context | None]":

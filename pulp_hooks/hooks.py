@@ -19,6 +19,7 @@ from pulp_hooks.event import Event, check_id, check_source
 from pulp_hooks.event_types import EventType
 from pulp_hooks.firing_methods import FiringMethods
 from pulp_hooks.firings import Firings
+from pulp_hooks.foreign_code import call_foreign
 from pulp_hooks.guard import Guard, Original, run_together
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.operations import PublishOperation, SyncOperation
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from pulp_hooks.worker.worker import Worker
 
 _log = safe_logger(__name__)
-
-CLOSING = "pulp_hooks closing "
-"""How the names of threads begin that close a listener, whose name follows."""
 
 _CLOSE_SECONDS = 10.0
 """How long `close` waits for one listener."""
@@ -374,12 +372,18 @@ def _close_in_time(listener: Listener, close: Callable[[], None]) -> None:
 
     def run() -> None:
         try:
-            close()
-        except BaseException as error:  # noqa: BLE001 - a foreign close may raise anything, and the others want theirs
-            failures.append(error)
+            result = call_foreign(close)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            interruptions.append(error)
+        else:
+            if result is not None:
+                failures.append(result.error)
 
     failures: list[BaseException] = []
-    thread = threading.Thread(target=copy_context().run, args=(run,), name=f"{CLOSING}{listener.name}", daemon=True)
+    interruptions: list[BaseException] = []
+    thread = threading.Thread(
+        target=copy_context().run, args=(run,), name=f"pulp_hooks closing {listener.name}", daemon=True
+    )
     try:
         thread.start()
     except RuntimeError:  # the interpreter is shutting down, and starts no more threads
@@ -391,9 +395,9 @@ def _close_in_time(listener: Listener, close: Callable[[], None]) -> None:
                 "listener %s is not closed after %g s, and is left behind; fix: end its close()",
                 *(listener.name, _CLOSE_SECONDS),
             )
+    for error in interruptions:
+        raise error
     for error in failures:
-        if issubclass(type(error), KeyboardInterrupt):
-            raise error
         _log.error("listener %s could not be closed: %s", listener.name, one_line(error, listener.secrets))
 
 

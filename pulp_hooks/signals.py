@@ -4,8 +4,9 @@ import signal
 from collections.abc import Iterator
 from functools import partial
 from inspect import CO_VARARGS
+from itertools import pairwise
 from types import CodeType, FrameType, FunctionType, MethodType, TracebackType
-from typing import Any
+from typing import Any, cast
 
 _MOST_EXCEPTIONS = 1000
 """So many exceptions of a chain or group are looked at."""
@@ -32,18 +33,24 @@ def interruption_in(error: BaseException, handled: BaseException | None) -> Base
 
 
 def raised_by_signal_handler(error: BaseException) -> bool:
-    """Return whether a signal handler of this process raised an exception, as its traceback tells."""
+    """Return whether a signal handler of the host raised an exception, as its traceback tells.
+
+    A listener may bound its own work with an alarm. What its handler raises is the listener's failure.
+    """
     trace: TracebackType | None = _traceback_of(error)
     installed: set[CodeType] | None = None
+    callers: list[CodeType] = []
     while trace is not None:
         frame, trace = trace.tb_frame, trace.tb_next
-        if _is_called_for_signal(frame):
-            return True
+        code = frame.f_code
+        number = _signal_of(frame)
         # A handler may have deleted its arguments. Code with `*args` is left out: all uses of a decorator share it.
-        if not frame.f_code.co_flags & CO_VARARGS:
+        if number is not None or not code.co_flags & CO_VARARGS:
             installed = set(_installed_handlers()) if installed is None else installed
-            if frame.f_code in installed:
-                return True
+            if number is not None or code in installed:
+                is_reset = number in _TIMERS and code not in installed and "signal" not in code.co_names
+                return not is_reset and not any(_installs(caller, code) for caller in callers)
+        callers.append(code)
     return False
 
 
@@ -72,13 +79,12 @@ def members_of(error: BaseException) -> tuple[BaseException, ...]:
     return found
 
 
-def _is_called_for_signal(frame: FrameType) -> bool:
-    """Return whether a frame is that of a call with the number of a signal and the frame that it interrupted."""
+def _signal_of(frame: FrameType) -> int | None:
+    """Return the signal that a frame handles: it was called with its number and with the frame that it interrupted."""
     code = frame.f_code
     flags = code.co_flags
-    number = code.co_argcount + bool(flags & CO_VARARGS)
-    if frame.f_back is None or not number:
-        return False
+    if frame.f_back is None or not code.co_argcount + bool(flags & CO_VARARGS):
+        return None
     names = [*code.co_varnames[: code.co_argcount]]
     if flags & CO_VARARGS:
         names.append(code.co_varnames[code.co_argcount + code.co_kwonlyargcount])
@@ -87,9 +93,20 @@ def _is_called_for_signal(frame: FrameType) -> bool:
     for name in names:
         value = values.get(name)
         arguments += value if type(value) is tuple else [value]
-    return any(value is frame.f_back for value in arguments) and any(
-        issubclass(type(value), int) and value in signal.valid_signals() for value in arguments
-    )
+    for number, interrupted in pairwise(arguments):
+        if interrupted is frame.f_back and type(number) in (int, signal.Signals) and number in signal.valid_signals():
+            return cast("int", number)
+    return None
+
+
+def _installs(caller: CodeType, handler: CodeType) -> bool:
+    """Return whether code that a handler has interrupted has installed it: it names both `signal` and the handler."""
+    named = {*caller.co_names, *caller.co_varnames, *caller.co_freevars, *caller.co_cellvars}
+    return "signal" in named and (handler.co_name in named or handler in caller.co_consts)
+
+
+_TIMERS = frozenset((signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF))
+"""Whoever bounds a call with one of these resets it afterwards: if it is reset, the bound was inside of the call."""
 
 
 def _installed_handlers() -> Iterator[CodeType]:

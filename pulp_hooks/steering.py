@@ -1,10 +1,11 @@
 """What a listener raises to say what is to follow. Whatever else it raises means: try again, as the schedule says."""
 
+import math
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
-from typing import cast
 
+from pulp_hooks.foreign_code import call_foreign
 from pulp_hooks.signals import members_of
 
 
@@ -49,15 +50,16 @@ def control_in(error: BaseException) -> tuple[Steering | None, bool]:
     """Return what an exception asks of the journal, also from within groups, and whether it says nothing else.
 
     In a group, `Disable` counts before all others; `PermanentFailure` counts when no other exception is in there, and
-    of several `RetryLater` the one with the longest pause.
+    of several `RetryLater` the one with the longest pause. What a subclass asks for is returned as one of the three:
+    its own methods and attributes may raise.
     """
     members = list(_leaves(error))
-    controls = [_without_frames(member) for member in members if issubclass(type(member), Steering)]
+    controls = [_plain(member) for member in members if issubclass(type(member), Steering)]
     is_all = len(controls) == len(members)
     for control in controls:
-        if issubclass(type(control), Disable):
+        if isinstance(control, Disable):
             return control, is_all
-    later = [control for control in controls if issubclass(type(control), RetryLater)]
+    later = [control for control in controls if isinstance(control, RetryLater)]
     if later:
         return max(later, key=_seconds), is_all
     return (controls[0] if controls and is_all else None), is_all
@@ -76,12 +78,22 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield found
 
 
-def _without_frames(error: BaseException) -> Steering:
-    # Its class may have a `with_traceback` of its own.
-    BaseException.with_traceback(error, None)
-    return cast("Steering", error)
+def _plain(error: BaseException) -> Steering:
+    """Return a control without the frames that it was raised in, which are not to be kept alive."""
+    kind = next((kind for kind in (Disable, RetryLater, PermanentFailure) if issubclass(type(error), kind)), Steering)
+    if type(error) is kind:
+        return error.with_traceback(None)
+    plain = kind.__new__(kind, *_arguments_of(error))
+    if isinstance(plain, RetryLater):
+        after = call_foreign(lambda: getattr(error, "after", None))
+        # What is not a number asks for no pause, and leaves it to the schedule.
+        plain.after = after if type(after) is float or type(after) is int else math.nan
+    return plain
 
 
-def _seconds(control: Steering) -> float:
+def _seconds(control: RetryLater) -> float:
     after: object = vars(control).get("after")
-    return after if type(after) is float else 0.0
+    return after if (type(after) is float or type(after) is int) and after >= 0 else 0.0
+
+
+_arguments_of = BaseException.__dict__["args"].__get__

@@ -1,11 +1,15 @@
 """Listeners whose exceptions lie, that ask for something in groups, change the context of the host, or fork."""
 
+import contextlib
 import contextvars
 import decimal
+import math
+import sqlite3
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -51,6 +55,15 @@ def endless(_: object) -> BaseException:
     return ODD["endless context"]()
 
 
+def pass_by(*_: object) -> None:
+    """Do nothing."""
+
+
+def _made(kind: type[BaseException]) -> BaseException:
+    """Return an exception whose constructor was not called."""
+    return kind.__new__(kind)
+
+
 ODD: dict[str, Callable[[], BaseException]] = {
     **{
         f"{name} raises {error.__name__}": lambda name=name, error=error: kind_of(**{name: raising(error)})  # type: ignore[misc]
@@ -74,6 +87,12 @@ ODD: dict[str, Callable[[], BaseException]] = {
     "odd notes": lambda: kind_of(__notes__=7),
     "huge text": lambda: ValueError("x" * 10**7),
     "control that raises": lambda: type("Odd", (RetryLater,), {"with_traceback": raising(ValueError)})(after=1),
+    "control that has no attributes": lambda: _made(
+        type("Odd", (RetryLater,), {"__getattribute__": raising(ValueError)})
+    ),
+    "control whose pause raises": lambda: type("Odd", (RetryLater,), {"after": property(raising(SystemExit), pass_by)})(
+        after=1
+    ),
     "group of them": lambda: ExceptionGroup("odd", [kind_of(__str__=raising(ValueError)), kind_of(args=7)]),
     "group that raises": lambda: type("Odd", (ExceptionGroup,), {"exceptions": property(raising(ValueError))})(
         "odd", [ValueError()]
@@ -198,6 +217,30 @@ def test_delivery_control_in_a_group_counts(error: Exception, expected: type[Ste
 
     report = Hooks([listener("a", listen)]).fire("repo-sync-started", BODY)
     assert type(report.outcomes[0].steering) is expected
+
+
+@pytest.mark.parametrize(
+    ("after", "state"), [(property(raising(SystemExit)), "waiting"), (10**400, "waiting"), (math.nan, "waiting")]
+)
+def test_control_with_an_odd_pause_is_retried_on_the_schedule(after: object, state: str, tmp_path: Path) -> None:
+    """The worker survives it, and the other listeners have their deliveries."""
+
+    class Odd(RetryLater):
+        def __init__(self) -> None:
+            """Set nothing."""
+
+    Odd.after = after  # type: ignore[assignment] # odd on purpose
+
+    def listen() -> None:
+        raise Odd
+
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+    with Hooks([listener("a", listen), listener("b", lambda: None)], journal=url) as hooks:
+        hooks.repo_sync_started(repo_id="zoo")
+        hooks.worker().run_once()
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
+        states = dict(connection.execute("SELECT listener, state FROM delivery"))
+    assert states == {"a": state, "b": "delivered"}
 
 
 def test_longest_pause_in_a_group_counts() -> None:

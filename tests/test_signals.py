@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import signal
 import threading
 import time
@@ -294,6 +295,67 @@ def test_same_exception_raised_by_the_listener_is_its_failure(
     assert len(report.failures) == 1
 
 
+class Alarm:
+    """A bound on a block, as listeners and client libraries set it."""
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGALRM, self.handle)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        """End the block."""
+        raise LimitError("own")
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
+
+
+def bounded() -> None:
+    """Bound a request."""
+    with Alarm():
+        time.sleep(600)
+
+
+async def bounded_later() -> None:
+    """Bound it in a coroutine."""
+    bounded()
+
+
+def bounded_for_good() -> None:
+    """Bound it by a handler that stays installed."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        raise LimitError("own")
+
+    signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("listen", [bounded, bounded_later, bounded_for_good])
+def test_alarm_that_a_listener_has_set_is_its_own_failure(listen: Callable[..., object]) -> None:
+    """A handler that the listener installed during its call is the listener's."""
+    before = signal.getsignal(signal.SIGALRM)
+    try:
+        report = fire(Hooks([listener("a", listen)]))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert [outcome.error for outcome in report.outcomes] == ["LimitError: own"]
+
+
+def test_signal_of_the_host_leaves_fire_through_an_alarm_of_the_listener(install: Callable[[Any], None]) -> None:
+    """The bound that a listener has set does not make the host's exception its own."""
+    install(plain(SystemExit(143)))
+
+    def listen() -> None:
+        with Alarm():
+            raise_it()
+
+    with pytest.raises(SystemExit):
+        fire(Hooks([listener("a", listen)]))
+
+
 def test_listener_decorated_as_a_handler_is_fails_alone(install: Callable[[Any], None]) -> None:
     """Handlers and listeners that share a decorator share its code."""
 
@@ -412,6 +474,23 @@ def test_signal_while_a_report_is_read_leaves_fire(install: Callable[[Any], None
     install(plain(LimitError("limit")))
     with pytest.raises(LimitError):
         Hooks([listener("a", lambda: None)]).fire("repo-sync-started", BODY, call_report=Slow())
+
+
+def test_signal_while_a_failure_is_logged_leaves_fire(install: Callable[[Any], None]) -> None:
+    """What is said about a listener decides nothing, but the host's own exception is not said by anybody."""
+    install(plain(LimitError("limit")))
+    logger = logging.getLogger("pulp_hooks.guard")
+
+    def interrupt(_: logging.LogRecord) -> bool:
+        raise_it()
+        return True
+
+    logger.addFilter(interrupt)
+    try:
+        with pytest.raises(LimitError):
+            fire(Hooks([listener("a", fails)]))
+    finally:
+        logger.removeFilter(interrupt)
 
 
 def test_exception_without_traceback_was_raised_by_nobody() -> None:

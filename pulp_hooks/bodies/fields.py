@@ -14,6 +14,7 @@ from marshmallow.validate import Length, OneOf, Range
 
 from pulp_hooks.bodies.reported import reported_value
 from pulp_hooks.identifiers import new_id
+from pulp_hooks.signals import raised_by_signal_handler
 from pulp_hooks.text import clean_text
 
 PLAIN = "plain"
@@ -38,7 +39,10 @@ class Instant(fields.DateTime):
             moment = datetime.fromisoformat(value) if isinstance(value, str) else value
             if isinstance(moment, datetime) and moment.utcoffset() is not None:
                 return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).replace(microsecond=0)
-        except Exception as error:  # a foreign time zone may raise anything
+        except Exception as error:
+            # A foreign time zone may raise anything.
+            if raised_by_signal_handler(error):
+                raise
             raise ValidationError("must be a moment of the years 1 to 9999, in ISO 8601") from error
         if isinstance(moment, datetime):
             raise ValidationError("must have a time zone: without one it names no moment")

@@ -10,10 +10,11 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from pulp_hooks.hooks import CLOSING
-
 _SAYING_SECONDS = 2.0
 """How long the last words may take: standard error may be a pipe that nobody reads."""
+
+_CLOSING = "pulp_hooks closing "
+"""Names of the threads in which `Hooks.close` closes listeners begin with this."""
 
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 _PACKAGES = (sysconfig.get_paths()["purelib"] + os.sep, sysconfig.get_paths()["platlib"] + os.sep)
@@ -71,17 +72,24 @@ def _left_running() -> Iterator[str]:
     frames = sys._current_frames()  # noqa: SLF001 - it is documented, and there is no other way
     for thread in threading.enumerate():
         frame = frames.get(thread.ident or 0)
-        if frame is not None and (not thread.daemon or thread.name.startswith(CLOSING)):
+        is_waited_for = not thread.daemon or thread.name.startswith(_CLOSING)
+        # A main thread that has only frames of the standard library waits for the other threads.
+        if is_waited_for and frame is not None and (thread is not threading.main_thread() or _foreign(frame)):
             yield f"thread {thread.name!r} is still running, in {_place(frame)}"
 
 
 def _place(frame: FrameType) -> str:
     """Return where a thread is, as far inside as is not the standard library's."""
+    found = _foreign(frame) or frame
+    return f"{found.f_code.co_name} ({found.f_code.co_filename}, line {found.f_lineno})"
+
+
+def _foreign(frame: FrameType) -> FrameType | None:
+    """Return the innermost frame that is not of the standard library."""
     found: FrameType | None = frame
     while found is not None and _is_of_stdlib(found.f_code.co_filename):
         found = found.f_back
-    found = found or frame
-    return f"{found.f_code.co_name} ({found.f_code.co_filename}, line {found.f_lineno})"
+    return found
 
 
 def _is_of_stdlib(file: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from importlib_metadata import EntryPoint, distributions, entry_points
 
+from pulp_hooks.foreign_code import Raised, call_foreign
 from pulp_hooks.hookspecs import PROJECT_NAME
 from pulp_hooks.problems import Problem
 from pulp_hooks.signals import raised_by_signal_handler
@@ -46,21 +47,16 @@ class Installed:
         Returns:
             What the entry point names, or null and the problem.
         """
-        try:
-            return self.entry_point.load(), None
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            # A module may raise anything at import, SystemExit too.
-            if raised_by_signal_handler(error):
-                raise
-            value = self.entry_point.value
-            cause = f"{value} cannot be imported: {one_line(error)}"
-            module, _, attribute = value.partition(":")
-            code = f"from {module} import {attribute}" if attribute else f"import {module}"
-            command = f"python -c '{code}'"
-            remedy = f"`{command}` shows where; mend it, uninstall {self.distribution}, or block {self.name}"
-            return None, Problem(self.name, cause, remedy, self.origin)
+        plugin = call_foreign(self.entry_point.load)
+        if type(plugin) is not Raised:
+            return plugin, None
+        value = self.entry_point.value
+        cause = f"{value} cannot be imported: {one_line(plugin.error)}"
+        module, _, attribute = value.partition(":")
+        code = f"from {module} import {attribute}" if attribute else f"import {module}"
+        command = f"python -c '{code}'"
+        remedy = f"`{command}` shows where; mend it, uninstall {self.distribution}, or block {self.name}"
+        return None, Problem(self.name, cause, remedy, self.origin)
 
 
 def find_installed() -> tuple[list[Installed], list[Installed], list[Problem]]:
@@ -97,7 +93,10 @@ def find_installed() -> tuple[list[Installed], list[Installed], list[Problem]]:
 def _entry_points() -> tuple[list[EntryPoint], list[Problem]]:
     try:
         return list(entry_points(group=PROJECT_NAME)), []
-    except Exception:  # noqa: BLE001 - one damaged package, plugin or not, would hide all the others
+    except Exception as error:
+        # One damaged package, plugin or not, would hide all the others.
+        if raised_by_signal_handler(error):
+            raise
         return _entry_points_one_by_one()
 
 
@@ -110,7 +109,10 @@ def _entry_points_one_by_one() -> tuple[list[EntryPoint], list[Problem]]:
             continue  # a second one of the same name is never imported from
         try:
             found.setdefault(name, []).extend(distribution.entry_points.select(group=PROJECT_NAME))
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with its files
+        except Exception as error:
+            # Its files may have any fault.
+            if raised_by_signal_handler(error):
+                raise
             cause = f"its entry points cannot be read: {one_line(error)}"
             problems.append(Problem(name, cause, f"install it again: `pip install --force-reinstall {name}`", name))
     return [entry_point for group in found.values() for entry_point in group], problems
@@ -122,5 +124,8 @@ _UNKNOWN = "unknown"
 def _metadata(distribution: Any, key: str) -> str:  # noqa: ANN401 - a Distribution, or what stands for one
     try:
         return str(distribution.metadata[key] or _UNKNOWN)
-    except Exception:  # noqa: BLE001 - its files may be missing or damaged
+    except Exception as error:
+        # Its files may be missing or damaged.
+        if raised_by_signal_handler(error):
+            raise
         return _UNKNOWN

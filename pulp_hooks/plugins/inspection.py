@@ -10,7 +10,7 @@ from typing import Any
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hookspecs import PROJECT_NAME
 from pulp_hooks.problems import Problem
-from pulp_hooks.signals import interruption_in
+from pulp_hooks.signals import interruption_in, raised_by_signal_handler
 from pulp_hooks.text import one_line, type_name
 
 HOOKS = {event_type.hook_name: event_type for event_type in EventType}
@@ -135,7 +135,10 @@ def _options(value: object) -> dict[str, Any] | None:
         if not callable(value) and not isinstance(value, staticmethod | classmethod):
             return None
         options = getattr(value, _MARKER, None)
-    except Exception:  # noqa: BLE001 - a proxy for something that is not there now is no hook
+    except Exception as error:
+        # A proxy for something that is not there now is no hook.
+        if raised_by_signal_handler(error):
+            raise
         return None
     return options if isinstance(options, dict) else None
 

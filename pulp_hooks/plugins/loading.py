@@ -8,6 +8,7 @@ from typing import Any, cast
 from marshmallow import ValidationError
 
 from pulp_hooks.errors import PluginError
+from pulp_hooks.foreign_code import call_foreign
 from pulp_hooks.notifier import Notifier
 from pulp_hooks.plugins.discovery import Installed, find_installed
 from pulp_hooks.plugins.inspection import Implementation, inspect_plugin, marked_names
@@ -17,7 +18,6 @@ from pulp_hooks.problems import Problem
 from pulp_hooks.settings.model import ListenerSettings, Settings
 from pulp_hooks.settings.reading import BLOCK_VARIABLE, violations
 from pulp_hooks.settings.schemas import ListenerTable
-from pulp_hooks.signals import raised_by_signal_handler
 from pulp_hooks.text import one_line, redacted, type_name
 
 
@@ -157,20 +157,22 @@ class _Loader:
             raise faults(f"notifier {configured.notifier!r} {what}", remedy=suggestion)
         notifier = self._notifiers[configured.notifier]
         known: list[str] = []
-        try:
+
+        def make() -> Listener:
             schema = notifier.Config()
-            known += schema.fields
+            known.extend(schema.fields)
             config = cast("dict[str, Any]", schema.load(dict(configured.config)))
             return notifying(notifier(config), configured, found)
-        except ValidationError as error:
-            raise faults(*(f"config.{key}: {rules}{_hint(key, known)}" for key, rules in violations(error))) from None
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            # A foreign constructor may raise anything, SystemExit too.
-            if raised_by_signal_handler(error):
-                raise
-            raise faults(f"{configured.notifier} cannot start: {one_line(error, configured.secrets)}") from None
+
+        listener = call_foreign(make)
+        if isinstance(listener, Listener):
+            return listener
+        error = listener.error
+        if issubclass(type(error), ValidationError):
+            refused = call_foreign(lambda: list(violations(cast("ValidationError", error))))
+            if isinstance(refused, list):
+                raise faults(*(f"config.{key}: {rules}{_hint(key, known)}" for key, rules in refused))
+        raise faults(f"{configured.notifier} cannot start: {one_line(error, configured.secrets)}")
 
     def _add(self, found: Installed, kind: Kind, state: State, implementations: Sequence[Implementation] = ()) -> None:
         self.listeners.append(Listener(found.name, kind, state, found, implementations))

@@ -44,8 +44,9 @@ def pause_elsewhere(age_seconds: float, retry_seconds: Sequence[float]) -> float
 
 
 def wished_pause(steering: RetryLater) -> float | None:
-    """Give the pause that a listener asked for, cut to a day; nothing when it has made that something else."""
+    """Return the pause that a listener asked for, at most a day; null if it is not a number of seconds."""
     after = getattr(steering, "after", None)
     if isinstance(after, bool) or not isinstance(after, int | float) or not after >= 0:
         return None
-    return min(float(after), _LONGEST_WISH)
+    # An integer may have more digits than a float can have.
+    return float(min(after, _LONGEST_WISH))

@@ -20,6 +20,7 @@ from pulp_hooks.journal.waking import Waking
 from pulp_hooks.plugins.relay import Relay
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import JournalSettings, Settings
+from pulp_hooks.signals import raised_by_signal_handler
 from pulp_hooks.worker.attempts import MOST_LOST, SLACK_SECONDS, Attempt, Ending, attempt, limits_of
 from pulp_hooks.worker.lanes import MOST_HUNG, Lanes, Running
 from pulp_hooks.worker.maintenance import Maintenance
@@ -288,7 +289,10 @@ class Worker:
                     if pause:
                         _log.info("the journal %s is back", self.journal.database.name)
                     pause, failure = 0.0, None
-                except Exception as error:  # noqa: BLE001 - a mistake of ours too: the listeners must not wait for ever
+                except Exception as error:
+                    if raised_by_signal_handler(error):
+                        raise
+                    # Also a mistake of ours: the listeners must not wait for ever.
                     failure = error
                     # What might not be recorded must not begin.
                     self._take_back()
@@ -415,7 +419,10 @@ class Worker:
                 with self._ended_lock:
                     self._ended = [*lot, *itertools.chain(*lots), *self._ended]
                 raise
-            except Exception:  # noqa: BLE001 - a mistake of ours must not keep the others from being recorded
+            except Exception as error:
+                if raised_by_signal_handler(error):
+                    raise
+                # A mistake of ours must not keep the others from being recorded.
                 _log.exception("%d attempts could not be recorded", len(lot))
                 # One by one, so that it costs the others nothing; that one is made again when its lease ends.
                 lots += [[one] for one in lot] if len(lot) > 1 or lot is ended else []

@@ -1,6 +1,7 @@
 """From what is installed and what the settings say to listeners: blocking, listing, order, and objects in hand."""
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -311,3 +312,73 @@ def test_discover_refuses_a_wrong_plugin_in_hand(site: "Site") -> None:
     site.plugin("sound", SOUND)
     with pytest.raises(PluginError):
         Hooks.discover(plugins=[object()])
+
+
+FORKING = """
+import os
+def fork():
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize("place", ["import", "constructor", "close"])
+def test_child_that_a_plugin_forks_while_it_is_loaded_or_closed_ends(place: str, site: "Site") -> None:
+    """It does not go on as a second host."""
+    forks = {"import": "    pass\nfork()", "constructor": "    def __init__(self, config): fork()"}
+    body = forks.get(place, "    def close(self): fork()")
+    site.plugin("post", f"{FORKING}\nclass Post(Notifier):\n    def notify(self, event): ...\n{body}\n", "Post")
+    path = write(LISTENER)
+    host = f"from pulp_hooks import Hooks\nHooks.discover({str(path)!r}).close()\nprint('host', flush=True)"
+    assert site.run("-c", host).stdout == "host\n"
+
+
+INTERRUPTED = """
+import os, signal
+def interrupt(*_):
+    try:
+        os.kill(os.getpid(), signal.SIGUSR1)
+    except Exception as error:
+        raise ImportError("it did not work") from error
+"""
+
+
+@pytest.mark.parametrize("place", ["import", "constructor"])
+def test_time_limit_of_the_host_leaves_discover_although_a_plugin_wraps_it(place: str, site: "Site") -> None:
+    """What a signal handler of the host raises is no fault of the plugin that is being loaded."""
+    body = "interrupt()" if place == "import" else "Post.__init__ = interrupt"
+    site.plugin("post", f"{INTERRUPTED}\n{NOTIFIER}\n{body}\n", "Post")
+    path = write(LISTENER)
+
+    def limit(_number: int, _frame: object) -> None:
+        raise TimeoutError("limit")
+
+    before = signal.signal(signal.SIGUSR1, limit)
+    try:
+        with pytest.raises(TimeoutError, match="limit"):
+            site.discover(path)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_refusal_of_a_configuration_that_cannot_be_shown_is_a_problem(site: "Site") -> None:
+    """A validator may raise anything, also an error whose messages raise."""
+    source = """
+    from marshmallow import ValidationError
+
+    class Odd:
+        def __str__(self):
+            raise SystemExit
+
+    class Post(Notifier):
+        class Config(Notifier.Config):
+            def load(self, *_):
+                raise ValidationError([Odd()])
+
+        def notify(self, event): ...
+    """
+    site.plugin("post", source, "Post")
+    hooks = site.discover(write(LISTENER))
+    assert states(hooks)["desk"] is State.BROKEN
+    assert "post cannot start: ValidationError" in hooks.problems[0].cause
