@@ -1,17 +1,22 @@
 """Discovery: the plugins that are installed, found by their entry points in one scan."""
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from shlex import quote
 from typing import Any
 
-from importlib_metadata import EntryPoint, distributions, entry_points
+from importlib_metadata import EntryPoint, distributions
 
 from pulp_hooks.foreign_code import Raised, call_foreign
 from pulp_hooks.hookspecs import PROJECT_NAME
 from pulp_hooks.problems import Problem
 from pulp_hooks.signals import raised_by_signal_handler
 from pulp_hooks.text import one_line
+
+_VALUE = re.compile(r"\s*(?P<module>[\w.]+)\s*(?::\s*(?P<attribute>[\w.]+)\s*)?(?:\[.*\])?\s*$")
+"""The value of an entry point (PyPA, "Entry points specification")."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,11 @@ class Installed:
         return _metadata(self.entry_point.dist, "Version")
 
     @property
+    def folder(self) -> str:
+        """The folder that the package is installed in, for messages."""
+        return _place(self.entry_point.dist)[0] if self.entry_point.dist else _UNKNOWN
+
+    @property
     def origin(self) -> str:
         """The package with its version, for messages."""
         return f"{self.distribution} {self.version}"
@@ -52,10 +62,12 @@ class Installed:
             return plugin, None
         value = self.entry_point.value
         cause = f"{value} cannot be imported: {one_line(plugin.error)}"
-        module, _, attribute = value.partition(":")
-        code = f"from {module} import {attribute}" if attribute else f"import {module}"
-        command = f"python -c '{code}'"
-        remedy = f"`{command}` shows where; mend it, uninstall {self.distribution}, or block {self.name}"
+        # In parts, as an attribute may be one of an attribute, and extras may follow: `module:Class.attribute [extra]`.
+        module, attribute = value.partition("[")[0].strip(), ""
+        if match := _VALUE.match(value):
+            module, attribute = match["module"], match["attribute"] or ""
+        code = f"import {module}" + (f"; {module}.{attribute}" if attribute else "")
+        remedy = f"`python -c {quote(code)}` shows where; fix it, uninstall {self.distribution}, or block {self.name!r}"
         return None, Problem(self.name, cause, remedy, self.origin)
 
 
@@ -77,12 +89,14 @@ def find_installed() -> tuple[list[Installed], list[Installed], list[Problem]]:
             continue
         contested.append(claimants[0])
         origins = sorted(claimant.origin for claimant in claimants)
+        places = sorted(f"{claimant.origin} in {claimant.folder}" for claimant in claimants)
+        commands = sorted({f"`pip uninstall {quote(claimant.distribution)}`" for claimant in claimants})
         problems.append(
             Problem(
                 name,
-                f"{len(claimants)} entry points claim this name, so none is loaded: {', '.join(origins)}",
-                f"uninstall all but one: `pip uninstall {claimants[0].distribution}`"
-                if len(set(origins)) > 1
+                f"{len(claimants)} entry points claim this name, so none is loaded: {', '.join(places)}",
+                f"uninstall all but one: {' or '.join(commands)}"
+                if len(commands) > 1
                 else "the package has to keep one of them",
                 " and ".join(origins),
             )
@@ -91,31 +105,40 @@ def find_installed() -> tuple[list[Installed], list[Installed], list[Problem]]:
 
 
 def _entry_points() -> tuple[list[EntryPoint], list[Problem]]:
-    try:
-        return list(entry_points(group=PROJECT_NAME)), []
-    except Exception as error:
-        # One damaged package, plugin or not, would hide all the others.
-        if raised_by_signal_handler(error):
-            raise
-        return _entry_points_one_by_one()
-
-
-def _entry_points_one_by_one() -> tuple[list[EntryPoint], list[Problem]]:
-    found: dict[str, list[EntryPoint]] = {}
+    found: list[EntryPoint] = []
     problems: list[Problem] = []
     for distribution in distributions():
-        name = _metadata(distribution, "Name")
-        if name in found and name != _UNKNOWN:
-            continue  # a second one of the same name is never imported from
         try:
-            found.setdefault(name, []).extend(distribution.entry_points.select(group=PROJECT_NAME))
+            if PROJECT_NAME in (distribution.read_text("entry_points.txt") or "") and _is_in_use(distribution):
+                found.extend(distribution.entry_points.select(group=PROJECT_NAME))
         except Exception as error:
-            # Its files may have any fault.
+            # Its files may have any fault; one damaged package must not hide all the others.
             if raised_by_signal_handler(error):
                 raise
+            name = _metadata(distribution, "Name")
             cause = f"its entry points cannot be read: {one_line(error)}"
-            problems.append(Problem(name, cause, f"install it again: `pip install --force-reinstall {name}`", name))
-    return [entry_point for group in found.values() for entry_point in group], problems
+            remedy = f"install it again: `pip install --force-reinstall {quote(name)}`"
+            problems.append(Problem(name, cause, remedy, name))
+    return found, problems
+
+
+def _is_in_use(distribution: Any) -> bool:  # noqa: ANN401 - a Distribution, or what stands for one
+    """Return whether a distribution is the one of its name that is imported from; one without a name is.
+
+    Others are the same package further down the path, and leftovers: pip renames `audit-1.0.dist-info` to
+    `~udit-1.0.dist-info` before it removes it, and a folder of that name without `METADATA` hides nothing.
+    """
+    name = _metadata(distribution, "Name")
+    if name == _UNKNOWN:
+        return True
+    owners = (owner for owner in distributions(name=name) if _metadata(owner, "Name") != _UNKNOWN)
+    owner = next(owners, None)
+    return owner is not None and _place(owner) == _place(distribution)
+
+
+def _place(distribution: Any) -> tuple[str, str]:  # noqa: ANN401 - as above
+    """Return the folder that a distribution is installed in, and its version."""
+    return str(distribution.locate_file("")), _metadata(distribution, "Version")
 
 
 _UNKNOWN = "unknown"

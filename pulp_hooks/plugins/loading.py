@@ -1,7 +1,8 @@
 """Loading: from what is installed and what the settings say to listeners. Nothing here raises for a plugin's fault."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ from marshmallow import ValidationError
 
 from pulp_hooks.errors import PluginError
 from pulp_hooks.foreign_code import call_foreign
+from pulp_hooks.logs_state import logs_state, restore_logs
 from pulp_hooks.notifier import Notifier
 from pulp_hooks.plugins.discovery import Installed, find_installed
 from pulp_hooks.plugins.inspection import Implementation, inspect_plugin, marked_names
@@ -95,7 +97,8 @@ class _Loader:
         if found.name in self._blocked:
             self._add(found, Kind.PLUGIN, State.BLOCKED)
             return
-        plugin, problem = found.load()
+        with self._keeping_loggers(found.name, found.origin):
+            plugin, problem = found.load()
         if problem:
             self.problems.append(problem)
             self._add(found, Kind.PLUGIN, State.BROKEN)
@@ -164,7 +167,8 @@ class _Loader:
             config = cast("dict[str, Any]", schema.load(dict(configured.config)))
             return notifying(notifier(config), configured, found)
 
-        listener = call_foreign(make)
+        with self._keeping_loggers(configured.name, found.origin if found else None):
+            listener = call_foreign(make)
         if isinstance(listener, Listener):
             return listener
         error = listener.error
@@ -173,6 +177,20 @@ class _Loader:
             if isinstance(refused, list):
                 raise faults(*(f"config.{key}: {rules}{_hint(key, known)}" for key, rules in refused))
         raise faults(f"{configured.notifier} cannot start: {one_line(error, configured.secrets)}")
+
+    @contextmanager
+    def _keeping_loggers(self, name: str, origin: str | None) -> Iterator[None]:
+        """Undo what foreign code does to the loggers of the host, and report it.
+
+        `logging.config.dictConfig` disables all loggers that exist, and takes the handlers of the root logger away.
+        """
+        before = logs_state()
+        try:
+            yield
+        finally:
+            if restore_logs(before):
+                cause = "it configures logging for the whole process when it is loaded; the host's loggers are restored"
+                self.problems.append(Problem(name, cause, "take that out, or pass disable_existing_loggers", origin))
 
     def _add(self, found: Installed, kind: Kind, state: State, implementations: Sequence[Implementation] = ()) -> None:
         self.listeners.append(Listener(found.name, kind, state, found, implementations))

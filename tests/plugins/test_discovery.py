@@ -1,6 +1,8 @@
 """Plugins as they are installed: found by their entry points, and reported where they cannot be loaded."""
 
 import json
+import logging
+import os
 import subprocess
 import sys
 import zipfile
@@ -316,3 +318,61 @@ def test_wheel_installed_by_pip_is_found(site: "Site", tmp_path: Path) -> None:
     (listener,) = json.loads(run.stdout)
     assert (listener["name"], listener["state"]) == ("shout", "loaded")
     assert (listener["distribution"], listener["version"]) == ("pulp-hooks-shout", "4.2")
+
+
+def test_leftover_of_pip_claims_no_name(site: "Site") -> None:
+    """What pip could not remove, and a folder without metadata, neither hide the package nor compete with it."""
+    left = site.install("audit", {"audit": "mod_audit"}, version="1.0")
+    left.rename(left.with_name("~udit-1.0.dist-info"))
+    (left.parent / "shop-1.0.dist-info").mkdir()
+    site.install("audit", {"audit": "mod_audit"}, {"mod_audit": SOUND}, version="2.0")
+    site.install("shop", {"shop": "mod_shop"}, {"mod_shop": SOUND}, version="2.0")
+    hooks = site.discover()
+    assert hooks.problems == ()
+    assert [(listener.name, listener.version) for listener in hooks.listeners] == [("audit", "2.0"), ("shop", "2.0")]
+
+
+def test_claimants_of_a_name_are_shown_with_their_places(site: "Site") -> None:
+    """The remedy names each of the packages, and the cause where it is."""
+    for name in ("rival-a", "rival-b"):
+        site.install(name, {"shout": "mod_rival"}, {"mod_rival": SOUND})
+    (problem,) = site.discover().problems
+    assert f"rival-a 1.0 in {site.folder}" in problem.cause
+    assert problem.remedy == "uninstall all but one: `pip uninstall rival-a` or `pip uninstall rival-b`"
+
+
+@pytest.mark.parametrize(
+    "value", ["mod_gone", "mod_gone:Plugin.hooks", "mod_gone:plugin [extra]", " mod_gone : plugin"]
+)
+def test_command_of_the_remedy_shows_the_error(site: "Site", value: str) -> None:
+    """It is valid in a shell, whatever the entry point looks like, and fails as the import does."""
+    site.install("gone", {"gone": value}, {"mod_gone": 'raise RuntimeError("it\'s gone")'})
+    (problem,) = site.discover().problems
+    command = problem.remedy.split("`")[1]
+    environment = os.environ | {"PYTHONPATH": str(site.folder)}
+    shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, env=environment)
+    assert "it's gone" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'import logging.config\nlogging.config.dictConfig({"version": 1, "root": {}})\n',
+        "import logging\nlogging.basicConfig(force=True, level=10)\n",
+        "import logging\nlogging.disable(logging.CRITICAL)\n",
+    ],
+)
+def test_plugin_that_configures_logging_silences_nobody(site: "Site", code: str) -> None:
+    """The loggers of the host are as before, and the problem names the plugin."""
+    mine, handler = logging.getLogger("host.of.mine"), logging.NullHandler()
+    logging.root.addHandler(handler)
+    before = (logging.root.level, logging.root.manager.disable, logging.root.handlers[:])
+    site.plugin("loud", code + SOUND)
+    try:
+        (problem,) = site.discover().problems
+        assert (problem.where, "configures logging" in problem.cause) == ("loud", True)
+        assert not mine.disabled
+        assert not logging.getLogger("pulp_hooks.guard").disabled
+        assert (logging.root.level, logging.root.manager.disable, logging.root.handlers) == before
+    finally:
+        logging.root.removeHandler(handler)
