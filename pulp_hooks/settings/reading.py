@@ -186,7 +186,7 @@ class _Reader:
     def _violations(
         self, place: str, error: ValidationError, schema: Schema, consequence: str = ""
     ) -> Iterator[Problem]:
-        table = error.data if isinstance(error.data, Mapping) else {}
+        table = cast("Mapping[str, Any]", error.data if isinstance(error.data, Mapping) else {})
         for key, rules in violations(error):
             top = key.partition(".")[0].partition("[")[0]
             hint = "" if top in schema.fields else self._hint(top, table.get(top), schema.fields)
