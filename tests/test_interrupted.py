@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from collections.abc import Coroutine
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,24 @@ def test_coroutine_of_afire_that_is_closed_elsewhere_leaves_no_firing_behind() -
     loop.close()
     coroutine.close()
     assert not hooks._firings._running
+    hooks.close()
+
+
+def test_listener_whose_loop_is_closed_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """That its coroutine is closed with the loop is the host's doing."""
+    hooks = Hooks([Waiting()])
+    loop = asyncio.new_event_loop()
+    firing = loop.create_task(hooks.afire("repo-sync-started", {"repo_id": "zoo"}))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    pending = asyncio.all_tasks(loop) - {firing}
+    loop.close()
+    for task in (firing, *pending):
+        coroutine = task.get_coro()
+        # asyncio need not tell of them.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        assert isinstance(coroutine, Coroutine)
+        coroutine.close()
+    assert not caplog.records
     hooks.close()
 
 
