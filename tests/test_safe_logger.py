@@ -3,8 +3,12 @@
 import asyncio
 import logging
 import re
+import signal
 import time
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -14,6 +18,12 @@ from pulp_hooks.safe_logger import safe_logger
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTED = sorted(set(re.findall(r"(?m)^\| `(pulp_hooks\.[a-z_.]+)`", (ROOT / "docs" / "hosts.md").read_text())))
+PACKAGE = ROOT / "pulp_hooks"
+MODULES = sorted(
+    ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    for file in PACKAGE.rglob("*.py")
+    if re.search(r"(?m)^_log = ", file.read_text())
+)
 
 
 class Failing:
@@ -46,8 +56,8 @@ def _exit(*_: object, **__: object) -> Any:  # noqa: ANN401 - it returns nothing
     raise SystemExit(3)
 
 
-@pytest.fixture(params=["filter", "filter that exits", "handler", "level", "record"])
-def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=["filter", "filter that exits", "handler", "level", "record", "factory"])
+def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Break every documented logger in one of the ways in which hosts do."""
     loggers = [logging.getLogger(name) for name in DOCUMENTED]
     handler = Raising()
@@ -66,6 +76,30 @@ def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
                 monkeypatch.setattr(logger, "isEnabledFor", _raise)
             case "record":
                 monkeypatch.setattr(logger, "makeRecord", _raise)
+    factory = logging.getLogRecordFactory()
+    if request.param == "factory":
+        logging.setLogRecordFactory(_raise)
+    yield
+    logging.setLogRecordFactory(factory)
+
+
+@pytest.mark.usefixtures("broken")
+@pytest.mark.parametrize("module", MODULES)
+def test_no_logger_of_the_package_raises(module: str) -> None:
+    """Neither at a line with a traceback, nor when it is asked whether it would log one."""
+    log = import_module(module)._log
+    assert log.logger.name in DOCUMENTED
+    log.isEnabledFor(logging.ERROR)
+    try:
+        _raise()
+    except RuntimeError:
+        log.exception("a line of %s", module)
+
+
+def test_every_logger_of_the_package_is_one_that_cannot_fail() -> None:
+    """Only the command line sets up the loggers of others, in a process of its own."""
+    users = {file.relative_to(PACKAGE) for file in PACKAGE.rglob("*.py") if "getLogger(" in file.read_text()}
+    assert {file for file in users if file.parts[0] != "cli"} == {Path("safe_logger.py")}
 
 
 @pytest.mark.usefixtures("broken")
@@ -111,6 +145,58 @@ def test_exception_of_a_block_passes_although_nobody_can_log_that_finished_was_l
     hooks = Hooks([Failing()], journal="sqlite:///no/folder/x.db")
     operation = hooks.sync("zoo", importer_id="i", importer_type_id="i")
     operation.__exit__(KeyError, KeyError("mine"), None)
+
+
+def test_handler_that_fires_events_does_not_hear_of_them_without_end() -> None:
+    """Its events are fired; what is logged of them in the meantime is dropped, or each line would cause two more."""
+
+    class Firing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            del record
+            hooks.repo_sync_started(repo_id="logged")
+
+    first, second = Failing(), Failing()
+    log = logging.getLogger("pulp_hooks.guard")
+    log.addHandler(handler := Firing())
+    try:
+        with Hooks([first, second]) as hooks:
+            for _ in range(2):
+                assert len(hooks.repo_sync_started(repo_id="zoo").failures) == 2
+    finally:
+        log.removeHandler(handler)
+    # Each event of the host is logged twice, and each of those lines fires one more.
+    assert (first.calls, second.calls) == (6, 6)
+
+
+@pytest.mark.parametrize("asked", ["log", "isEnabledFor"])
+def test_exception_of_a_signal_handler_reaches_the_host_while_a_line_is_logged(
+    monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """A time limit of the host is no failure of its logging, and the next line is logged as ever."""
+    seen: list[object] = []
+
+    class LimitError(Exception):
+        pass
+
+    def limit(_number: int, _frame: FrameType | None) -> None:
+        raise LimitError
+
+    def interrupted(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+    log = safe_logger("pulp_hooks.hooks")
+    before = signal.signal(signal.SIGUSR1, limit)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(log.logger, asked, interrupted)
+            with pytest.raises(LimitError):
+                (log.error if asked == "log" else log.isEnabledFor)(logging.ERROR)
+        with monkeypatch.context() as patch:
+            patch.setattr(log.logger, "handle", seen.append)
+            log.error("next")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(seen) == 1
 
 
 def test_line_says_where_it_was_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,6 @@ from typing import NoReturn
 import click
 
 from pulp_hooks.cli import streams
-from pulp_hooks.cli.deadline import Deadline
 from pulp_hooks.errors import PulpHooksError
 
 COMMANDS = {
@@ -78,13 +77,20 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
+            return self._invoke(ctx)
+        except click.ClickException:
+            streams.expect_message()
+            raise
+
+    def _invoke(self, ctx: click.Context) -> object:
+        try:
             return super().invoke(ctx)
         except PulpHooksError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             click.echo("\ncanceled", err=True)
             ctx.exit(INTERRUPTED)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
@@ -121,6 +127,7 @@ def main() -> NoReturn:
     # When a pooled connection dies, the pool logs a traceback; whoever used the connection gets an error anyway.
     logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
     streams.protect()
+    code = 0
     try:
         cli(args=sys.argv[1:], prog_name="pulp-hooks")
     except SystemExit as leaving:
@@ -128,5 +135,7 @@ def main() -> NoReturn:
     code = streams.finish(code)
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.current_thread()):
         # Left behind by listeners: Python would wait for them without limit.
+        from pulp_hooks.cli.deadline import Deadline  # noqa: PLC0415 - `--help` answers without what it needs
+
         Deadline(code).begin(_GRACE_SECONDS)
     sys.exit(code)

@@ -4,9 +4,12 @@ import errno
 import io
 import os
 import re
+import select
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+import click
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -25,7 +28,14 @@ class Output(io.TextIOWrapper):
     Args:
         stream: The stream in whose place this is put.
         is_plain: Whether to leave out colours, and what else only a terminal understands.
+
+    Attributes:
+        needs_reader: Whether a broken pipe is a failure of the command.
+        needs_message: Whether standard error has to say that output was lost.
     """
+
+    needs_reader = True
+    needs_message = True
 
     def __init__(self, stream: io.TextIOWrapper, *, is_plain: bool) -> None:
         self._raw = _Raw(stream.fileno(), "w", closefd=False)
@@ -55,26 +65,45 @@ class _Raw(io.FileIO):
     def write(self, data: "ReadableBuffer") -> int:
         if self.error is None:
             try:
-                return super().write(data)
+                while (number := super().write(data)) is None:
+                    # Another program has made the pipe or the terminal non-blocking, and it is full for now.
+                    select.select([], [self], [])
             except OSError as error:
                 self.error = error
+            else:
+                return number
         return memoryview(data).nbytes
 
 
 def protect() -> None:
-    """Put an `Output` in place of standard output and standard error, and null devices where there are none."""
+    """Put an `Output` in place of standard output and standard error, and null devices in place of closed streams."""
     # A journal's file must not get the number of a closed stream: whatever is written there would go into it.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < _STANDARD:
         os.set_inheritable(descriptor, True)  # noqa: FBT003 - it takes it by position only
     os.close(descriptor)
     # https://no-color.org: any value that is not empty. A dumb terminal would print the codes.
     is_plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-    for name in ("stdout", "stderr"):
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - until the process ends
-        elif isinstance(stream, io.TextIOWrapper):
+            # Its descriptor is the null device's by now.
+            null = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115 - as the others
+            setattr(sys, name, null)
+        elif number and isinstance(stream, io.TextIOWrapper):
             setattr(sys, name, Output(stream, is_plain=is_plain))
+
+
+def echo_remark(text: str) -> None:
+    """Print a line that nobody asked for, which may find its reader gone: that is not a failure of the command."""
+    click.echo(text)
+    if isinstance(sys.stdout, Output):
+        sys.stdout.needs_reader = False
+
+
+def expect_message() -> None:
+    """Let `finish` print no message, because standard error says why the command failed."""
+    if isinstance(sys.stdout, Output):
+        sys.stdout.needs_message = False
 
 
 def finish(code: int) -> int:
@@ -88,13 +117,16 @@ def finish(code: int) -> int:
         with suppress(OSError, ValueError):
             if stream:
                 stream.flush()
-    for output in (sys.stdout, sys.stderr):
-        output.flush()
-    error = sys.stdout.error if isinstance(sys.stdout, Output) else None
-    if error is None:
+    output = sys.stdout
+    output.flush()
+    sys.stderr.flush()
+    if not isinstance(output, Output) or output.error is None:
         return code
-    if error.errno != errno.EPIPE and not code:
-        # Nobody reads a broken pipe any more, as with `| head`; what the command itself failed with is said already.
-        sys.stderr.write(f"Error: standard output cannot be written: {error.strerror}\n")
+    if output.error.errno == errno.EPIPE:
+        # As with `| head`: nobody is left to read that the rest is missing.
+        return code or (UNWRITTEN if output.needs_reader else 0)
+    if output.needs_message:
+        # Also after a failure: what it was may be in the output that was lost, as the problems of `check` are.
+        sys.stderr.write(f"Error: standard output cannot be written: {output.error.strerror}\n")
         sys.stderr.flush()
     return code or UNWRITTEN

@@ -26,6 +26,7 @@ from pulp_hooks.cli.output import (
     show_log,
     stdout_for_listeners,
 )
+from pulp_hooks.cli.streams import echo_remark
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.worker.attempts import NOT_CALLED, Ending
 from pulp_hooks.worker.watchdog import ending_when_frozen
@@ -107,7 +108,7 @@ def command(  # noqa: PLR0913 - one for each option
     if not as_json:
         given_back = worker.tally.total() - attempts
         also = f", {deliveries(given_back)} given back" if given_back else ""
-        click.echo(f"{counted(attempts, 'attempt')}, {succeeded} delivered{also}")
+        echo_remark(f"{counted(attempts, 'attempt')}, {succeeded} delivered{also}")
     if worker.hung:
         end_at_once(deadline.code, [f"warning: listener {name} has not returned" for name in worker.hung])
     ctx.exit(deadline.code)

@@ -47,7 +47,7 @@ AUTOCOMMIT = (
 """What is said of a host's connection in which each statement is a transaction of its own."""
 
 
-class CommitLostError(JournalError):
+class CommitLostError(Exception):
     """The connection was lost during a commit: the server may have committed the transaction, or not.
 
     Attributes:

@@ -149,7 +149,7 @@ class Journal:
         Raises:
             JournalError: It is still unknown after `busy_seconds` whether the event is stored.
         """
-        error: JournalError = lost
+        error: Exception = lost
         deadline = time.monotonic() + self.database.busy_seconds
         while True:
             try:

@@ -1,5 +1,6 @@
 """Tests of commands whose output goes nowhere: closed, full and cut off streams, and terminals without colours."""
 
+import contextlib
 import json
 import os
 import pty
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pulp_hooks import cli
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -22,6 +25,10 @@ from pulp_hooks import hookimpl
 def repo_sync_started(body):
     with open("heard", "a") as heard:
         heard.write("heard\\n")
+
+@hookimpl
+def repo_publish_started(body):
+    raise ValueError("broken")
 """
 
 SETTINGS = '[journal]\nurl = "sqlite:///events.db"\n'
@@ -31,12 +38,14 @@ COMMANDS = (
     "--version",
     "check",
     "deliveries",
+    "event-types",
     "events --json",
     "fire repo-sync-started --json",
     "listeners",
     "prune --yes",
     "replay --state delivered --since 1d --yes",
     "schema repo-sync-started",
+    "stats",
 )
 
 
@@ -75,6 +84,61 @@ def test_output_that_cannot_be_written_is_never_a_traceback(shell: Shell, comman
         assert done.returncode == (1 if "|" in line else 0), line
 
 
+def test_output_of_every_command_is_lost_in_a_test() -> None:
+    """The streams of `mirror` and `worker` have tests of their own."""
+    assert {command.split()[0] for command in COMMANDS if command[0] != "-"} == {*cli.COMMANDS} - {"mirror", "worker"}
+
+
+@pytest.mark.parametrize("command", ["check --settings wrong.toml", "fire repo-publish-started --settings none.toml"])
+def test_failure_that_was_only_in_the_lost_output_is_not_silent(shell: Shell, command: str) -> None:
+    """The exit code is that of the failure, and standard error says why there is no more than that."""
+    lost = shell(f"echo '[unknown]' > wrong.toml; touch none.toml; PH {command} > /dev/full")
+    assert lost.returncode == 1
+    assert lost.stderr.splitlines()[-1] == "Error: standard output cannot be written: No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("listeners disable desk", "give --yes"),
+        ("fire repo-sync-started --body -", "is no JSON"),
+    ],
+)
+def test_closed_standard_input_is_an_empty_one(shell: Shell, command: str, message: str) -> None:
+    """Cron and supervisors may start a command without one."""
+    for line in (f"PH {command} <&-", f"PH {command} <&- >&-"):
+        done = shell(line)
+        assert done.returncode == 2, line
+        assert message in done.stderr.splitlines()[-1], line
+
+
+@pytest.mark.usefixtures("shell")
+def test_output_waits_for_a_slow_reader_of_a_non_blocking_pipe(
+    run: Run, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Node.js and ssh make the pipes that they share non-blocking, which a write then finds full."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    filled = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filled += os.write(writer, b"x" * 4096)
+    command = [sys.executable, "-m", "pulp_hooks", "events", "--json"]
+    with subprocess.Popen(
+        command, stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path / "work", env=environment
+    ) as process:
+        os.close(writer)
+        # Only now is there room; a process that did not wait has ended already, or fails on its first full pipe.
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        with os.fdopen(reader, "rb") as stream:
+            shown = stream.read()[filled:]
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+    assert shown.decode() == run("events", "--json").stdout
+
+
 def test_work_is_done_although_its_output_is_lost(shell: Shell, run: Run, tmp_path: Path) -> None:
     """What a command changes does not depend on whether anybody reads of it."""
 
@@ -94,7 +158,9 @@ def test_work_is_done_although_its_output_is_lost(shell: Shell, run: Run, tmp_pa
     assert counts() == {"waiting": 2, "held": 0, "delivered": 0}
 
 
-@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2> >(head -1)", "--json > >(head -1)"])
+@pytest.mark.parametrize(
+    "redirection", ["2>/dev/full", "2>&-", "2> >(head -1)", "> >(head -1) 2>&1", "--json > >(head -1)"]
+)
 def test_worker_whose_log_is_lost_goes_on_and_stops_when_asked(
     shell: Shell, run: Run, tmp_path: Path, redirection: str
 ) -> None:
