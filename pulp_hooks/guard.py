@@ -248,7 +248,7 @@ async def run_together(
         return [guard.run(original) for guard in plain]
 
     async def in_thread() -> list[Outcome]:
-        return await loop.run_in_executor(None, context.run, hold, run_plain) if plain else []
+        return await loop.run_in_executor(None, lambda: context.run(hold, run_plain)) if plain else []
 
     def is_canceled() -> bool:
         return caller.cancelling() > before
