@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from pulp_hooks.event import Event
-from pulp_hooks.event_loops import run_to_end
+from pulp_hooks.event_loops import is_loop_running, run_to_end
 from pulp_hooks.event_types import EventType
 from pulp_hooks.foreign_code import Raised, end_child
 from pulp_hooks.outcomes import Outcome, Status
@@ -167,6 +167,7 @@ class Guard:
 
         Raises:
             asyncio.CancelledError: The caller was canceled, not the listener.
+            GeneratorExit: The event loop was closed meanwhile.
             BaseException: Ctrl-C, or what a signal handler of the host has raised.
         """
         arithmetic = _DECIMAL.get(None)
@@ -178,6 +179,9 @@ class Guard:
             await _in_this_process(cast("Awaitable[object]", self._call(original)))
         except BaseException as error:
             if issubclass(type(error), asyncio.CancelledError) and is_canceled():
+                raise
+            if issubclass(type(error), GeneratorExit) and not is_loop_running():
+                # Its loop was closed, and then this coroutine: nobody waits for an outcome.
                 raise
             failure = error
         else:

@@ -4,7 +4,9 @@ import asyncio
 import subprocess
 import sys
 import threading
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,18 +80,30 @@ class Waiting:
         await asyncio.sleep(600)
 
 
+def close_coroutines(*tasks: asyncio.Task[Any]) -> None:
+    """Close the coroutines of tasks whose loop is closed, as the garbage collector would do it."""
+    for task in tasks:
+        # asyncio need not log it.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        coroutine = task.get_coro()
+        assert isinstance(coroutine, Coroutine)
+        coroutine.close()
+
+
 def test_loop_closed_inside_of_afire_leaves_no_firing_behind() -> None:
     """`close` in another thread does not wait for a coroutine that can never go on."""
     hooks = Hooks([Waiting()])
     loop = asyncio.new_event_loop()
-    task = loop.create_task(hooks.afire("repo-sync-started", {"repo_id": "zoo"}))
+    firing = loop.create_task(hooks.afire("repo-sync-started", {"repo_id": "zoo"}))
     loop.run_until_complete(asyncio.sleep(0.01))
+    pending = asyncio.all_tasks(loop) - {firing}
     loop.close()
     closing = threading.Thread(target=hooks.close, daemon=True)
     closing.start()
     closing.join(30)
     assert not closing.is_alive()
-    assert not task.done()
+    assert not firing.done()
+    close_coroutines(firing, *pending)
 
 
 def test_coroutine_of_afire_that_is_closed_elsewhere_leaves_no_firing_behind() -> None:
@@ -108,6 +122,19 @@ def test_coroutine_of_afire_that_is_closed_elsewhere_leaves_no_firing_behind() -
     loop.close()
     coroutine.close()
     assert not hooks._firings._running
+    hooks.close()
+
+
+def test_listener_whose_loop_is_closed_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """That its coroutine is closed with the loop is the host's doing."""
+    hooks = Hooks([Waiting()])
+    loop = asyncio.new_event_loop()
+    firing = loop.create_task(hooks.afire("repo-sync-started", {"repo_id": "zoo"}))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    pending = asyncio.all_tasks(loop) - {firing}
+    loop.close()
+    close_coroutines(firing, *pending)
+    assert not caplog.records
     hooks.close()
 
 
