@@ -1,5 +1,6 @@
 """Discovery: the plugins that are installed, found by their entry points in one scan."""
 
+import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -107,10 +108,16 @@ def find_installed() -> tuple[list[Installed], list[Installed], list[Problem]]:
 def _entry_points() -> tuple[list[EntryPoint], list[Problem]]:
     found: list[EntryPoint] = []
     problems: list[Problem] = []
+    seen: set[tuple[str, str, str]] = set()
     for distribution in distributions():
         try:
             if PROJECT_NAME in (distribution.read_text("entry_points.txt") or "") and _is_in_use(distribution):
-                found.extend(distribution.entry_points.select(group=PROJECT_NAME))
+                # A folder may be on the path twice, as by an absolute and a relative name.
+                name = _metadata(distribution, "Name")
+                key = (name, *_place(distribution))
+                if key not in seen or name == _UNKNOWN:
+                    found.extend(distribution.entry_points.select(group=PROJECT_NAME))
+                seen.add(key)
         except Exception as error:
             # Its files may have any fault; one damaged package must not hide all the others.
             if raised_by_signal_handler(error):
@@ -138,7 +145,7 @@ def _is_in_use(distribution: Any) -> bool:  # noqa: ANN401 - a Distribution, or 
 
 def _place(distribution: Any) -> tuple[str, str]:  # noqa: ANN401 - as above
     """Return the folder that a distribution is installed in, and its version."""
-    return str(distribution.locate_file("")), _metadata(distribution, "Version")
+    return os.path.realpath(distribution.locate_file("")), _metadata(distribution, "Version")
 
 
 _UNKNOWN = "unknown"

@@ -332,6 +332,16 @@ def test_leftover_of_pip_claims_no_name(site: "Site") -> None:
     assert [(listener.name, listener.version) for listener in hooks.listeners] == [("audit", "2.0"), ("shop", "2.0")]
 
 
+def test_folder_that_is_on_the_path_twice_is_read_once(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery and others put the working directory on the path that is there already."""
+    site.plugin("sound", SOUND)
+    monkeypatch.chdir(site.folder)
+    for path in ("", str(site.folder / ".." / site.folder.name)):
+        monkeypatch.syspath_prepend(path)
+    hooks = site.discover()
+    assert (hooks.problems, names(hooks, State.LOADED)) == ((), ["sound"])
+
+
 def test_claimants_of_a_name_are_shown_with_their_places(site: "Site") -> None:
     """The remedy names each of the packages, and the cause where it is."""
     for name in ("rival-a", "rival-b"):
