@@ -84,7 +84,9 @@ def find_installed() -> tuple[list[Installed], list[Installed], list[Problem]]:
         claims[entry_point.name].append(Installed(entry_point.name, entry_point))
     installed: list[Installed] = []
     contested: list[Installed] = []
-    for name, claimants in sorted(claims.items()):
+    for name, everybody in sorted(claims.items()):
+        # Metadata without a name is what an interrupted installation leaves behind.
+        claimants = [claimant for claimant in everybody if claimant.distribution != _UNKNOWN] or everybody
         if len(claimants) == 1:
             installed += claimants
             continue
@@ -108,15 +110,16 @@ def find_installed() -> tuple[list[Installed], list[Installed], list[Problem]]:
 def _entry_points() -> tuple[list[EntryPoint], list[Problem]]:
     found: list[EntryPoint] = []
     problems: list[Problem] = []
-    seen: set[tuple[str, str, str]] = set()
+    seen: set[tuple[str, ...]] = set()
     for distribution in distributions():
         try:
-            if PROJECT_NAME in (distribution.read_text("entry_points.txt") or "") and _is_in_use(distribution):
-                # A folder may be on the path twice, as by an absolute and a relative name.
-                name = _metadata(distribution, "Name")
-                key = (name, *_place(distribution))
-                if key not in seen or name == _UNKNOWN:
-                    found.extend(distribution.entry_points.select(group=PROJECT_NAME))
+            if PROJECT_NAME not in (distribution.read_text("entry_points.txt") or ""):
+                continue
+            name, owner = _metadata(distribution, "Name"), _in_use(distribution)
+            # A folder may be on the path twice, and several distributions may have one owner.
+            key = (name, *_place(owner)) if owner else ()
+            if owner and (name == _UNKNOWN or key not in seen):
+                found += owner.entry_points.select(group=PROJECT_NAME)
                 seen.add(key)
         except Exception as error:
             # Its files may have any fault; one damaged package must not hide all the others.
@@ -129,18 +132,16 @@ def _entry_points() -> tuple[list[EntryPoint], list[Problem]]:
     return found, problems
 
 
-def _is_in_use(distribution: Any) -> bool:  # noqa: ANN401 - a Distribution, or what stands for one
-    """Return whether a distribution is the one of its name that is imported from; one without a name is.
+def _in_use(distribution: Any) -> Any:  # noqa: ANN401 - a Distribution, or what stands for one
+    """Return the distribution of this name that is imported from; null for the leftover of one that is gone.
 
     Others are the same package further down the path, and leftovers: pip renames `audit-1.0.dist-info` to
-    `~udit-1.0.dist-info` before it removes it, and a folder of that name without `METADATA` hides nothing.
+    `~udit-1.0.dist-info` before it removes it, and a folder without `METADATA` hides nothing.
     """
     name = _metadata(distribution, "Name")
     if name == _UNKNOWN:
-        return True
-    owners = (owner for owner in distributions(name=name) if _metadata(owner, "Name") != _UNKNOWN)
-    owner = next(owners, None)
-    return owner is not None and _place(owner) == _place(distribution)
+        return distribution
+    return next((owner for owner in distributions(name=name) if _metadata(owner, "Name") != _UNKNOWN), None)
 
 
 def _place(distribution: Any) -> tuple[str, str]:  # noqa: ANN401 - as above

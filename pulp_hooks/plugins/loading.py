@@ -1,8 +1,7 @@
 """Loading: from what is installed and what the settings say to listeners. Nothing here raises for a plugin's fault."""
 
 import difflib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -10,12 +9,12 @@ from marshmallow import ValidationError
 
 from pulp_hooks.errors import PluginError
 from pulp_hooks.foreign_code import call_foreign
-from pulp_hooks.logs_state import logs_state, restore_logs
 from pulp_hooks.notifier import Notifier
 from pulp_hooks.plugins.discovery import Installed, find_installed
 from pulp_hooks.plugins.inspection import Implementation, inspect_plugin, marked_names
 from pulp_hooks.plugins.listeners import Kind, Listener, State
 from pulp_hooks.plugins.notifiers import fault_of, notifying
+from pulp_hooks.plugins.process_state import described, preserved
 from pulp_hooks.problems import Problem
 from pulp_hooks.settings.model import ListenerSettings, Settings
 from pulp_hooks.settings.reading import BLOCK_VARIABLE, violations
@@ -97,8 +96,9 @@ class _Loader:
         if found.name in self._blocked:
             self._add(found, Kind.PLUGIN, State.BLOCKED)
             return
-        with self._keeping_loggers(found.name, found.origin):
+        with preserved() as changed:
             plugin, problem = found.load()
+        self._report_changes(changed, found.name, found)
         if problem:
             self.problems.append(problem)
             self._add(found, Kind.PLUGIN, State.BROKEN)
@@ -167,8 +167,9 @@ class _Loader:
             config = cast("dict[str, Any]", schema.load(dict(configured.config)))
             return notifying(notifier(config), configured, found)
 
-        with self._keeping_loggers(configured.name, found.origin if found else None):
+        with preserved() as changed:
             listener = call_foreign(make)
+        self._report_changes(changed, configured.name, found)
         if isinstance(listener, Listener):
             return listener
         error = listener.error
@@ -178,19 +179,12 @@ class _Loader:
                 raise faults(*(f"config.{key}: {rules}{_hint(key, known)}" for key, rules in refused))
         raise faults(f"{configured.notifier} cannot start: {one_line(error, configured.secrets)}")
 
-    @contextmanager
-    def _keeping_loggers(self, name: str, origin: str | None) -> Iterator[None]:
-        """Undo what foreign code does to the loggers of the host, and report it.
-
-        `logging.config.dictConfig` disables all loggers that exist, and takes the handlers of the root logger away.
-        """
-        before = logs_state()
-        try:
-            yield
-        finally:
-            if restore_logs(before):
-                cause = "it configures logging for the whole process when it is loaded; the host's loggers are restored"
-                self.problems.append(Problem(name, cause, "take that out, or pass disable_existing_loggers", origin))
+    def _report_changes(self, changed: list[str], name: str, found: Installed | None) -> None:
+        """Report what a plugin changed of the process while it was loaded or made."""
+        if changed:
+            cause = f"loading it changed what belongs to the whole process, and was undone: {described(changed)}"
+            remedy = "let it configure its own loggers only, and leave signals, streams and folders to the host"
+            self.problems.append(Problem(name, cause, remedy, found.origin if found else None))
 
     def _add(self, found: Installed, kind: Kind, state: State, implementations: Sequence[Implementation] = ()) -> None:
         self.listeners.append(Listener(found.name, kind, state, found, implementations))

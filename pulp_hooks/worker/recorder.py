@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from shlex import quote
 
 from pulp_hooks import telemetry
 from pulp_hooks.errors import JournalError
@@ -77,5 +78,5 @@ class Recorder:
         self._listeners.disable(name, reason)
         _log.error(
             "listener %s is disabled, what it is to have is held: %s; `pulp-hooks listeners enable %s` resumes it",
-            *(name, reason, name),
+            *(name, reason, quote(name)),
         )

@@ -1,0 +1,101 @@
+"""State of the whole process that a plugin may change while it is imported or made: restored, and reported."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+_PACKAGE = "pulp_hooks"
+_MOST_NAMED = 3
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD)
+
+_Restore = Callable[[], bool]
+"""Restores a part of the state; returns whether it was changed."""
+
+
+@contextmanager
+def preserved() -> Iterator[list[str]]:
+    """Return a block after which the process is as before; what was changed in it is then in the list.
+
+    Of loggers that exist already, a plugin may add handlers to named ones and set their levels. It may not disable
+    them, remove handlers, or change the root logger and those of this package.
+    """
+    changed: list[str] = []
+    parts = dict(_parts())
+    try:
+        yield changed
+    finally:
+        for name, restore in parts.items():
+            with suppress(OSError, TypeError, ValueError):
+                if restore():
+                    changed.append(name)
+
+
+def described(changed: list[str]) -> str:
+    """Return the names of what was changed as text; of many, the first ones and how many more there are."""
+    more = [f"{len(changed) - _MOST_NAMED} more"] if len(changed) > _MOST_NAMED else []
+    return ", ".join([*changed[:_MOST_NAMED], *more])
+
+
+def _parts() -> Iterator[tuple[str, _Restore]]:
+    yield "logging.disable", _restoring(lambda: logging.root.manager.disable, logging.disable)
+    for logger in (logging.root, *tuple(logging.root.manager.loggerDict.values())):
+        if isinstance(logger, logging.Logger):
+            yield f"the logger {logger.name}", partial(_restore_logger, logger, _Logging.of(logger))
+    yield "the working directory", _restoring(_working_directory, os.chdir)
+    yield "the default timeout of sockets", _restoring(socket.getdefaulttimeout, socket.setdefaulttimeout)
+    for number in _SIGNALS:
+        handler = partial(signal.getsignal, number), partial(signal.signal, number)
+        yield f"the handler of {number.name}", _restoring(*handler)
+    for name in ("stdout", "stderr"):
+        yield f"sys.{name}", _restoring(partial(getattr, sys, name), partial(setattr, sys, name))
+
+
+def _restoring(get: Callable[[], Any], restore: Callable[[Any], object]) -> _Restore:
+    before = get()
+
+    def restored() -> bool:
+        if get() == before:
+            return False
+        restore(before)
+        return True
+
+    return restored
+
+
+class _Logging(NamedTuple):
+    """What is preserved of a logger."""
+
+    disabled: bool
+    handlers: list[logging.Handler]
+    level: int
+    propagate: bool
+
+    @classmethod
+    def of(cls, logger: logging.Logger) -> "_Logging":
+        """Return the state of the logger."""
+        return cls(logger.disabled, list(logger.handlers), logger.level, logger.propagate)
+
+
+def _restore_logger(logger: logging.Logger, before: _Logging) -> bool:
+    allowed = _Logging.of(logger)
+    added = [handler for handler in allowed.handlers if handler not in before.handlers]
+    if logger is not logging.root and logger.name.partition(".")[0] != _PACKAGE:
+        before = before._replace(handlers=[*before.handlers, *added], level=allowed.level, propagate=allowed.propagate)
+    if allowed == before:
+        return False
+    logger.disabled, logger.propagate = before.disabled, before.propagate
+    logger.handlers[:] = before.handlers
+    logger.setLevel(before.level)
+    return True
+
+
+def _working_directory() -> str | None:
+    with suppress(OSError):
+        return os.getcwd()  # noqa: PTH109 - compared as text
+    return None
