@@ -6,16 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, ClassVar, Protocol, Self, cast
+from typing import Any, ClassVar, Protocol, Self
 
 from pulp_hooks.bodies.reported import reported_value
-from pulp_hooks.errors import ClosedError, EventError
+from pulp_hooks.bodies.serializer import reported_object
+from pulp_hooks.errors import ClosedError
 from pulp_hooks.event_loops import is_loop_running
 from pulp_hooks.event_types import EventType
 from pulp_hooks.outcomes import Report
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.signals import raised_by_signal_handler
-from pulp_hooks.text import one_line, shortened_repr, text_of, type_name
+from pulp_hooks.text import one_line, text_of, type_name
 from pulp_hooks.tracebacks import frames_of
 
 _log = safe_logger(__name__)
@@ -154,7 +155,7 @@ class Operation(ABC):
         # By the steady clock: the other one may have been set in the meantime.
         times = {"started": started, "completed": started + timedelta(seconds=time.monotonic() - clock)}
         try:
-            call_report = _object_of(self.call_report)
+            call_report = reported_object(self.call_report)
         except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
             fault = wrong
         for step in (with_report, without_report, bare):
@@ -283,19 +284,6 @@ def _broken_off(error: BaseException, trace: TracebackType | None, *, short: boo
         "exception": text_of(error, repr, fallback=type_name(error))[:limit],
         "traceback": None if short else frames_of(trace, _MAX_FRAMES, _MAX_TEXT),
     }
-
-
-def _object_of(call_report: object) -> Mapping[str, Any] | None:
-    """Return a call report as JSON.
-
-    Raises:
-        EventError: It is neither an object nor null.
-    """
-    if call_report is None:
-        return None
-    if not isinstance(call_report, Mapping):
-        raise EventError(f"call_report = {shortened_repr(call_report)}: must be an object or null")
-    return cast("Mapping[str, Any]", reported_value(call_report))
 
 
 def _is_interruption(error: BaseException) -> bool:

@@ -65,12 +65,8 @@ class BodySerializer:
         Raises:
             EventError: It is neither an object nor null.
         """
-        if call_report is None:
-            return None
-        if not isinstance(call_report, Mapping):
-            raise EventError(f"call_report = {shortened_repr(call_report)}: must be an object or null")
-        report = cast("dict[str, JsonValue]", reported_value(call_report))
-        if self._max_bytes is not None and (size := _size(report)) > self._max_bytes:
+        report = reported_object(call_report)
+        if report is not None and self._max_bytes is not None and (size := _size(report)) > self._max_bytes:
             return truncated(report, size=size)
         return report
 
@@ -109,6 +105,19 @@ class BodySerializer:
         if size > max_bytes:
             rule = f"must be at most {max_bytes} bytes as JSON, is {size} without its reports"
             raise BodyError(event_type, [FieldError("the whole body", "", rule)])
+
+
+def reported_object(call_report: object) -> dict[str, JsonValue] | None:
+    """Return the report of a task as JSON, by the rules of `reported_value`.
+
+    Raises:
+        EventError: It is neither an object nor null.
+    """
+    if call_report is None:
+        return None
+    if not isinstance(call_report, Mapping):
+        raise EventError(f"call_report = {shortened_repr(call_report)}: must be an object or null")
+    return cast("dict[str, JsonValue]", reported_value(call_report))
 
 
 def _size(value: object) -> int:
