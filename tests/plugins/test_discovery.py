@@ -382,6 +382,7 @@ def test_command_of_the_remedy_shows_the_error(site: "Site", value: str) -> None
     site.install("gone", {"gone": value}, {"mod_gone": 'raise RuntimeError("it\'s gone")'})
     (problem,) = site.discover().problems
     command = problem.remedy.split("`")[1]
-    environment = os.environ | {"PYTHONPATH": str(site.folder)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PYTHONPATH": str(site.folder), "PATH": path}
     shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, env=environment)
     assert "it's gone" in shown.stderr

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from pulp_hooks.journal.journal import Journal
 from tests.proofs.conftest import Start, start
 
 __all__ = ["start"]
@@ -108,6 +109,10 @@ def test_nothing_accepted_is_lost_in_a_minute_of_chaos(sqlite_url: str, tmp_path
     settings.write_text(f'[journal]\nurl = "{sqlite_url}"\n')
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE host (name TEXT PRIMARY KEY)")
+    # A command that came before the first host would end, as there is no journal yet.
+    journal = Journal(sqlite_url)
+    journal.database.open()
+    journal.close()
     programs: list[tuple[object, ...]] = [(HOST, sqlite_url, ledger)] * 2
     programs += [(WORKER, sqlite_url), (COMMAND, settings)]
     processes = [start(*map(str, program)) for program in programs]
