@@ -1,81 +1,146 @@
-"""The journal as a host sees it: events go in."""
+"""The journal: one facade for hosts, workers and commands."""
 
-import os
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from hashlib import blake2b
-from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Double,
-    Insert,
-    LargeBinary,
-    Text,
-    bindparam,
-    case,
-    cast,
-    delete,
-    extract,
-    func,
-    insert,
-    literal_column,
-    null,
-    select,
-    update,
-)
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import Connection
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
-from pulp_hooks.identifiers import new_id
-from pulp_hooks.journal.database import AUTOCOMMIT, CommitLostError, Database
+from pulp_hooks.journal import appending, listeners, queries, replay, retention
+from pulp_hooks.journal.backend import Backend
+from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
+from pulp_hooks.journal.listeners import StoredListener
+from pulp_hooks.journal.postgresql import PostgresqlBackend
+from pulp_hooks.journal.queries import Filter, Page, Statistics, StoredAttempt, StoredDelivery, StoredEvent
+from pulp_hooks.journal.queue import Queue
+from pulp_hooks.journal.replay import Finished, Missed
+from pulp_hooks.journal.retention import Pruned
+from pulp_hooks.journal.sqlite import SqliteBackend
 from pulp_hooks.journal.sqlite_file import Synchronous
-from pulp_hooks.journal.statements import driver_text, insert_new
-from pulp_hooks.journal.tables import State, attempt, clock, delivery, event, journal, listener
+from pulp_hooks.journal.urls import journal_url
+from pulp_hooks.safe_logger import safe_logger
 
-_DOING = "take the event"
-"""What messages say that the journal could not do."""
+_log = safe_logger(__name__)
 
-_RETRY_SECONDS = 0.1
-"""Pause before an event is stored again whose commit was lost."""
+_LOOK_SECONDS = 0.5
+"""How often a thread that listens for new deliveries looks whether it is to end."""
+
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+"""How long it waits before it connects again to a server that went away; it grows."""
 
 
 class Journal:
-    """Takes events, each with one delivery for every listener that is to have it.
+    """Stores events with a delivery for each listener, and all that becomes of them.
+
+    The database is opened at the first use. Every method but `close` raises `JournalError` when the database fails;
+    then nothing is changed, unless the method says otherwise.
+
+    Args:
+        url: URL of a SQLite file or of a PostgreSQL database.
+        synchronous: How far SQLite waits for the disk.
+        busy_seconds: How long to wait for a lock, and for a server that does not answer.
+        schema: Schema of the tables in a PostgreSQL database; null: the first one of the search path.
+        clock: The clock of this machine.
 
     Attributes:
-        database: Where they are kept.
+        queue: Where workers claim deliveries.
+        backend: The database.
 
     Raises:
-        JournalError: The URL is none of a SQLite file or of PostgreSQL.
+        JournalError: The URL is not one of a SQLite file or of PostgreSQL.
     """
 
-    def __init__(self, url: str, *, synchronous: Synchronous = Synchronous.NORMAL, busy_seconds: float = 10.0) -> None:
-        self.database = Database(url, synchronous=synchronous, busy_seconds=busy_seconds)
-        self._subscribers: list[tuple[int, Callable[[], None]]] = []
+    def __init__(
+        self,
+        url: str,
+        *,
+        synchronous: Synchronous = Synchronous.NORMAL,
+        busy_seconds: float = 10.0,
+        schema: str | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        parsed = journal_url(url)
+        self.backend: Backend
+        if parsed.get_backend_name() == "sqlite":
+            if schema is not None:
+                raise JournalError("a SQLite file has no schemas; fix: remove `schema` from the settings of the journal")
+            self.backend = SqliteBackend(parsed, busy_seconds, synchronous, clock)
+        else:
+            self.backend = PostgresqlBackend(parsed, busy_seconds, schema, clock)
+        self.queue = Queue(self.backend)
+        self._subscribers: list[Callable[[], None]] = []
+
+    @property
+    def name(self) -> str:
+        """The URL without secrets."""
+        return self.backend.name
+
+    def __repr__(self) -> str:
+        return f"<Journal {self.name}>"
+
+    # The database
+
+    def open(self) -> None:
+        """Open the database, and create the tables where there are none."""
+        self.backend.open()
+
+    def close(self) -> None:
+        """Close every connection to the database; the next use opens it again."""
+        self.backend.close()
+
+    def exists(self) -> bool:
+        """Return whether the journal exists, without creating it or changing a database of another program."""
+        return self.backend.is_there()
+
+    def check(self) -> None:
+        """Check that events can be stored and delivered.
+
+        Nothing is created, and what is written is rolled back.
+        """
+        appending.check(self.backend)
+
+    def upgrade(self, *, dry_run: bool = False) -> str:
+        """Change the tables to the schema version of this release.
+
+        Hosts and workers of the release before it can go on meanwhile, unless the release notes say otherwise.
+
+        Args:
+            dry_run: Change nothing.
+
+        Returns:
+            The SQL that was, or would be executed; empty if there is nothing to do.
+        """
+        from pulp_hooks.journal.upgrading import upgrade  # noqa: PLC0415 - Alembic, for those who upgrade
+
+        return upgrade(self.backend, dry_run=dry_run)
+
+    def now(self) -> float:
+        """Return the journal's time, in seconds since 1970: of PostgreSQL the server's, else this machine's."""
+        return self.backend.now()
+
+    # Events go in
 
     def append(
         self,
-        appended: Event,
-        listeners: Sequence[str],
+        event: Event,
+        listeners: Iterable[str],
         connection: Connection | None = None,
-        now: float | None = None,
         *,
         ordered: Collection[str] = (),
+        trace_context: str | None = None,
+        now: float | None = None,
     ) -> bool:
-        """Store an event and its deliveries, all or nothing; deliveries to disabled listeners are held.
+        """Store an event with a delivery for each listener, all or nothing; those of disabled listeners are held.
 
         Args:
-            appended: The event.
-            listeners: Names of the listeners that are to have it.
+            event: The event.
+            listeners: Names of the listeners.
             connection: The host's own connection to the same database: the event is committed with the host's work.
-            now: The time, if not that of the clock.
-            ordered: Those of the listeners that are to have the events of one repository in their order, which is that
-                of the calls, whatever the clock does.
+            ordered: Those of the listeners that get the events of one repository in the order of these calls.
+            trace_context: The span in which the event is fired, as `traceparent` of W3C Trace Context.
+            now: The time, if not that of the clock; seconds since 1970.
 
         Returns:
             False when there is an event of this id already; then nothing is stored.
@@ -83,242 +148,189 @@ class Journal:
         Raises:
             JournalError: The event could not be stored. Nothing of it is, unless the error has its `event_id`.
         """
-        if connection is not None:
-            self.database.check_connection(connection)
-        dialect = "sqlite" if self.database.is_sqlite else "postgresql"
-        # The server looks at its clock itself: so its time is right, and there is one for all machines.
-        created = self.database.now() if now is None and self.database.is_sqlite else now
-        repo_id = str(appended.body["repo_id"]).encode()
-        row = {
-            "id": appended.id,
-            "type": appended.type.value,
-            "time": appended.time.timestamp(),
-            "repo_id": repo_id,
-            "content": appended.to_json().encode(),
-        }
-        rows = [
-            {
-                "event_id": appended.id,
-                "listener": name,
-                "lane": lane(repo_id) if name in ordered else None,
-                "created": created,
-            }
-            for name in dict.fromkeys(listeners)
-        ]
-        if connection is not None:
-            return self._store_within(connection, dialect, row, rows)
-        work = partial(_stored, dialect=dialect, row=row, rows=rows)
-        try:
-            is_new = self.database.write(_DOING, work)
-        except CommitLostError as error:
-            is_new = bool(error.result)
-            if is_new:
-                self._store_again(work, appended.id, error)
-        if is_new:
-            self._wake()
+        is_new = appending.append(
+            self.backend, event, listeners, connection, ordered=ordered, trace_context=trace_context, now=now
+        )
+        if is_new and connection is None:
+            for wake in tuple(self._subscribers):
+                wake()
         return is_new
 
-    def _wake(self) -> None:
-        for process, wake in tuple(self._subscribers):
-            # The threads of those who subscribed before a fork are the parent's.
-            if process == os.getpid():
-                wake()
-
-    def _store_within(
-        self, connection: Connection, dialect: str, row: dict[str, Any], rows: Sequence[dict[str, Any]]
-    ) -> bool:
-        """Store an event and its deliveries in a host's transaction; return false if there is an event of its id."""
-        with self._within(connection, _DOING) as transaction:
-            if dialect == "sqlite":
-                found = transaction.execute(_EVENTS[dialect].returning(event.c.id), row).first()
-            else:
-                found = transaction.execute(_EVENT_HERE, row | self.database.identity()).first()
-                if found is None:
-                    self.database.check_identity(transaction)
-            if found is None:
-                return False
-            for statement, lot in _lots(dialect, rows):
-                transaction.execute(statement, lot)
-        return True
-
-    def _store_again(self, work: Callable[[Any], bool], event_id: str, lost: CommitLostError) -> None:
-        """Store an event whose commit may or may not have reached the server; that it is there already is fine.
-
-        The server decides: an insert waits for a transaction of the lost connection that is still open.
-
-        Raises:
-            JournalError: It is still unknown after `busy_seconds` whether the event is stored.
-        """
-        error: Exception = lost
-        deadline = time.monotonic() + self.database.busy_seconds
-        while True:
-            try:
-                self.database.write(_DOING, work)
-            except JournalError as another:
-                error = another
-            else:
-                return
-            if time.monotonic() > deadline:
-                break
-            time.sleep(_RETRY_SECONDS)
-        unknown = JournalError(
-            f"the event may be stored: the connection was lost during the commit, and then {error}; "
-            f"fix: fire again with event_id={event_id!r}"
-        )
-        unknown.event_id = event_id
-        raise unknown from error
-
-    def check(self) -> None:
-        """Check that events can be stored and delivered; nothing is created, and what is written is rolled back.
-
-        Raises:
-            JournalError: Something of that is not possible.
-        """
-        if not self.database.is_there():
-            self.database.check_place()
-            return
-        dialect = "sqlite" if self.database.is_sqlite else "postgresql"
-        names = {"event_id": new_id(), "listener": new_id()}
-        row = {"id": names["event_id"], "type": "", "time": 0.0, "repo_id": b"", "content": b""}
-        rows = [{**names, "lane": None, "created": 0.0}]
-        key = {**names, "number": 1}
-        with self.database.trial() as connection:
-            with self.database.errors("store an event"):
-                connection.execute(_EVENTS[dialect], row)
-                for statement, lot in _lots(dialect, rows):
-                    connection.execute(statement, lot)
-            with self.database.errors("record a delivery"):
-                connection.execute(update(delivery).where(delivery.c.event_id == row["id"]).values(tries=1))
-                connection.execute(insert(attempt), {**key, "started": 0.0, "seconds": 0.0, "status": ""})
-            with self.database.errors("keep what it knows of listeners and clocks"):
-                connection.execute(insert(listener), {"name": names["listener"]})
-                connection.execute(update(listener).where(listener.c.name == names["listener"]).values(reason=""))
-                connection.execute(insert(clock), {"machine": row["id"], "ahead": 0.0})
-                connection.execute(update(clock).where(clock.c.machine == row["id"]).values(ahead=1.0))
-            with self.database.errors("prune"):
-                for table, column in ((delivery, delivery.c.event_id), (event, event.c.id)):
-                    connection.execute(delete(table).where(column == row["id"]))
-
-    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Have a function called after each event that is stored here; give what ends that."""
-        subscriber = (os.getpid(), wake)
-        self._subscribers.append(subscriber)
-        return lambda: self._subscribers.remove(subscriber)
-
-    def close(self) -> None:
-        """Close every connection to the database; the next use opens it again."""
-        self.database.close()
-
     @contextmanager
-    def _within(self, connection: Connection, doing: str) -> Iterator[Connection]:
-        """Give the host's connection within a savepoint: it undoes our part alone, and commits nothing."""
-        with self.database.errors(doing):
-            if connection.dialect.name == "sqlite":
-                # The driver begins no transaction at a savepoint, and the end of an outermost savepoint would commit.
-                _ = connection.get_transaction() or connection.begin()
-                driver = connection.connection.driver_connection
-                if driver is not None and not driver.in_transaction:
-                    if driver.isolation_level is None:
-                        raise JournalError(AUTOCOMMIT)
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
-            with connection.begin_nested():
-                self.database.join(connection)
-                yield connection
+    def subscribed(self, wake: Callable[[], None]) -> Iterator[None]:
+        """Return a context manager in which a function is called after each new delivery.
 
+        Deliveries that this object stores count, and where the database can tell, those of all processes.
 
-def _stored(cursor: Any, *, dialect: str, row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bool:  # noqa: ANN401 - of either driver
-    """Store an event and its deliveries; return false when there is an event of its id."""
-    cursor.execute(driver_text(_EVENTS[dialect], dialect), row)
-    if cursor.rowcount == 0:
-        return False
-    for statement, lot in _lots(dialect, rows):
-        cursor.executemany(driver_text(statement, dialect), lot)
-    return True
+        Args:
+            wake: The function. It may be called more often, from any thread.
+        """
+        self._subscribers.append(wake)
+        over = threading.Event()
+        thread = threading.Thread(target=self._listen, args=(wake, over), name="pulp_hooks waking", daemon=True)
+        if self.backend.wakes:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            self._subscribers.remove(wake)
+            if thread.is_alive():
+                thread.join(2 * _LOOK_SECONDS)
 
+    def _listen(self, wake: Callable[[], None], over: threading.Event) -> None:
+        pause = 0.0
+        while not over.wait(pause):
+            try:
+                with self.backend.listening() as heard:
+                    if heard is None:
+                        _log.info("the journal %s is behind a pooler; workers look once a second", self.name)
+                        return
+                    # Deliveries that were stored while nobody listened.
+                    wake()
+                    pause = 0.0
+                    while not over.is_set():
+                        if heard(_LOOK_SECONDS):
+                            wake()
+            except JournalError as error:
+                pause = min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+                _log.info("%s; retrying in %.1f s", error, pause)
 
-def disabled_listeners(connection: Connection) -> set[str]:
-    """Give the names of all listeners that are disabled."""
-    return set(connection.execute(select(listener.c.name).where(listener.c.disabled_at.is_not(None))).scalars())
+    # What is in it
 
+    def events(self, wanted: Filter = Filter(), limit: int = 50, before: str | None = None) -> Page[StoredEvent]:
+        """Return a page of events, newest first.
 
-def is_disabled(name: ColumnElement[str]) -> ColumnElement[bool]:
-    """Give the condition that the listener of this name is disabled."""
-    return select(listener.c.name).where(listener.c.name == name, listener.c.disabled_at.is_not(None)).exists()
+        Args:
+            wanted: Which ones; states and listener are not looked at.
+            limit: How many at most.
+            before: `next` of the page before.
+        """
+        return queries.events(self.backend, wanted, limit, before)
 
+    def content(self, event_id: str) -> bytes | None:
+        """Return an event as JSON, byte by byte as it was stored; null when the journal does not have it."""
+        return queries.content(self.backend, event_id)
 
-def lane(repo_id: bytes) -> bytes:
-    """Give what stands for a repository in a delivery."""
-    return blake2b(repo_id, digest_size=16).digest()
+    def deliveries(self, wanted: Filter = Filter(), limit: int = 50, before: str | None = None) -> Page[StoredDelivery]:
+        """Return a page of deliveries, those of the newest events first.
 
+        Args:
+            wanted: Which ones.
+            limit: How many at most.
+            before: `next` of the page before.
+        """
+        return queries.deliveries(self.backend, wanted, limit, before)
 
-_EVENTS = {"sqlite": insert_new("sqlite", event), "postgresql": insert_new("postgresql", event)}
+    def deliveries_of(self, event_id: str, listener: str | None = None) -> list[StoredDelivery]:
+        """Return the deliveries of an event, or the one to a listener, by name of the listener."""
+        return queries.deliveries_of(self.backend, event_id, listener)
 
-# The search path of a host's connection may change between two events, so each is stored only where the journal is.
-_EVENT_HERE = (
-    postgresql.insert(event)
-    .from_select(
-        [column.name for column in event.columns],
-        select(*[bindparam(column.name, type_=column.type) for column in event.columns]).where(
-            select(journal.c.id)
-            .where(journal.c.id == bindparam("of_journal"), func.current_database() == bindparam("of_database"))
-            .exists()
-        ),
-    )
-    .on_conflict_do_nothing()
-    .returning(event.c.id)
-)
+    def attempts(self, event_id: str, listener: str) -> list[StoredAttempt]:
+        """Return the attempts of a delivery, oldest first, also those of which nothing was recorded."""
+        return queries.attempts(self.backend, event_id, listener)
 
-_NAME, _LANE = bindparam("listener", type_=Text), bindparam("lane", type_=LargeBinary)
-_CLOCKS: dict[str, ColumnElement[float]] = {
-    "sqlite": bindparam("created", type_=Double),
-    "postgresql": func.coalesce(
-        bindparam("created", type_=Double), cast(extract("epoch", func.clock_timestamp()), Double)
-    ),
-}
+    def statistics(self, since: float | None = None) -> list[Statistics]:
+        """Return the figures of every listener that has deliveries or is disabled, by name.
 
-# Far more than a moment is rounded by, and nothing that anybody notices.
-_STEP: ColumnElement[float] = literal_column("0.000001")
+        Args:
+            since: Count the seconds of attempts that began then or later; seconds since 1970.
+        """
+        return queries.statistics(self.backend, since)
 
+    # Delivering again
 
-def _storing(dialect: str, *, ordered: bool) -> Insert:
-    """Give the statement that stores a delivery; those that are to be made in order come behind all that wait."""
-    # A listener may be disabled meanwhile, so that the database decides at the moment of storing.
-    facts: list[ColumnElement[Any]] = [is_disabled(_NAME).label("disabled"), _CLOCKS[dialect].label("moment")]
-    if ordered:
-        newest = select(func.max(delivery.c.created)).where(
-            delivery.c.listener == _NAME, delivery.c.lane == _LANE, delivery.c.finished.is_(None)
-        )
-        facts.append((newest.scalar_subquery() + _STEP).label("behind"))
-    now = select(*facts).subquery("now")
-    created = case((now.c.behind > now.c.moment, now.c.behind), else_=now.c.moment) if ordered else now.c.moment
-    return insert(delivery).from_select(
-        ["event_id", "listener", "lane", "state", "due", "tries", "attempts", "created"],
-        select(
-            bindparam("event_id", type_=Text),
-            _NAME,
-            _LANE,
-            case(
-                (now.c.disabled, literal_column(f"'{State.HELD.value}'")),
-                else_=literal_column(f"'{State.WAITING.value}'"),
-            ),
-            case((now.c.disabled, null()), else_=now.c.moment),
-            literal_column("0"),
-            literal_column("0"),
-            created,
-        ),
-        include_defaults=False,
-    )
+    def replay(self, event_id: str, listener: str, *, now: float | None = None) -> bool:
+        """Make a finished delivery due again, with a new retry schedule; its attempts are counted on.
 
+        Returns:
+            False when there is no such delivery, or it is not finished.
+        """
+        return replay.replay_one(self.backend, event_id, listener, now)
 
-_DELIVERIES = {
-    (dialect, ordered): _storing(dialect, ordered=ordered) for dialect in _CLOCKS for ordered in (False, True)
-}
+    def replay_finished(self, wanted: Finished, *, now: float | None = None) -> int:
+        """Make finished deliveries due again, and return how many.
 
+        All are changed in one transaction: with a million of them other writers wait for many seconds.
+        """
+        return replay.replay_many(self.backend, wanted, now)
 
-def _lots(dialect: str, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[Insert, list[dict[str, Any]]]]:
-    """Give the statements that store deliveries, each with its rows; those in any order do not pay for the others."""
-    lots: dict[bool, list[dict[str, Any]]] = {}
-    for row in rows:
-        lots.setdefault(row["lane"] is not None, []).append(row)
-    for ordered, lot in lots.items():
-        yield _DELIVERIES[dialect, ordered], lot
+    def count_finished(self, wanted: Finished) -> int:
+        """Return how many deliveries `replay_finished` would make due again."""
+        return replay.count_finished(self.backend, wanted)
+
+    def backfill(self, listener: str, missed: Missed, *, ordered: bool = False, now: float | None = None) -> int:
+        """Store deliveries of events that a listener has none of, and return how many.
+
+        They are stored in batches, so that other writers get their turn. After an error those that were stored stay,
+        and the same call does the rest.
+
+        Args:
+            listener: Name of the listener.
+            missed: Which events.
+            ordered: Whether the listener gets the events of each repository in their order.
+            now: The time, if not that of the clock; seconds since 1970.
+        """
+        return replay.backfill(self.backend, listener, missed, now, ordered=ordered)
+
+    def count_missed(self, listener: str, missed: Missed) -> int:
+        """Return how many deliveries `backfill` would store."""
+        return replay.count_missed(self.backend, listener, missed)
+
+    # Listeners
+
+    def listeners(self) -> list[StoredListener]:
+        """Return every listener that ever had a delivery or was disabled, by name."""
+        return listeners.known(self.backend)
+
+    def disable(self, listener: str, reason: str, *, now: float | None = None) -> int:
+        """Disable a listener, and return how many deliveries are now on hold.
+
+        A delivery that a worker has claimed is left to it. All are changed in one transaction: with a million of them
+        other writers wait for many seconds.
+        """
+        return listeners.disable(self.backend, listener, reason, now)
+
+    def enable(self, listener: str, per_second: float, *, now: float | None = None) -> int:
+        """Enable a listener, and return how many deliveries that were on hold are due again.
+
+        They become due one after the other, oldest first. So do deliveries that are on hold although the listener is
+        enabled: a host's transaction that began while it was disabled may have stored them.
+
+        Args:
+            listener: Name of the listener.
+            per_second: How many become due in each second.
+            now: The time, if not that of the clock; seconds since 1970.
+        """
+        return listeners.enable(self.backend, listener, per_second, now)
+
+    def rename(self, old: str, new: str) -> int:
+        """Move all deliveries of a listener to another name, and return how many.
+
+        Of an event that both have a delivery of, that of the new name stays, and the other one is deleted.
+
+        Raises:
+            JournalError: There is no listener of the old name, a worker is delivering to it, or the database failed.
+        """
+        return listeners.rename(self.backend, old, new)
+
+    # Retention
+
+    def prune(
+        self, *, delivered_before: float, dead_before: float, progress: Callable[[int], None] | None = None
+    ) -> Pruned:
+        """Delete finished deliveries that are old, with their attempts, and old events without deliveries.
+
+        They are deleted in batches, so that other writers get their turn. After an error those that were deleted stay
+        so. Unfinished deliveries are never deleted.
+
+        Args:
+            delivered_before: Delete what was delivered or skipped earlier; seconds since 1970.
+            dead_before: Delete what was given up earlier.
+            progress: Called with how many more deliveries were deleted.
+        """
+        return retention.prune(self.backend, delivered_before, dead_before, progress)
+
+    def count_prunable(self, *, delivered_before: float, dead_before: float) -> int:
+        """Return how many deliveries `prune` would delete."""
+        return retention.count_prunable(self.backend, delivered_before, dead_before)

@@ -1,25 +1,24 @@
-"""Listeners that are disabled: what they are to have is held until they are enabled."""
+"""Listeners in the journal: those of a disabled one have their deliveries on hold until it is enabled."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, case, delete, func, or_, select, update
 
-from pulp_hooks.journal.database import Database
-from pulp_hooks.journal.statements import insert_new, lock_deliveries
-from pulp_hooks.journal.tables import State, delivery, listener
-from pulp_hooks.journal.waking import notify
+from pulp_hooks.errors import JournalError
+from pulp_hooks.journal.backend import Backend
+from pulp_hooks.journal.schema import State, delivery, listener
 
 
 @dataclass(frozen=True, slots=True)
-class ListenerState:
+class StoredListener:
     """What the journal knows of a listener.
 
     Attributes:
         name: Its name.
-        disabled_at: When it was disabled; nothing while it is enabled.
+        disabled_at: When it was disabled; seconds since 1970; null while it is enabled.
         reason: Why it was disabled.
-        failing_since: When the first attempt failed after which none succeeded.
+        failing_since: When the first attempt failed after the last success.
     """
 
     name: str
@@ -28,96 +27,110 @@ class ListenerState:
     failing_since: float | None
 
 
-class Listeners:
-    """Disables and enables listeners."""
+def known(backend: Backend) -> list[StoredListener]:
+    """Return every listener that ever had a delivery, or was disabled, by name."""
+    columns = (listener.c.name, listener.c.disabled_at, listener.c.reason, listener.c.failing_since)
+    with backend.reading("list the listeners") as connection:
+        rows = connection.execute(select(*columns).order_by(listener.c.name)).all()
+    return [StoredListener(*row) for row in rows]
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
-    def known(self) -> list[ListenerState]:
-        """Give every listener that failed or was disabled once, by name.
+def failing_since(backend: Backend, names: Collection[str]) -> dict[str, float]:
+    """Return since when each of these enabled listeners has failed without a success, of those that fail.
 
-        Raises:
-            JournalError: The database failed.
-        """
-        with self._database.reading("list the listeners") as connection:
-            rows = connection.execute(_STATES.order_by(listener.c.name)).all()
-        return [ListenerState(*row) for row in rows]
+    Raises:
+        JournalError: The database failed.
+    """
+    query = select(listener.c.name, listener.c.failing_since).where(
+        listener.c.name.in_(names), listener.c.failing_since.is_not(None), listener.c.disabled_at.is_(None)
+    )
+    with backend.reading("say which listeners fail") as connection:
+        return {row.name: row.failing_since for row in connection.execute(query)}
 
-    def failing_since(self, names: Collection[str]) -> dict[str, float]:
-        """Give since when each of these listeners has failed without a success between, of those that fail.
 
-        Raises:
-            JournalError: The database failed.
-        """
-        query = select(listener.c.name, listener.c.failing_since).where(
-            listener.c.name.in_(names), listener.c.failing_since.is_not(None), listener.c.disabled_at.is_(None)
+def disable(backend: Backend, name: str, reason: str, now: float | None) -> int:
+    """Disable a listener; see `Journal.disable`."""
+    now = backend.now() if now is None else now
+    with backend.writing("disable a listener") as connection:
+        backend.lock_deliveries(connection)
+        connection.execute(backend.insert(listener).values(name=name).on_conflict_do_nothing())
+        connection.execute(
+            update(listener)
+            .where(listener.c.name == name)
+            .values(disabled_at=func.coalesce(listener.c.disabled_at, now), reason=reason)
         )
-        with self._database.reading("say which listeners fail") as connection:
-            return {row.name: row.failing_since for row in connection.execute(query)}
+        unclaimed = or_(delivery.c.lease.is_(None), delivery.c.due <= now)
+        hold = update(delivery).where(delivery.c.due.is_not(None), unclaimed)
+        hold = hold.values(state=State.HELD.value, due=None, lease=None)
+        return sum(connection.execute(hold.where(*part)).rowcount for part in _unfinished(name))
 
-    def disable(self, name: str, reason: str, now: float | None = None) -> int:
-        """Disable a listener: what waits is held, what a worker has claimed is left to the worker.
 
-        All is done at once: with a million deliveries others wait for many seconds to write.
-
-        Returns:
-            How many deliveries are held that were not before.
-
-        Raises:
-            JournalError: The database failed; the listener is as it was.
-        """
-        now = self._database.now() if now is None else now
-        with self._database.writing("disable a listener") as connection:
-            lock_deliveries(connection)
-            connection.execute(insert_new(connection.dialect.name, listener), {"name": name})
-            connection.execute(
-                update(listener)
-                .where(listener.c.name == name)
-                .values(disabled_at=func.coalesce(listener.c.disabled_at, now), reason=reason)
+def enable(backend: Backend, name: str, per_second: float, now: float | None) -> int:
+    """Enable a listener; see `Journal.enable`."""
+    if per_second <= 0:
+        raise ValueError("per_second must be more than 0")
+    now = backend.now() if now is None else now
+    with backend.writing("enable a listener") as connection:
+        backend.lock_deliveries(connection)
+        enabled = update(listener).where(listener.c.name == name, listener.c.disabled_at.is_not(None))
+        changed = connection.execute(enabled.values(disabled_at=None, reason=None, failing_since=None)).rowcount
+        stopped: ColumnElement[bool] = delivery.c.state == State.HELD.value
+        if changed:
+            # There may also be what a worker had claimed that then crashed.
+            stopped = or_(stopped, delivery.c.due <= now)
+        place = func.row_number().over(order_by=delivery.c.event)
+        line = (
+            select(delivery.c.event, place.label("place"))
+            .where(delivery.c.listener == name, delivery.c.finished.is_(None), stopped)
+            .subquery("line")
+        )
+        resume = (
+            update(delivery)
+            .where(delivery.c.listener == name, delivery.c.event == line.c.event)
+            .values(
+                state=case((delivery.c.error.is_(None), State.PENDING.value), else_=State.RETRYING.value),
+                due=now + (line.c.place - 1) / per_second,
+                lease=None,
             )
-            waiting = (delivery.c.listener == name, delivery.c.due.is_not(None))
-            unclaimed = or_(delivery.c.lease.is_(None), delivery.c.due <= now)
-            held = update(delivery).where(*waiting, unclaimed).values(state=State.HELD.value, due=None, lease=None)
-            return connection.execute(held).rowcount
+        )
+        count = connection.execute(resume).rowcount
+        backend.notify(connection)
+    return count
 
-    def enable(self, name: str, per_second: float, now: float | None = None) -> int:
-        """Enable a listener: what was held comes due again, oldest first, so many in each second.
 
-        So does what is held although the listener is enabled: a host's transaction that began while it was disabled may
-        have stored that. All is done at once: with a million deliveries others wait for many seconds to write.
-
-        Returns:
-            How many deliveries come due again.
-
-        Raises:
-            JournalError: The database failed; the listener is as it was.
-        """
-        if per_second <= 0:
-            raise ValueError("per_second must be more than 0")
-        now = self._database.now() if now is None else now
-        with self._database.writing("enable a listener") as connection:
-            lock_deliveries(connection)
-            enabled = update(listener).where(listener.c.name == name, listener.c.disabled_at.is_not(None))
-            changed = connection.execute(enabled.values(disabled_at=None, reason=None, failing_since=None)).rowcount
-            stopped: ColumnElement[bool] = delivery.c.state == State.HELD.value
-            if changed:
-                # There may also be what a worker had claimed, and then died.
-                stopped = or_(stopped, delivery.c.due <= now)
-            place = func.row_number().over(order_by=(delivery.c.created, delivery.c.event_id))
-            line = (
-                select(delivery.c.event_id, place.label("place"))
-                .where(delivery.c.listener == name, delivery.c.finished.is_(None), stopped)
-                .subquery("line")
+def rename(backend: Backend, old: str, new: str) -> int:
+    """Move the deliveries of a listener to another name; see `Journal.rename`."""
+    with backend.writing("rename a listener") as connection:
+        backend.lock_deliveries(connection)
+        known_names = connection.execute(select(listener.c.name).where(listener.c.name.in_([old, new]))).scalars().all()
+        if old not in known_names:
+            raise JournalError(f"the journal has no listener {old!r}; run `pulp-hooks stats` for those it has")
+        claimed = select(delivery.c.event).where(delivery.c.listener == old, delivery.c.lease.is_not(None))
+        if connection.execute(claimed.limit(1)).first():
+            raise JournalError(
+                f"a worker is delivering to {old!r}; fix: stop the workers that know it, wait until its leases end, "
+                "and run the command again"
             )
-            resumed = (
-                update(delivery)
-                .where(delivery.c.listener == name, delivery.c.event_id == line.c.event_id)
-                .values(state=State.WAITING.value, due=now + (line.c.place - 1) / per_second, lease=None)
-            )
-            count = connection.execute(resumed).rowcount
-            notify(connection)
-        return count
+        other = delivery.alias("other")
+        has = select(other.c.event).where(other.c.event == delivery.c.event, other.c.listener == new)
+        moved = connection.execute(
+            update(delivery).where(delivery.c.listener == old, ~has.exists()).values(listener=new)
+        ).rowcount
+        # Of an event that both have, that of the new name counts.
+        connection.execute(delete(delivery).where(delivery.c.listener == old))
+        if new in known_names:
+            connection.execute(delete(listener).where(listener.c.name == old))
+        else:
+            connection.execute(update(listener).where(listener.c.name == old).values(name=new))
+        is_disabled = connection.execute(select(listener.c.disabled_at).where(listener.c.name == new)).scalar()
+        if is_disabled is not None:
+            hold = update(delivery).where(delivery.c.listener == new, delivery.c.due.is_not(None))
+            connection.execute(hold.values(state=State.HELD.value, due=None))
+        backend.notify(connection)
+    return moved
 
 
-_STATES = select(listener.c.name, listener.c.disabled_at, listener.c.reason, listener.c.failing_since)
+def _unfinished(name: str) -> list[list[ColumnElement[bool]]]:
+    """Return the conditions of a listener's unfinished deliveries, in parts that each have an index."""
+    both = [delivery.c.listener == name, delivery.c.finished.is_(None)]
+    return [[*both, delivery.c.ordering_key.is_(None)], [*both, delivery.c.ordering_key.is_not(None)]]

@@ -6,7 +6,9 @@ import sqlite3
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pulp_hooks.errors import JournalError
-from pulp_hooks.journal.postgresql_server import CONNECTIONS
+
+CONNECTIONS = 15
+"""Connections of a process to a PostgreSQL server, at most."""
 
 _SQLITE_REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full",

@@ -1,22 +1,22 @@
-"""Delivering again what was delivered or given up, or for the first time what a new listener missed."""
+"""Replay of finished deliveries, and backfill for listeners that were added later."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from pulp_hooks.event_types import EventType
-from pulp_hooks.journal.database import Database
-from pulp_hooks.journal.journal import disabled_listeners, is_disabled, lane
-from pulp_hooks.journal.statements import insert_new, lock_deliveries, share_deliveries
-from pulp_hooks.journal.tables import State, delivery, event
-from pulp_hooks.journal.waking import notify
+from pulp_hooks.journal.appending import ordering_key
+from pulp_hooks.journal.backend import Backend
+from pulp_hooks.journal.queries import window
+from pulp_hooks.journal.queue import disabled_listeners
+from pulp_hooks.journal.schema import State, delivery, event, listener
 
-_LOT = 1000
+_BATCH = 1000
 """How many events are looked at, and then stored, at a time."""
 
-_FINISHED = frozenset({State.DELIVERED, State.DEAD})
+_REPLAYABLE = frozenset({State.DELIVERED, State.DEAD, State.SKIPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,33 +27,24 @@ class Finished:
         listener: Of this listener; null: of all.
         since: Time of the first event; seconds since 1970.
         until: Time after the last event.
-        states: `DELIVERED`, `DEAD`, or both.
+        states: Finished states.
     """
 
     listener: str | None = None
     since: float | None = None
     until: float | None = None
-    states: Collection[State] = _FINISHED
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """Give the conditions on a delivery."""
-        conditions: list[ColumnElement[bool]] = [delivery.c.state.in_([state.value for state in self.states])]
-        if self.listener is not None:
-            conditions.append(delivery.c.listener == self.listener)
-        if self.since is not None or self.until is not None:
-            conditions.append(delivery.c.event_id.in_(select(event.c.id).where(*_window(self.since, self.until))))
-        return conditions
+    states: Collection[State] = _REPLAYABLE
 
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Which events a listener is given that was added later.
+    """Which events a listener gets that was added later.
 
     Attributes:
         since: Time of the first event; seconds since 1970.
         until: Time after the last event.
         event_types: IDs of the event types.
-        wants: Tells whether the listener's filters let an event pass, as it is stored; null: all pass.
+        wants: Returns whether the listener's filters let an event pass, as it is stored; null: all pass.
     """
 
     since: float | None = None
@@ -62,146 +53,117 @@ class Missed:
     wants: Callable[[bytes], bool] | None = None
 
 
-class Replay:
-    """Makes finished deliveries wait again; their tries are counted anew, their attempts go on."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def one(self, event_id: str, name: str, now: float | None = None) -> bool:
-        """Replay one delivery.
-
-        Returns:
-            False when there is no such delivery, or it is not finished.
-
-        Raises:
-            JournalError: The database failed; nothing is replayed.
-        """
-        return bool(self._again([delivery.c.event_id == event_id, delivery.c.listener == name], now))
-
-    def many(self, wanted: Finished, now: float | None = None) -> int:
-        """Replay finished deliveries, all at once: while a million of them are, others wait for many seconds to write.
-
-        Returns:
-            How many.
-
-        Raises:
-            JournalError: The database failed; nothing is replayed.
-        """
-        return self._again(wanted.conditions(), now)
-
-    def count(self, wanted: Finished) -> int:
-        """Give how many deliveries `many` would replay.
-
-        Raises:
-            JournalError: The database failed.
-        """
-        query = select(func.count()).select_from(delivery).where(*wanted.conditions())
-        with self._database.reading("count what can be replayed") as connection:
-            return connection.execute(query).scalar_one()
-
-    def to(self, name: str, missed: Missed, now: float | None = None, *, ordered: bool = False) -> int:
-        """Deliver events to a listener that was added later, those that it has no delivery of.
-
-        They are stored in lots, so that others who write get in between.
-
-        Args:
-            name: The listener.
-            missed: Which events.
-            now: The time, if not that of the clock.
-            ordered: Whether the listener is to have the events of each repository in their order.
-
-        Returns:
-            How many deliveries were stored.
-
-        Raises:
-            JournalError: The database failed; what was stored until then stays stored, and the rest can be replayed.
-        """
-        now = self._database.now() if now is None else now
-        stored = 0
-        for rows in self._missed(name, missed):
-            with self._database.writing("replay") as connection:
-                # Nobody enables the listener between the look whether it is disabled and the end.
-                share_deliveries(connection)
-                held = name in disabled_listeners(connection)
-                new = [
-                    {
-                        "event_id": row.id,
-                        "listener": name,
-                        "lane": lane(row.repo_id) if ordered else None,
-                        "state": (State.HELD if held else State.WAITING).value,
-                        "due": None if held else now,
-                        "tries": 0,
-                        "attempts": 0,
-                        # They are in the order of their events: each a little later than the one before.
-                        "created": now + (stored + place) * 1e-6,
-                    }
-                    for place, row in enumerate(rows)
-                ]
-                connection.execute(insert_new(connection.dialect.name, delivery), new)
-            stored += len(new)
-        return stored
-
-    def count_missed(self, name: str, missed: Missed) -> int:
-        """Give how many deliveries `to` would store.
-
-        Raises:
-            JournalError: The database failed.
-        """
-        return sum(len(rows) for rows in self._missed(name, missed))
-
-    def _missed(self, name: str, missed: Missed) -> Iterator[Sequence[Any]]:
-        """Give the events that a listener missed in lots, in the order of their times."""
-        has = select(delivery.c.event_id).where(delivery.c.event_id == event.c.id, delivery.c.listener == name)
-        query = (
-            select(event.c.id, event.c.time, event.c.repo_id)
-            .where(*_window(missed.since, missed.until), event.c.type.in_(missed.event_types), ~has.exists())
-            .order_by(event.c.time, event.c.id)
-            .limit(_LOT)
-        )
-        lot = query
-        while True:
-            with self._database.reading("look for what was missed") as connection:
-                rows = connection.execute(lot).all()
-                wanted: Sequence[Any] = rows if missed.wants is None else _wanted(connection, rows, missed.wants)
-            if wanted:
-                yield wanted
-            if len(rows) < _LOT:
-                return
-            lot = query.where(tuple_(event.c.time, event.c.id) > tuple_(rows[-1].time, rows[-1].id))
-
-    def _again(self, conditions: list[ColumnElement[bool]], now: float | None) -> int:
-        now = self._database.now() if now is None else now
-        disabled = is_disabled(delivery.c.listener)
-        again = (
-            update(delivery)
-            .where(and_(*conditions), delivery.c.finished.is_not(None))
-            .values(
-                state=case((disabled, State.HELD.value), else_=State.WAITING.value),
-                due=case((disabled, None), else_=now),
-                lease=None,
-                tries=0,
-                finished=None,
-                error=None,
-            )
-        )
-        with self._database.writing("replay") as connection:
-            lock_deliveries(connection)
-            replayed = connection.execute(again).rowcount
-            notify(connection)
-        return replayed
+def replay_one(backend: Backend, event_id: str, name: str, now: float | None) -> bool:
+    """Replay one delivery; see `Journal.replay`."""
+    with backend.writing("replay") as connection:
+        number = select(event.c.number).where(event.c.id == event_id).scalar_subquery()
+        return bool(_again(backend, connection, [delivery.c.event == number, delivery.c.listener == name], now))
 
 
-def _window(since: float | None, until: float | None) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if since is not None:
-        conditions.append(event.c.time >= since)
-    if until is not None:
-        conditions.append(event.c.time < until)
-    return conditions
+def replay_many(backend: Backend, wanted: Finished, now: float | None) -> int:
+    """Replay finished deliveries; see `Journal.replay_finished`."""
+    with backend.writing("replay") as connection:
+        return _again(backend, connection, _conditions(connection, wanted), now)
+
+
+def count_finished(backend: Backend, wanted: Finished) -> int:
+    """Return how many deliveries `replay_many` would replay."""
+    with backend.reading("count what can be replayed") as connection:
+        query = select(func.count()).select_from(delivery).where(*_conditions(connection, wanted))
+        return connection.execute(query).scalar_one()
+
+
+def backfill(backend: Backend, name: str, missed: Missed, now: float | None, *, ordered: bool) -> int:
+    """Store deliveries that a listener missed; see `Journal.backfill`."""
+    now = backend.now() if now is None else now
+    stored = 0
+    for rows in _missed(backend, name, missed):
+        with backend.writing("backfill") as connection:
+            # Nobody may enable the listener between the look whether it is disabled and the end.
+            backend.share_deliveries(connection)
+            connection.execute(backend.insert(listener).values(name=name).on_conflict_do_nothing())
+            held = name in disabled_listeners(backend, connection)
+            new = [
+                {
+                    "event": row.number,
+                    "listener": name,
+                    "ordering_key": ordering_key(row.repo_id) if ordered else None,
+                    "state": (State.HELD if held else State.PENDING).value,
+                    "due": None if held else now,
+                    "created": now,
+                }
+                for row in rows
+            ]
+            connection.execute(backend.insert(delivery).on_conflict_do_nothing(), new)
+        stored += len(new)
+    return stored
+
+
+def count_missed(backend: Backend, name: str, missed: Missed) -> int:
+    """Return how many deliveries `backfill` would store."""
+    return sum(len(rows) for rows in _missed(backend, name, missed))
+
+
+def _missed(backend: Backend, name: str, missed: Missed) -> Iterator[Sequence[Any]]:
+    """Yield the events that a listener missed in batches, in the order in which they were stored."""
+    has = select(delivery.c.event).where(delivery.c.event == event.c.number, delivery.c.listener == name)
+    with backend.reading("look for what was missed") as connection:
+        first, end = window(connection, missed.since, missed.until)
+    query = (
+        select(event.c.number, event.c.repo_id)
+        .where(event.c.type.in_(missed.event_types), ~has.exists())
+        .order_by(event.c.number)
+        .limit(_BATCH)
+    )
+    if end is not None:
+        query = query.where(event.c.number < end)
+    first = first or 0
+    while True:
+        with backend.reading("look for what was missed") as connection:
+            rows = connection.execute(query.where(event.c.number >= first)).all()
+            wanted: Sequence[Any] = rows if missed.wants is None else _wanted(connection, rows, missed.wants)
+        if wanted:
+            yield wanted
+        if len(rows) < _BATCH:
+            return
+        first = rows[-1].number + 1
 
 
 def _wanted(connection: Connection, rows: Sequence[Any], wants: Callable[[bytes], bool]) -> list[Any]:
-    contents = select(event.c.id, event.c.content).where(event.c.id.in_([row.id for row in rows]))
-    wanted = {row.id for row in connection.execute(contents) if wants(row.content)}
-    return [row for row in rows if row.id in wanted]
+    contents = select(event.c.number, event.c.content).where(event.c.number.in_([row.number for row in rows]))
+    wanted = {row.number for row in connection.execute(contents) if wants(row.content)}
+    return [row for row in rows if row.number in wanted]
+
+
+def _again(backend: Backend, connection: Connection, conditions: list[ColumnElement[bool]], now: float | None) -> int:
+    backend.lock_deliveries(connection)
+    now = backend.now(connection) if now is None else now
+    is_held = delivery.c.listener.in_(disabled_listeners(backend, connection))
+    again = (
+        update(delivery)
+        .where(*conditions, delivery.c.finished.is_not(None))
+        .values(
+            state=case((is_held, State.HELD.value), else_=State.PENDING.value),
+            due=case((is_held, None), else_=now),
+            lease=None,
+            step=0,
+            finished=None,
+            error=None,
+        )
+    )
+    replayed = connection.execute(again).rowcount
+    backend.notify(connection)
+    return replayed
+
+
+def _conditions(connection: Connection, wanted: Finished) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [delivery.c.state.in_([state.value for state in wanted.states])]
+    conditions.append(delivery.c.finished.is_not(None))
+    if wanted.listener is not None:
+        conditions.append(delivery.c.listener == wanted.listener)
+    first, end = window(connection, wanted.since, wanted.until)
+    if first is not None:
+        conditions.append(delivery.c.event >= first)
+    if end is not None:
+        conditions.append(delivery.c.event < end)
+    return conditions

@@ -24,9 +24,7 @@ from sqlalchemy.pool import NullPool
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.forks import FileIdentity, inherited_files
-
-READS = "pulp_hooks_reads"
-"""Execution option of a connection that only reads, and so need not wait for those that write."""
+from pulp_hooks.journal.opening import READS
 
 _BUSY_SECONDS = "pulp_hooks_busy_seconds"
 """Execution option of the engine: how long somebody waits who wants to write while others do."""
@@ -59,6 +57,9 @@ _LARGE_WRITE_BYTES = 2**18
 
 _RESERVED_PART = 4
 """Of a small disk it is this part."""
+
+_WRITE_LOCK = 120
+"""Offset of the lock for writing in the shared memory of a write-ahead log."""
 
 _NO_LINK = frozenset({errno.EEXIST, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 """Why a new file may get no name by a hard link although it can be created."""
@@ -285,10 +286,27 @@ class SqliteFile:
                     on_busy()
                     deadline = now + self._busy_seconds
                 if now > deadline:
+                    self._explain_busy()
                     raise
                 time.sleep(random.uniform(*_LOOKS))  # noqa: S311 - nobody gains by guessing it
             else:
                 return
+
+    def _explain_busy(self) -> None:
+        """Raise `JournalError` if the writer that was waited for is a transaction of this process.
+
+        SQLite does not tell. Linux lists the locks of each process, and the one for writing is byte 120 of the shared
+        memory file (sqlite.org, "WAL-mode File Format", 2.3.1).
+        """
+        memory = identity_of(self.path.with_name(self.path.name + "-shm"))
+        with suppress(OSError):  # not Linux
+            locks = Path("/proc/locks").read_text("utf-8")
+            own = rf"POSIX +ADVISORY +WRITE +{os.getpid()} +\S+:{memory[1] if memory else ''} +{_WRITE_LOCK} "
+            if re.search(own, locks):
+                raise JournalError(
+                    f"the journal {self._name} is locked by a transaction of this process, for more than "
+                    f"{self._busy_seconds:g} s; fix: pass its connection as connection=, or commit before you fire"
+                )
 
     def _set_up(self, connection: sqlite3.Connection, _record: object) -> None:
         # The driver must not begin transactions on its own: one that begins by reading fails at once when it writes.

@@ -1,0 +1,473 @@
+"""What the journal needs of a database: transactions, SQL in its dialect, its time, and errors in words.
+
+`sqlite` and `postgresql` are the two implementations. Nothing else in the journal asks which one it has.
+"""
+
+import re
+import sqlite3
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, TwoPhaseTransaction
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from pulp_hooks.errors import JournalError
+from pulp_hooks.forks import OwnProcess
+from pulp_hooks.frames import calls_under_way
+from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
+from pulp_hooks.journal.opening import READS, is_journal
+from pulp_hooks.journal.reasons import reason
+from pulp_hooks.journal.urls import shown
+from pulp_hooks.safe_logger import safe_logger
+from pulp_hooks.signals import raised_by_signal_handler
+from pulp_hooks.text import one_line
+
+_log = safe_logger(__name__)
+
+_T = TypeVar("_T")
+
+_BREAKS = re.compile(r"\s*(\\[nt])+\s*")
+
+
+AUTOCOMMIT = (
+    "the connection is in AUTOCOMMIT, so the event would not be committed together with the host's work; "
+    "fix: use a connection with transactions, or fire without connection"
+)
+"""Error for a host's connection in which each statement is a transaction of its own."""
+
+
+class CommitLostError(Exception):
+    """The connection was lost during a commit: the server may have committed the transaction, or not.
+
+    Attributes:
+        result: What the function returned that had done the work.
+    """
+
+    def __init__(self, message: str, result: object) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class Backend(ABC):
+    """The database of a journal, opened at the first use.
+
+    Args:
+        url: Its URL.
+        busy_seconds: How long to wait for a lock, and for a server that does not answer.
+        clock: The clock of this machine.
+
+    Attributes:
+        name: The URL without secrets.
+        known_listeners: Listeners that surely have a row in the table of listeners.
+    """
+
+    dialect: ClassVar[str]
+    """Name of the dialect in SQLAlchemy."""
+
+    insert: ClassVar[Any]
+    """SQLAlchemy's INSERT of the dialect, which can pass over rows that exist."""
+
+    wakes: ClassVar[bool]
+    """Whether `listening` tells of new deliveries of other processes."""
+
+    def __init__(self, url: URL, busy_seconds: float, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._url = url
+        self.name, self._secrets = shown(url)
+        self.busy_seconds = busy_seconds
+        self.clock = clock
+        self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError, sqlite3.Error)
+        self._opening = threading.Lock()
+        self._engine: Engine | None = None
+        self._texts: dict[str, str] = {}
+        self.known_listeners: set[str] = set()
+        self._process = OwnProcess(f"the journal {self.name}")
+
+    # Transactions
+
+    @contextmanager
+    def writing(self, doing: str) -> Iterator[Connection]:
+        """Open a write transaction; commit on success, roll back on error.
+
+        Raises:
+            JournalError: The database failed; `doing` says in the message what was not done.
+        """
+        with self.errors(doing), self.open().begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self, doing: str) -> Iterator[Connection]:
+        """Open a connection whose queries all see one state of the journal, and do not wait for writers.
+
+        Raises:
+            JournalError: The database failed; `doing` says in the message what was not done.
+        """
+        with self.errors(doing), self.open().connect() as connection:
+            yield self._snapshot(connection.execution_options(**{READS: True}))
+
+    def write(self, doing: str, work: Callable[[Any], _T]) -> _T:
+        """Call a function with a cursor of the driver, in a write transaction, and return what it returns.
+
+        This costs half as much as `writing`. It is not a context manager, so that the transaction belongs to one frame:
+        what a signal handler raises, between whichever two bytecodes, leaves no transaction open.
+
+        Raises:
+            CommitLostError: The connection was lost during the commit.
+            JournalError: The database failed; `doing` says in the message what was not done.
+        """
+        connection = None
+        done: list[_T] = []
+        try:
+            engine = self.open()
+            connection = self._take(engine)
+            cursor = connection.cursor()
+            self._begin(connection, cursor)
+            # The pool rolls back what was not committed.
+            done.append(work(cursor))
+            connection.commit()
+        except BaseException as error:
+            is_lost = bool(done) and self._is_lost(connection)
+            if connection is not None:
+                self._drop(connection, error)
+            # A host's handler of signals may raise an OSError, as TimeoutError is one.
+            if isinstance(error, self._failures) and not raised_by_signal_handler(error):
+                said = self._failure(doing, error)
+                raise (CommitLostError(said, done[0]) if is_lost else JournalError(said)) from error
+            raise
+        self._give_back(engine, connection)
+        return done[0]
+
+    @contextmanager
+    def within(self, connection: Connection, doing: str) -> Iterator[Connection]:
+        """Open a savepoint in the transaction of a host's connection; it undoes our part alone, and commits nothing.
+
+        Raises:
+            JournalError: The connection is not one to this journal in a transaction, or the database failed.
+        """
+        self._check_kind(connection)
+        with self.errors(doing):
+            self._begin_within(connection)
+            with connection.begin_nested():
+                self._join(connection)
+                yield connection
+
+    @contextmanager
+    def trial(self) -> Iterator[Connection]:
+        """Open a write transaction that is rolled back in any case.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        with self.errors("take events"), self.open().connect() as connection:
+            self._keep_room(connection.connection)
+            with connection.begin() as transaction:
+                yield connection
+                transaction.rollback()
+
+    @contextmanager
+    def migrating(self, doing: str) -> Iterator[Connection]:
+        """Open a write transaction on a journal of any version.
+
+        Raises:
+            JournalError: The database failed; `doing` says in the message what was not done.
+        """
+        self._process.check()
+        with self.errors(doing):
+            engine = self._migrating_engine()
+            try:
+                with engine.begin() as connection:
+                    self._begin_migration(connection)
+                    yield connection
+            finally:
+                engine.dispose()
+
+    @contextmanager
+    def errors(self, doing: str) -> Iterator[None]:
+        """Raise every error of the database as a `JournalError`.
+
+        Raises:
+            JournalError: The block raised an error of the database.
+        """
+        try:
+            yield
+        except self._failures as error:
+            if raised_by_signal_handler(error):
+                raise
+            raise JournalError(self._failure(doing, error)) from error
+
+    def _failure(self, doing: str, error: BaseException) -> str:
+        origin = error.orig if isinstance(error, DBAPIError) and error.orig else error
+        # PostgreSQL's messages have several lines.
+        said = _BREAKS.sub(" ", one_line(origin, self._secrets))
+        return f"the journal {self.name} could not {doing}: {reason(origin)} ({said})"
+
+    # Opening and closing
+
+    def open(self) -> Engine:
+        """Return the engine; the first call opens the database, and creates the tables where there are none.
+
+        Raises:
+            JournalError: The database cannot be opened, is not a journal of a version that this release knows, or this
+                object was made before the process was forked.
+        """
+        self._process.check()
+        engine = self._engine
+        if engine is not None and self._is_in_place():
+            return engine
+        if self._opening.locked() and calls_under_way(_OPEN, self):
+            raise self._interrupted("opening it")
+        with self._opening, self.errors("be opened"):
+            if self._engine is not None and not self._is_in_place():
+                _log.warning("the file of the journal %s was removed or replaced; it is opened anew", self.name)
+                self._close()
+            if self._engine is None:
+                engine = self._connected()
+                try:
+                    self._engine = self._prepared(engine)
+                except BaseException:
+                    engine.dispose()
+                    raise
+            return self._engine
+
+    def close(self) -> None:
+        """Close every connection; the next use opens the database again. A forked child leaves its parent's alone."""
+        if self._process.is_own():
+            with self._opening:
+                self._close()
+
+    def _close(self) -> None:
+        self.known_listeners = set()
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    def is_there(self) -> bool:
+        """Return whether the journal exists, without creating it or changing a database of another program.
+
+        Raises:
+            JournalError: The database cannot be opened.
+        """
+        with self.looking() as connection:
+            return is_journal(connection)
+
+    def check_place(self) -> None:
+        """Check that a journal that does not exist can be created, without creating it.
+
+        Raises:
+            JournalError: The folder, the file or the schema does not allow it.
+        """
+        with self.looking() as connection:
+            self._check_new(connection)
+
+    @contextmanager
+    def looking(self) -> Iterator[Connection]:
+        """Open a connection that only reads, and leaves whatever is there as it is.
+
+        Raises:
+            JournalError: The database failed.
+        """
+        self._process.check()
+        with self.errors("be opened"):
+            engine = self._looking_engine()
+            try:
+                with engine.connect().execution_options(**{READS: True}) as connection:
+                    yield connection
+            finally:
+                engine.dispose()
+
+    def _refuse_itself(self) -> None:
+        """Raise `JournalError` in a thread that would wait for a transaction of its own."""
+        if calls_under_way(_WRITE, self) > 1:
+            raise self._interrupted("writing to it")
+
+    def _interrupted(self, doing: str) -> JournalError:
+        return JournalError(
+            f"the journal {self.name} cannot be used here: it was called while this thread was {doing}; "
+            "fix: do not fire events in signal handlers, __del__ methods or logging handlers"
+        )
+
+    def _check_kind(self, connection: object) -> None:
+        """Check that something can be a host's connection to this database, in a transaction that events can join.
+
+        Raises:
+            JournalError: It is not an SQLAlchemy connection, it leads to another kind of database, or it is in
+                AUTOCOMMIT or a two-phase transaction.
+        """
+        self._process.check()
+        if not isinstance(connection, Connection):
+            kinds = [kind.__name__ for kind in type(connection).__mro__]
+            remedy = next((_CONNECTIONS[kind] for kind in kinds if kind in _CONNECTIONS), _CONNECTIONS["Engine"])
+            raise JournalError(f"connection must be an SQLAlchemy Connection, not {kinds[0]}; fix: {remedy}")
+        if connection.closed:
+            raise JournalError("the connection is closed; fix: fire the event before the end of its block")
+        if connection.dialect.name != self.dialect:
+            raise JournalError(f"the connection is to {connection.dialect.name}, and the journal is {self.name}")
+        if isinstance(connection.get_transaction(), TwoPhaseTransaction):
+            raise JournalError(
+                "the connection is in a two-phase transaction, which PostgreSQL cannot prepare once an event has been "
+                "stored in it (NOTIFY); fix: use an ordinary transaction, or fire without connection after the commit"
+            )
+        if getattr(connection.connection.dbapi_connection, "autocommit", False) is True:
+            raise JournalError(AUTOCOMMIT)
+
+    # SQL
+
+    def sql(self, text: str) -> str:
+        """Return a statement as the driver takes it.
+
+        Args:
+            text: The statement, with parameters as `:name`. `{now}` stands for the parameter `now`, or where that is
+                null for the database's time; `{greatest}` for the function that returns the greatest of its arguments;
+                `{locked}` for what makes a SELECT lock its rows, and `{skip_locked}` for what makes it also skip those
+                that others have locked, where rows can be locked.
+        """
+        try:
+            return self._texts[text]
+        except KeyError:
+            return self._texts.setdefault(text, self._translated(text))
+
+    @abstractmethod
+    def _translated(self, text: str) -> str:
+        """Return a statement as the driver takes it."""
+
+    @abstractmethod
+    def here(self, text: str) -> str:
+        """Return a statement with `WHERE true` that does nothing in another journal than this one.
+
+        A host's connection may lead to another database that has a journal too.
+        """
+
+    @abstractmethod
+    def identity(self) -> dict[str, str]:
+        """Return the parameters of a statement of `here`."""
+
+    @abstractmethod
+    def check_identity(self, connection: Connection) -> None:
+        """Check that a host's connection leads to this journal.
+
+        Raises:
+            JournalError: It leads to another one.
+        """
+
+    @abstractmethod
+    @contextmanager
+    def beside(self, connection: Connection, doing: str) -> Iterator[Connection]:
+        """Open a transaction for what does not depend on a host's; where there is one writer, this is the host's.
+
+        Otherwise a host that takes long would keep others waiting.
+        """
+
+    @abstractmethod
+    def now(self, within: Connection | None = None) -> float:
+        """Return the journal's time, in seconds since 1970.
+
+        Args:
+            within: The connection that the caller holds, if any: to wait for a second one while holding a first one
+                could be a deadlock.
+
+        Raises:
+            JournalError: The server did not answer.
+        """
+
+    @abstractmethod
+    def stamp(self) -> float | None:
+        """Return the parameter `now` of a statement with `{now}`; null where the database looks at its own clock."""
+
+    @abstractmethod
+    def lock_deliveries(self, connection: Connection) -> None:
+        """Keep others from changing deliveries until the transaction ends. Call this first in the transaction.
+
+        Bulk updates without this lock can deadlock.
+        """
+
+    @abstractmethod
+    def share_deliveries(self, connection: Connection) -> None:
+        """Keep `lock_deliveries` of others off until the transaction ends. Call this first in the transaction."""
+
+    @abstractmethod
+    def notify(self, connection: Connection) -> None:
+        """Wake the workers of all processes when the transaction is committed, where the database can."""
+
+    @abstractmethod
+    @contextmanager
+    def listening(self) -> Iterator[Callable[[float], bool] | None]:
+        """Listen for new deliveries of other processes, on a connection of its own.
+
+        Yields a function that waits so many seconds at most and returns whether there were any; null if this is not
+        possible.
+
+        Raises:
+            JournalError: The server cannot be reached or has gone away.
+        """
+
+    # What the implementations fill in
+
+    @abstractmethod
+    def _connected(self) -> Engine: ...
+
+    @abstractmethod
+    def _prepared(self, engine: Engine) -> Engine:
+        """Create the tables where there are none, check them, and return the engine for all further use."""
+
+    @abstractmethod
+    def _looking_engine(self) -> Engine: ...
+
+    @abstractmethod
+    def _migrating_engine(self) -> Engine: ...
+
+    @abstractmethod
+    def _snapshot(self, connection: Connection) -> Connection: ...
+
+    @abstractmethod
+    def _take(self, engine: Engine) -> PoolProxiedConnection: ...
+
+    @abstractmethod
+    def _begin(self, connection: PoolProxiedConnection, cursor: Any) -> None: ...  # noqa: ANN401 - of either driver
+
+    @abstractmethod
+    def _drop(self, connection: PoolProxiedConnection, error: BaseException) -> None: ...
+
+    @abstractmethod
+    def _give_back(self, engine: Engine, connection: PoolProxiedConnection) -> None: ...
+
+    @abstractmethod
+    def _begin_within(self, connection: Connection) -> None: ...
+
+    @abstractmethod
+    def _join(self, connection: Connection) -> None: ...
+
+    @abstractmethod
+    def _check_new(self, connection: Connection) -> None: ...
+
+    def _is_lost(self, connection: PoolProxiedConnection | None) -> bool:
+        """Return whether the driver knows that a connection to a server is gone."""
+        return connection is not None and bool(getattr(connection.driver_connection, "closed", False))
+
+    def _is_in_place(self) -> bool:
+        """Return whether the database is still the one that the engine connects to."""
+        return True
+
+    def _begin_migration(self, connection: Connection) -> None:
+        """Prepare the transaction of a migration."""
+
+    def _keep_room(self, connection: PoolProxiedConnection) -> None:
+        """Refuse events that would use up the space that is needed to record deliveries and to prune."""
+
+
+_SYNC = "await {0}.run_sync(lambda {1}: hooks.fire(..., connection={1}{2}))"
+
+_CONNECTIONS = {
+    "Engine": "pass the connection of `with engine.begin() as connection`",
+    "Session": "pass session.connection()",
+    "scoped_session": "pass session.connection()",
+    "AsyncConnection": _SYNC.format("connection", "sync", ""),
+    "AsyncSession": _SYNC.format("session", "sync", ".connection()"),
+    "async_scoped_session": _SYNC.format("session", "sync", ".connection()"),
+    "AsyncEngine": _SYNC.format("connection", "sync", ""),
+}
+"""How to get a connection, by the type of what was passed instead."""
+
+
+_OPEN, _WRITE = Backend.open.__code__, Backend.write.__code__

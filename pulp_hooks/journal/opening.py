@@ -1,0 +1,73 @@
+"""Opening a journal: its tables are created in a new database, and their version is checked in one that has them."""
+
+from sqlalchemy import Connection, inspect, select
+
+from pulp_hooks.errors import JournalError
+from pulp_hooks.identifiers import new_id
+from pulp_hooks.journal import schema
+
+READS = "pulp_hooks_reads"
+"""Execution option of a connection that only reads, and need not wait for writers."""
+
+_DEVELOPMENT = {"journal": {"version", "id"}, "delivery": {"event_id", "listener", "lane"}}
+"""Tables, and columns of them, that a journal had before the first release."""
+
+
+def is_journal(connection: Connection) -> bool:
+    """Return whether the database has the tables of a journal, of whatever version."""
+    return inspect(connection).has_table(schema.version.name, schema=schema_of(connection))
+
+
+def schema_of(connection: Connection) -> str | None:
+    """Return the database schema that a connection finds the journal's tables in; null for that of the connection."""
+    found: str | None = connection.get_execution_options().get("schema_translate_map", {}).get(None)
+    return found
+
+
+def create(connection: Connection) -> None:
+    """Create the tables of this release."""
+    schema.metadata.create_all(connection, checkfirst=False)
+    connection.execute(schema.version.insert().values(version_num=schema.HEAD))
+    connection.execute(schema.journal.insert().values(id=new_id(), readable_from=schema.HEAD))
+
+
+def check_names(connection: Connection, name: str) -> None:
+    """Check that nothing is in the way of the tables of a new journal.
+
+    Raises:
+        JournalError: The database has tables of their names, or those of a development version of this package.
+    """
+    found = inspect(connection)
+    names = set(found.get_table_names(schema=schema_of(connection)))
+    foreign = sorted(names & {table.name for table in schema.metadata.tables.values()})
+    if foreign:
+        raise JournalError(
+            f"the journal {name} could not be opened: it has tables of these names that are not a journal's: "
+            f"{', '.join(foreign)}; fix: use another database"
+        )
+    if names.issuperset(_DEVELOPMENT) and all(
+        columns <= {column["name"] for column in found.get_columns(table, schema=schema_of(connection))}
+        for table, columns in _DEVELOPMENT.items()
+    ):
+        raise JournalError(
+            f"the journal {name} could not be opened: a development version of pulp-hooks made it, which no release "
+            "can read; fix: deliver its events with that version, then use a new database"
+        )
+
+
+def check_version(connection: Connection, name: str) -> None:
+    """Check that this release can work on a journal: on that of its own version, and of the releases next to it.
+
+    Raises:
+        JournalError: The journal has another version.
+    """
+    found = connection.execute(select(schema.version.c.version_num)).scalar() or "unknown"
+    readable_from = connection.execute(select(schema.journal.c.readable_from)).scalar() or found
+    if readable_from <= schema.HEAD and found >= schema.OLDEST:
+        return
+    is_newer = found > schema.HEAD
+    remedy = "upgrade pulp-hooks on this machine" if is_newer else "run `pulp-hooks journal upgrade`"
+    raise JournalError(
+        f"the journal {name} has schema version {found}, and this release of pulp-hooks works on "
+        f"{schema.OLDEST} to {schema.HEAD}; fix: {remedy}"
+    )

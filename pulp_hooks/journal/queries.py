@@ -1,0 +1,397 @@
+"""Queries on a journal: pages of events and deliveries, one delivery with its attempts, statistics."""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Executable, Select, and_, func, or_, select, tuple_
+
+from pulp_hooks.errors import JournalError
+from pulp_hooks.journal.backend import Backend
+from pulp_hooks.journal.schema import UNFINISHED, State, attempt, delivery, event, listener
+
+_T = TypeVar("_T")
+
+_NEWEST = 10_000
+"""How many of the newest events are looked at for a page before an index is used; that takes some milliseconds."""
+
+_BATCH = 500
+"""How many rows are read at a time where the repository is compared in Python."""
+
+_PERCENTS = 50, 99
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which deliveries and events are wanted; a part that is null or empty lets all pass.
+
+    Attributes:
+        states: States of the delivery.
+        listener: Name of the listener.
+        event_type: ID of the event type.
+        repo_id: Glob that the repository's id matches.
+        since: Time of the first event; seconds since 1970.
+        until: Time after the last event.
+    """
+
+    states: Collection[State] = ()
+    listener: str | None = None
+    event_type: str | None = None
+    repo_id: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[_T]):
+    """A part of a list.
+
+    Attributes:
+        items: The items, newest first.
+        next: What to pass as `before` for the next page; null on the last one.
+    """
+
+    items: tuple[_T, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDelivery:
+    """A delivery.
+
+    Attributes:
+        event_id: Identifier of the event.
+        listener: Name of the listener.
+        type: ID of the event type.
+        repo_id: The repository.
+        time: When the event was stored; seconds since 1970.
+        state: The state.
+        attempts: How many attempts were begun.
+        due: When the next attempt is due, or while a worker has it, when the lease ends; null if there is none.
+        claimed: Whether a worker has it.
+        finished: When it was delivered or given up.
+        error: What went wrong last.
+    """
+
+    event_id: str
+    listener: str
+    type: str
+    repo_id: str
+    time: float
+    state: State
+    attempts: int
+    due: float | None
+    claimed: bool
+    finished: float | None
+    error: str | None
+
+    @property
+    def id(self) -> str:
+        """Identifier of the delivery: that of the event, a slash, and the listener."""
+        return f"{self.event_id}/{self.listener}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAttempt:
+    """An attempt.
+
+    Attributes:
+        number: From 1 on.
+        started: When it began; seconds since 1970. Null, as is the next, when nothing was recorded of it.
+        seconds: How long it took.
+        status: How it ended.
+        error: What went wrong.
+        traceback: Of the error, without secrets.
+        detail: JSON that the listener wants shown of the attempt.
+    """
+
+    number: int
+    started: float | None
+    seconds: float | None
+    status: str
+    error: str | None
+    traceback: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event.
+
+    Attributes:
+        id: Its identifier.
+        type: ID of the event type.
+        repo_id: The repository.
+        time: When it was stored; seconds since 1970.
+        deliveries: How many of its deliveries are in which state.
+    """
+
+    id: str
+    type: str
+    repo_id: str
+    time: float
+    deliveries: dict[State, int]
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Figures of one listener.
+
+    Attributes:
+        listener: Its name.
+        pending: Deliveries of which no attempt has failed so far.
+        retrying: Deliveries whose last attempt failed.
+        held: Deliveries on hold until the listener is enabled.
+        delivered: Deliveries that the listener took.
+        dead: Deliveries that were given up.
+        skipped: Deliveries that the listener does not take any more.
+        oldest_seconds: Age of the oldest pending or retrying delivery.
+        p50_seconds: Half of the attempts took at most that long.
+        p99_seconds: 99 of 100 attempts took at most that long.
+        disabled: Why the listener is disabled; null while it is enabled.
+    """
+
+    listener: str
+    pending: int = 0
+    retrying: int = 0
+    held: int = 0
+    delivered: int = 0
+    dead: int = 0
+    skipped: int = 0
+    oldest_seconds: float | None = None
+    p50_seconds: float | None = None
+    p99_seconds: float | None = None
+    disabled: str | None = None
+
+
+def deliveries(backend: Backend, wanted: Filter, limit: int, before: str | None) -> Page[StoredDelivery]:
+    """Return a page of deliveries; see `Journal.deliveries`."""
+    with backend.reading("list deliveries") as connection:
+        conditions = [*_of_deliveries(wanted), *_of_events(wanted), *_in_window(connection, wanted, delivery.c.event)]
+        if before is not None:
+            event_id, _, name = before.rpartition("/")
+            place = tuple_(delivery.c.event, delivery.c.listener)
+            conditions.append(place < tuple_(_number_of(connection, event_id), name))
+        query = _DELIVERIES.where(*conditions).order_by(delivery.c.event.desc(), delivery.c.listener.desc())
+        # What is frequent is found among the newest events; what is rare has an index, and needs sorting.
+        oldest = connection.execute(select(func.max(event.c.number) - _NEWEST)).scalar() or 0
+        rows = list(_matching(connection, query.where(delivery.c.event > oldest), wanted.repo_id, limit + 1))
+        if len(rows) <= limit:
+            rows = list(_matching(connection, _by_index(query, wanted), wanted.repo_id, limit + 1))
+    found = tuple(_delivery(row) for row in rows[:limit])
+    return Page(found, found[-1].id if len(rows) > limit else None)
+
+
+def _by_index(query: Select[Any], wanted: Filter) -> Select[Any]:
+    """Return the query with the parts in which the deliveries of a listener are found, each by an index of its own."""
+    if wanted.listener is None:
+        return query
+    of_listener = select(delivery.c.event).where(delivery.c.listener == wanted.listener)
+    unfinished = delivery.c.finished.is_(None)
+    states = frozenset(wanted.states) or frozenset(State)
+    parts = []
+    if states & UNFINISHED:
+        parts.append(of_listener.where(unfinished, delivery.c.ordering_key.is_(None)))
+        parts.append(of_listener.where(unfinished, delivery.c.ordering_key.is_not(None)))
+    if states - UNFINISHED:
+        parts.append(of_listener.where(delivery.c.finished.is_not(None)))
+    return query.where(or_(*[delivery.c.event.in_(part) for part in parts]))
+
+
+def deliveries_of(backend: Backend, event_id: str, name: str | None) -> list[StoredDelivery]:
+    """Return the deliveries of an event; see `Journal.deliveries_of`."""
+    query = _DELIVERIES.where(event.c.id == event_id).order_by(delivery.c.listener)
+    if name is not None:
+        query = query.where(delivery.c.listener == name)
+    with backend.reading("show a delivery") as connection:
+        return [_delivery(row) for row in connection.execute(query)]
+
+
+def attempts(backend: Backend, event_id: str, name: str) -> list[StoredAttempt]:
+    """Return the attempts of a delivery; see `Journal.attempts`."""
+    a = attempt.c
+    query = select(a.number, a.started, a.seconds, a.status, a.error, a.traceback, a.detail)
+    query = query.join(event, event.c.number == a.event).where(event.c.id == event_id, a.listener == name)
+    begun = select(delivery.c.attempts, _CLAIMED).join(event, event.c.number == delivery.c.event)
+    begun = begun.where(event.c.id == event_id, delivery.c.listener == name)
+    with backend.reading("show a delivery") as connection:
+        found = {row.number: StoredAttempt(*row) for row in connection.execute(query)}
+        of_delivery = connection.execute(begun).first()
+    number = of_delivery.attempts - bool(of_delivery.claimed) if of_delivery else 0
+    # Of the others nothing was recorded: the worker crashed, or was too late.
+    return [found.get(place, StoredAttempt(place, None, None, "unrecorded", None)) for place in range(1, number + 1)]
+
+
+def content(backend: Backend, event_id: str) -> bytes | None:
+    """Return an event as it is stored; see `Journal.content`."""
+    with backend.reading("show an event") as connection:
+        found = connection.execute(select(event.c.content).where(event.c.id == event_id)).scalar()
+    return None if found is None else bytes(found)
+
+
+def events(backend: Backend, wanted: Filter, limit: int, before: str | None) -> Page[StoredEvent]:
+    """Return a page of events; see `Journal.events`."""
+    e = event.c
+    with backend.reading("list events") as connection:
+        query: Any = select(e.number, e.id, e.type, e.repo_id, e.time)
+        query = query.where(*_of_events(wanted), *_in_window(connection, wanted, e.number)).order_by(e.number.desc())
+        if before is not None:
+            query = query.where(e.number < _number_of(connection, before))
+        rows = list(_matching(connection, query, wanted.repo_id, limit + 1))
+        page = rows[:limit]
+        counted = select(delivery.c.event, delivery.c.state, func.count().label("count"))
+        counted = counted.where(delivery.c.event.in_([row.number for row in page]))
+        counts: dict[int, dict[State, int]] = {}
+        for row in connection.execute(counted.group_by(delivery.c.event, delivery.c.state)):
+            counts.setdefault(row.event, {})[State(row.state)] = row._mapping["count"]  # noqa: SLF001 - public: `Row.count` is a method
+    found = tuple(StoredEvent(r.id, r.type, r.repo_id.decode(), r.time, counts.get(r.number, {})) for r in page)
+    return Page(found, found[-1].id if len(rows) > limit else None)
+
+
+def statistics(backend: Backend, since: float | None) -> list[Statistics]:
+    """Return the figures of every listener; see `Journal.statistics`."""
+    now = backend.now()
+    d = delivery.c
+    states = select(d.listener, d.state, func.count().label("number"), func.min(d.created).label("oldest"))
+    found: dict[str, Statistics] = {}
+    with backend.reading("count") as connection:
+        for row in connection.execute(states.group_by(d.listener, d.state)):
+            figures = found.setdefault(row.listener, Statistics(row.listener))
+            setattr(figures, row.state, row.number)
+            if row.state in {State.PENDING, State.RETRYING}:
+                figures.oldest_seconds = max(figures.oldest_seconds or 0.0, now - row.oldest)
+        for row in connection.execute(_percentiles(since)):
+            if row.listener in found:
+                found[row.listener].p50_seconds, found[row.listener].p99_seconds = row.p50, row.p99
+        disabled = select(listener.c.name, listener.c.reason).where(listener.c.disabled_at.is_not(None))
+        for row in connection.execute(disabled):
+            found.setdefault(row.name, Statistics(row.name)).disabled = row.reason or "by hand"
+    return [found[name] for name in sorted(found)]
+
+
+def _percentiles(since: float | None) -> Executable:
+    """Return the query for the percentiles of the seconds of each listener's attempts.
+
+    Sorting the attempts is what takes long: it is done once for all percentiles.
+    """
+    a = attempt.c
+    ranked = select(
+        a.listener,
+        a.seconds,
+        func.row_number().over(partition_by=a.listener, order_by=a.seconds).label("place"),
+        func.count().over(partition_by=a.listener).label("number"),
+    )
+    if since is not None:
+        ranked = ranked.where(a.started >= since)
+    line = ranked.subquery("line").c
+    places = {percent: (line.number * percent + 99) // 100 for percent in _PERCENTS}
+    seconds = [func.max(line.seconds).filter(line.place == place).label(f"p{n}") for n, place in places.items()]
+    return select(line.listener, *seconds).where(line.place.in_(places.values())).group_by(line.listener)
+
+
+def window(connection: Connection, since: float | None, until: float | None) -> tuple[int | None, int | None]:
+    """Return the numbers of the first event of a time window and of the first one after it; null where it is open.
+
+    Later events have no earlier times, so the numbers are found by bisection.
+    """
+    return _first_at(connection, since), _first_at(connection, until)
+
+
+def _first_at(connection: Connection, moment: float | None) -> int | None:
+    """Return the number of the first event that was stored at that time or later, or one more than the last."""
+    if moment is None:
+        return None
+    low, high = connection.execute(select(func.min(event.c.number), func.max(event.c.number))).one()
+    if low is None:
+        return 0
+    high += 1
+    at = select(event.c.number, event.c.time).order_by(event.c.number).limit(1)
+    while low < high:
+        middle = (low + high) // 2
+        # Numbers may be missing: the next one that is there counts.
+        row = connection.execute(at.where(event.c.number >= middle)).first()
+        if row is None or row.time >= moment:
+            high = middle
+        else:
+            low = row.number + 1
+    return int(low)
+
+
+def _in_window(connection: Connection, wanted: Filter, number: ColumnElement[int]) -> list[ColumnElement[bool]]:
+    first, end = window(connection, wanted.since, wanted.until)
+    conditions = [] if first is None else [number >= first]
+    return conditions if end is None else [*conditions, number < end]
+
+
+def _number_of(connection: Connection, event_id: str) -> int:
+    number: int | None = connection.execute(select(event.c.number).where(event.c.id == event_id)).scalar()
+    if number is None:
+        raise JournalError(f"event {event_id!r} not found (pruned?); fix: start again without --before")
+    return number
+
+
+_CLAIMED = and_(delivery.c.lease.is_not(None), delivery.c.due.is_not(None)).label("claimed")
+
+_DELIVERIES: Select[Any] = select(
+    event.c.id.label("event_id"),
+    delivery.c.listener,
+    event.c.type,
+    event.c.repo_id,
+    event.c.time,
+    delivery.c.state,
+    delivery.c.attempts,
+    delivery.c.due,
+    _CLAIMED,
+    delivery.c.finished,
+    delivery.c.error,
+).join_from(delivery, event, event.c.number == delivery.c.event)
+
+
+def _delivery(row: Any) -> StoredDelivery:  # noqa: ANN401 - a row of the above
+    changed = {"repo_id": row.repo_id.decode(), "claimed": bool(row.claimed), "state": State(row.state)}
+    return StoredDelivery(**row._asdict() | changed)
+
+
+def _of_deliveries(wanted: Filter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    states = frozenset(wanted.states)
+    if len(states) == 1:
+        conditions.append(delivery.c.state == next(iter(states)).value)
+    elif states:
+        conditions.append(delivery.c.state.in_(sorted(states)))
+    if states and states <= UNFINISHED:
+        conditions.append(delivery.c.finished.is_(None))
+    if wanted.listener is not None:
+        conditions.append(delivery.c.listener == wanted.listener)
+    return conditions
+
+
+def _of_events(wanted: Filter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.event_type is not None:
+        conditions.append(event.c.type == wanted.event_type)
+    if wanted.repo_id is not None:
+        # What stands before the first wildcard is compared in the database; the byte 255 is in no text.
+        beginning = _LITERAL.match(wanted.repo_id)[0].encode()  # type: ignore[index] # it matches every text
+        conditions.append(event.c.repo_id.between(beginning, beginning + b"\xff"))
+    return conditions
+
+
+_LITERAL = re.compile(r"[^*?\[]*")
+
+
+def _matching(connection: Connection, query: Any, repo_id: str | None, limit: int) -> Iterator[Any]:  # noqa: ANN401 - a SELECT of any columns
+    """Yield so many rows whose repository matches; the databases' own globs differ."""
+    if repo_id is None:
+        yield from connection.execute(query.limit(limit))
+        return
+    found = 0
+    with connection.execute(query, execution_options={"yield_per": _BATCH}) as rows:
+        for row in rows:
+            if fnmatchcase(row.repo_id.decode(), repo_id):
+                yield row
+                found += 1
+                if found == limit:
+                    return

@@ -1,0 +1,189 @@
+"""The journal in a SQLite file. One process at a time writes; readers do not wait."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, ClassVar
+
+from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection
+from sqlalchemy.dialects import sqlite
+
+from pulp_hooks.errors import JournalError
+from pulp_hooks.journal.backend import AUTOCOMMIT, Backend
+from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
+from pulp_hooks.journal.opening import READS, check_names, check_version, create, is_journal
+from pulp_hooks.journal.sqlite_file import SqliteFile, Synchronous, roll_back, turn_on_write_ahead_log
+
+_MOST_KEPT = 8
+"""Connections that are kept for events, so that as many threads can fire without opening one."""
+
+
+class SqliteBackend(Backend):
+    """A journal in a SQLite file.
+
+    Args:
+        url: URL of the file.
+        busy_seconds: How long to wait for a lock.
+        synchronous: How far SQLite waits for the disk.
+        clock: The clock of this machine.
+
+    Attributes:
+        file: The file.
+    """
+
+    dialect: ClassVar[str] = "sqlite"
+    insert: ClassVar[Any] = staticmethod(sqlite.insert)
+    wakes: ClassVar[bool] = False
+
+    def __init__(self, url: URL, busy_seconds: float, synchronous: Synchronous, clock: Clock = SYSTEM_CLOCK) -> None:
+        super().__init__(url, busy_seconds, clock)
+        self.file = SqliteFile(url, self.name, synchronous, busy_seconds)
+        self._kept: list[tuple[Engine, PoolProxiedConnection]] = []
+
+    def _connected(self) -> Engine:
+        return self.file.engine()
+
+    def _looking_engine(self) -> Engine:
+        return self.file.looking_engine()
+
+    def _migrating_engine(self) -> Engine:
+        return self.file.engine()
+
+    def _prepared(self, engine: Engine) -> Engine:
+        # A journal that is there is only read, so that it can be opened while others write.
+        with engine.connect().execution_options(**{READS: True}) as connection:
+            is_new = not is_journal(connection)
+            if is_new:
+                check_names(connection, self.name)
+            else:
+                check_version(connection, self.name)
+        turn_on_write_ahead_log(engine)
+        if is_new:
+            with engine.begin() as connection:
+                self._create(connection)
+        return engine
+
+    def _create(self, connection: Connection) -> None:
+        """Create the tables, unless another process was quicker."""
+        if not is_journal(connection):
+            check_names(connection, self.name)
+            create(connection)
+        check_version(connection, self.name)
+
+    def is_there(self) -> bool:
+        """Return whether the journal exists, without creating it or changing a database of another program."""
+        return self.file.path.exists() and super().is_there()
+
+    def check_place(self) -> None:
+        """Check that the file can be created, without creating it."""
+        path = self.file.path
+        self.file.check_folder()
+        for place in (path.parent, path):
+            if place.exists() and not os.access(place, os.W_OK):
+                raise JournalError(f"the journal {self.name} cannot be created: {place} is not writable")
+        if path.exists():
+            super().check_place()
+
+    def _check_new(self, connection: Connection) -> None:
+        check_names(connection, self.name)
+
+    def _is_in_place(self) -> bool:
+        return self.file.is_in_place()
+
+    def _keep_room(self, connection: PoolProxiedConnection) -> None:
+        self.file.keep_room(connection)
+
+    # Transactions
+
+    def _take(self, engine: Engine) -> PoolProxiedConnection:
+        # To take one from a pool costs as much as an INSERT.
+        while self._kept:
+            with suppress(IndexError):  # another thread was quicker
+                owner, connection = self._kept.pop()
+                if owner is engine:
+                    return connection
+                connection.close()
+        return self.file.connect()
+
+    def _begin(self, connection: PoolProxiedConnection, cursor: Any) -> None:
+        self.file.keep_room(connection)
+        self.file.begin_immediate(connection, cursor, on_busy=self._refuse_itself)
+
+    def _give_back(self, engine: Engine, connection: PoolProxiedConnection) -> None:
+        if len(self._kept) < _MOST_KEPT:
+            self._kept.append((engine, connection))
+        else:
+            connection.close()
+
+    def _drop(self, connection: PoolProxiedConnection, error: BaseException) -> None:
+        roll_back(connection)
+        if not isinstance(error, self._failures):
+            # It was interrupted in whatever it did.
+            connection.invalidate()
+        connection.close()
+
+    def _close(self) -> None:
+        while self._kept:
+            self._kept.pop()[1].close()
+        super()._close()
+
+    def _snapshot(self, connection: Connection) -> Connection:
+        return connection
+
+    def _begin_within(self, connection: Connection) -> None:
+        # The driver begins no transaction at a savepoint, and the end of an outermost savepoint would commit.
+        _ = connection.get_transaction() or connection.begin()
+        driver = connection.connection.driver_connection
+        if driver is not None and not driver.in_transaction:
+            if driver.isolation_level is None:
+                raise JournalError(AUTOCOMMIT)
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def _join(self, connection: Connection) -> None:
+        """Check that a host's connection leads to this file; create the tables of a new journal in its transaction."""
+        self.file.check_connection(connection)
+        if self._engine is None:
+            self._create(connection)
+
+    # SQL
+
+    def _translated(self, text: str) -> str:
+        return text.format(now=":now", greatest="max", skip_locked="", locked="")
+
+    def here(self, text: str) -> str:
+        """Return the statement as it is: which file a connection leads to is checked before."""
+        return text
+
+    def identity(self) -> dict[str, str]:
+        """Return no parameters."""
+        return {}
+
+    def check_identity(self, connection: Connection) -> None:
+        """Do nothing: it is checked before."""
+
+    @contextmanager
+    def beside(self, connection: Connection, doing: str) -> Iterator[Connection]:
+        """Return the host's connection: while it writes, no other one can."""
+        yield connection
+
+    def now(self, within: Connection | None = None) -> float:
+        """Return the time of this machine."""
+        return self.clock.time()
+
+    def stamp(self) -> float | None:
+        """Return the time of this machine."""
+        return self.clock.time()
+
+    def lock_deliveries(self, connection: Connection) -> None:
+        """Do nothing: there is one writer at a time."""
+
+    def share_deliveries(self, connection: Connection) -> None:
+        """Do nothing: there is one writer at a time."""
+
+    def notify(self, connection: Connection) -> None:
+        """Do nothing: workers look once a second."""
+
+    @contextmanager
+    def listening(self) -> Iterator[Callable[[float], bool] | None]:
+        """Yield null: SQLite tells of nothing."""
+        yield None
