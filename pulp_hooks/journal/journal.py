@@ -35,7 +35,7 @@ from pulp_hooks.identifiers import new_id
 from pulp_hooks.journal.database import AUTOCOMMIT, CommitLostError, Database
 from pulp_hooks.journal.sqlite_file import Synchronous
 from pulp_hooks.journal.statements import driver_text, insert_new
-from pulp_hooks.journal.tables import State, attempt, clock, delivery, event, journal, listener
+from pulp_hooks.journal.tables import State, attempt, delivery, event, journal, listener
 
 _DOING = "take the event"
 """What messages say that the journal could not do."""
@@ -190,11 +190,9 @@ class Journal:
             with self.database.errors("record a delivery"):
                 connection.execute(update(delivery).where(delivery.c.event_id == row["id"]).values(tries=1))
                 connection.execute(insert(attempt), {**key, "started": 0.0, "seconds": 0.0, "status": ""})
-            with self.database.errors("keep what it knows of listeners and clocks"):
+            with self.database.errors("keep what it knows of listeners"):
                 connection.execute(insert(listener), {"name": names["listener"]})
                 connection.execute(update(listener).where(listener.c.name == names["listener"]).values(reason=""))
-                connection.execute(insert(clock), {"machine": row["id"], "ahead": 0.0})
-                connection.execute(update(clock).where(clock.c.machine == row["id"]).values(ahead=1.0))
             with self.database.errors("prune"):
                 for table, column in ((delivery, delivery.c.event_id), (event, event.c.id)):
                     connection.execute(delete(table).where(column == row["id"]))

@@ -128,13 +128,3 @@ listener = Table(
     Column("paced_until", Double),
     sqlite_with_rowid=False,
 )
-
-# `ahead` is by how many seconds the clock is ahead of the time since the machine was started. When that changes, the
-# clock has jumped.
-clock = Table(
-    "clock",
-    metadata,
-    Column("machine", Text, primary_key=True),
-    Column("ahead", Double, nullable=False),
-    sqlite_with_rowid=False,
-)
