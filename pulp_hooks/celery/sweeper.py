@@ -7,7 +7,6 @@ from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.claim import NO_LIMITS, Claim, Limits
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.jumps import follow_clock
 from pulp_hooks.journal.waking import Waking
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.text import one_line
@@ -61,7 +60,6 @@ class Sweeper:
             JournalError: The journal failed.
             Exception: Whatever `send` raises; what was not sent is sent later.
         """
-        follow_clock(self._journal.database)
         now = self._journal.database.now()
         dues = self._claims.dues(self._limits)
         return sum(self.send_due(name, ordered=due.ordered) for name, due in dues.items() if due.claimable <= now)

@@ -24,8 +24,6 @@ MISSING = "no journal is configured: add a table [journal] with a url to the set
 def journal_of(settings: str | None) -> Iterator[tuple["Journal", Settings]]:
     """Give the journal of the settings, and the settings; no plugin is loaded.
 
-    A jump of the clock is followed first, so that what a command stores and shows is of the same time as what waits.
-
     Raises:
         JournalError: None is configured, or it is not there yet.
     """
@@ -36,12 +34,7 @@ def journal_of(settings: str | None) -> Iterator[tuple["Journal", Settings]]:
     journal = open_journal(read.journal)
     if not journal.database.is_there():
         raise JournalError(f"there is no journal {journal.database.name} yet: it is made when the first event is fired")
-    from pulp_hooks.journal.jumps import follow_clock  # noqa: PLC0415 - only where there is a journal
-
     try:
-        # Whoever may only look must not fail of it; what else is wrong with the journal the command is told itself.
-        with contextlib.suppress(JournalError):
-            follow_clock(journal.database)
         yield journal, read
     finally:
         journal.close()

@@ -64,7 +64,7 @@ class Attempt:
     Attributes:
         claim: What was attempted.
         ending: How it ended.
-        started: When it began, in the journal's time.
+        began: When it began; elapsed time of the worker's clock.
         seconds: How long it took.
         error: What went wrong.
         outcomes: The outcomes of the listener's implementations.
@@ -72,7 +72,7 @@ class Attempt:
 
     claim: Claim
     ending: Ending
-    started: float
+    began: float
     seconds: float
     error: str | None = None
     outcomes: tuple[Outcome, ...] = ()
@@ -94,26 +94,26 @@ class Attempt:
         return self.ending in {Ending.FAILED, Ending.TIMED_OUT} and not self.refuses
 
 
-def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], started: float, most_tries: int) -> Attempt:
+def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: float, most_tries: int) -> Attempt:
     """Call the listener with the stored event; whatever it raises is in the attempt.
 
     Args:
         claim: What is to be delivered.
         guards_of: Gives the guards of all listeners that an event is for.
-        started: The journal's time.
+        began: Elapsed time of the worker's clock.
         most_tries: How many tries there may be, those included of which nothing is known.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     if claim.tries > most_tries:
         unknown = f"nothing is known of {MOST_LOST} attempts or more: it may be what ends the workers"
-        return Attempt(claim, Ending.LOST, started, 0.0, unknown)
+        return Attempt(claim, Ending.LOST, began, 0.0, unknown)
     try:
         event = Event.from_stored(claim.content)
     except ValueError as error:
-        return Attempt(claim, Ending.UNREADABLE, started, 0.0, one_line(error))
+        return Attempt(claim, Ending.UNREADABLE, began, 0.0, one_line(error))
     guards = [guard for guard in guards_of(event) if guard.listener == claim.listener]
     if not guards:
-        return Attempt(claim, Ending.UNWANTED, started, 0.0, _UNWANTED)
+        return Attempt(claim, Ending.UNWANTED, began, 0.0, _UNWANTED)
     original = Original(event)
     with telemetry.attempting(event.type.value, event.id, claim.listener, claim.attempts) as span:
         try:
@@ -126,7 +126,7 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], started
         if text:
             telemetry.failed(span, text)
     ending = Ending.FAILED if text else Ending.SUCCEEDED
-    return Attempt(claim, ending, started, time.perf_counter() - begun, text, outcomes)
+    return Attempt(claim, ending, began, time.perf_counter() - started, text, outcomes)
 
 
 def limits_of(settings: DeliverySettings) -> Limits:
@@ -134,19 +134,20 @@ def limits_of(settings: DeliverySettings) -> Limits:
     return Limits(settings.concurrency, settings.per_second)
 
 
-def result_of(ended: Attempt, settings: DeliverySettings, now: float) -> Result:
+def result_of(ended: Attempt, settings: DeliverySettings, *, started: float, now: float) -> Result:
     """Decide what follows an attempt.
 
     Args:
         ended: The attempt.
         settings: How the deliveries of this listener are made.
+        started: When the attempt began; the journal's time.
         now: The journal's time.
     """
     state, due, counted = _next(ended, settings, now)
     return Result(
         ended.claim,
         state,
-        ended.started,
+        started,
         ended.seconds,
         ended.ending.value,
         ended.error,

@@ -1,13 +1,11 @@
 """The lanes of one listener: threads that nobody else waits for, however long the listener takes."""
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pulp_hooks.journal.claim import Claim
-from pulp_hooks.journal.clock import SYSTEM_CLOCK
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.text import type_name
 from pulp_hooks.worker.attempts import Attempt, Ending
@@ -30,13 +28,11 @@ class Running:
 
     Attributes:
         claim: What is delivered.
-        began: When it began; elapsed time.
-        started: When it began; the journal's time.
+        began: When it began; elapsed time of the worker's clock.
     """
 
     claim: Claim
     began: float
-    started: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +49,8 @@ class Lanes:
         name: Name of the listener.
         width: How many attempts run at the same time.
         timeout_seconds: Time limit of an attempt.
-        call: Makes an attempt, given the claim and the journal's time at which it began.
-        now: Gives the journal's time.
+        call: Makes an attempt, given the claim and the elapsed time at which it began.
+        elapsed: Return the elapsed time of the worker's clock.
         ended: Called in the lane with each attempt that was not abandoned.
     """
 
@@ -62,7 +58,7 @@ class Lanes:
     width: int
     timeout_seconds: float
     call: Callable[[Claim, float], Attempt]
-    now: Callable[[], float]
+    elapsed: Callable[[], float]
     ended: Callable[["Lanes", Attempt], None]
     seconds: float | None = field(default=None, init=False)
     """How long an attempt has taken lately, on the average; nothing before the first has ended."""
@@ -107,7 +103,7 @@ class Lanes:
 
         Args:
             claims: The claims.
-            begin_before: Elapsed time of `SYSTEM_CLOCK` from which on their leases do not cover an attempt any more.
+            begin_before: Elapsed time from which on their leases do not cover an attempt any more.
                 Those that have not begun do not begin then: `overdue` has them.
         """
         with self._state:
@@ -128,7 +124,7 @@ class Lanes:
 
     def _set_overdue_apart(self) -> None:
         # Those that were claimed first are first, with the earliest ends but for what chance makes of the slack.
-        now = SYSTEM_CLOCK.elapsed()
+        now = self.elapsed()
         while self._waiting and self._waiting[0].begin_before <= now:
             self._overdue.append(self._waiting.popleft().claim)
 
@@ -146,12 +142,12 @@ class Lanes:
             begun = [running.began for running in self._running.values()]
             if self._waiting:
                 # A thread may be about to begin it.
-                begun.append(time.monotonic())
+                begun.append(self.elapsed())
         return min(begun) + self.timeout_seconds if begun else None
 
     def abandon(self, *, after_seconds: float) -> list[Running]:
         """Give the calls that have taken longer than that; from now on nobody waits for them."""
-        before = time.monotonic() - after_seconds
+        before = self.elapsed() - after_seconds
         with self._state:
             abandoned = {thread: running for thread, running in self._running.items() if running.began <= before}
             for thread in abandoned:
@@ -191,11 +187,11 @@ class Lanes:
 
     def _called(self, running: Running) -> Attempt:
         try:
-            return self.call(running.claim, running.started)
+            return self.call(running.claim, running.began)
         except BaseException as error:  # noqa: BLE001 - a lane that ends would leave its claim behind
             _log.exception("event %s for listener %s", running.claim.event_id, self.name)
-            seconds = time.monotonic() - running.began
-            return Attempt(running.claim, Ending.FAILED, running.started, seconds, type_name(error))
+            seconds = self.elapsed() - running.began
+            return Attempt(running.claim, Ending.FAILED, running.began, seconds, type_name(error))
 
     def _next(self, me: threading.Thread) -> Running | None:
         with self._state:
@@ -203,7 +199,7 @@ class Lanes:
                 # A worker that was stopped for a while, as by SIGSTOP, goes on here.
                 self._set_overdue_apart()
                 if self._waiting and len(self._running) < self.free_width:
-                    running = Running(self._waiting.popleft().claim, time.monotonic(), self.now())
+                    running = Running(self._waiting.popleft().claim, self.elapsed())
                     self._running[me] = running
                     self._idle -= 1
                     return running

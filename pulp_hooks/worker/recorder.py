@@ -7,6 +7,7 @@ from shlex import quote
 from pulp_hooks import telemetry
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.clock import Clock
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.tables import State
 from pulp_hooks.safe_logger import safe_logger
@@ -36,8 +37,12 @@ class Recorder:
         self._claims, self._listeners = claims, listeners
         self._settings = settings
 
-    def record(self, ended: Sequence[Attempt], now: float) -> set[str]:
+    def record(self, ended: Sequence[Attempt], clock: Clock) -> set[str]:
         """Record attempts, all or none of them, and disable listeners that asked for it or have failed for too long.
+
+        Args:
+            ended: The attempts.
+            clock: The worker's clock.
 
         Returns:
             The names of the listeners that were disabled.
@@ -49,7 +54,12 @@ class Recorder:
         # Before the attempts are recorded: so their deliveries are held.
         for name, reason in asked.items():
             self._disable(name, reason)
-        results = [result_of(one, self._settings.delivery_of(one.claim.listener), now) for one in ended]
+        now = clock.time()
+        ahead = now - clock.elapsed()
+        results = [
+            result_of(one, self._settings.delivery_of(one.claim.listener), started=one.began + ahead, now=now)
+            for one in ended
+        ]
         late = self._claims.finish(results)
         self.tally.update(one.ending for one in ended)
         for one in ended:

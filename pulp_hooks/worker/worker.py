@@ -13,7 +13,7 @@ from pulp_hooks.dispatch.registry import Registry
 from pulp_hooks.errors import ClosedError, JournalError
 from pulp_hooks.journal.claim import Claim, Due
 from pulp_hooks.journal.claims import PUT_OFF_SECONDS, Claims
-from pulp_hooks.journal.clock import SYSTEM_CLOCK
+from pulp_hooks.journal.clock import Clock
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.reasons import may_pass
@@ -25,7 +25,6 @@ from pulp_hooks.worker.attempts import MOST_LOST, SLACK_SECONDS, Attempt, Ending
 from pulp_hooks.worker.lanes import MOST_HUNG, Lanes, Running
 from pulp_hooks.worker.maintenance import Maintenance
 from pulp_hooks.worker.recorder import Recorder
-from pulp_hooks.worker.timekeeper import Timekeeper
 
 _log = safe_logger("pulp_hooks.worker")
 
@@ -73,7 +72,7 @@ class Worker:
         self.tally = self._recorder.tally
         self._settings = settings
         self.maintenance = Maintenance(journal.database, settings.journal or JournalSettings(""))
-        self._time = Timekeeper(journal.database)
+        self._clock = Clock(journal.now, journal.backend.clock.elapsed)
         self._lanes = {name: self._new_lanes(name, registry, threads) for name in registry.names}
         self.limits = {name: limits_of(settings.delivery_of(name)) for name in registry.names}
         self._wake, self._hungry = threading.Event(), threading.Event()
@@ -95,8 +94,8 @@ class Worker:
             name=name,
             width=min(threads, settings.concurrency or threads),
             timeout_seconds=settings.timeout_seconds,
-            call=lambda claim, started: attempt(claim, registry.guards, started, most_tries),
-            now=self._time.now,
+            call=lambda claim, began: attempt(claim, registry.guards, began, most_tries),
+            elapsed=self._clock.elapsed,
             ended=self._take,
         )
 
@@ -135,7 +134,7 @@ class Worker:
     def request_stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """Stop as `stop` does, without waiting for it; a handler of signals may call this."""
         if self._stop_by is None:
-            self._stop_by = time.monotonic() + grace_seconds
+            self._stop_by = self._clock.elapsed() + grace_seconds
         self._look()
 
     def __enter__(self) -> Self:
@@ -220,16 +219,16 @@ class Worker:
         name = f"pulp_hooks {listener}"
         if listener not in self._lanes or sum(call.name == name for call in self._hung) >= MOST_HUNG:
             return None
-        limit, now = self._lanes[listener].timeout_seconds, self._time.look()
-        begin_before = SYSTEM_CLOCK.elapsed() + SLACK_SECONDS
+        limit, began = self._lanes[listener].timeout_seconds, self._clock.elapsed()
+        begin_before = began + SLACK_SECONDS
         claims = self._claims.claim(listener, 1, limit + SLACK_SECONDS, self.limits[listener], event_id=event_id)
         if not claims:
             return None
         ended: list[Attempt] = []
 
         def call_in_time() -> None:
-            if SYSTEM_CLOCK.elapsed() < begin_before:
-                ended.append(self._lanes[listener].call(claims[0], now))
+            if self._clock.elapsed() < begin_before:
+                ended.append(self._lanes[listener].call(claims[0], self._clock.elapsed()))
 
         call = threading.Thread(target=call_in_time, name=name, daemon=True)
         call.start()
@@ -239,7 +238,7 @@ class Worker:
         elif not ended:
             self._claims.release(claims)
             return None
-        one = ended[0] if ended else _abandoned(claims[0], now, limit, Ending.TIMED_OUT)
+        one = ended[0] if ended else _abandoned(claims[0], began, limit, Ending.TIMED_OUT)
         self._record_one(one, begin_before + limit)
         return one
 
@@ -248,10 +247,10 @@ class Worker:
         pause = 0.0
         while True:
             try:
-                self._recorder.record([one], self._time.now())
+                self._recorder.record([one], self._clock)
             except JournalError as error:
                 pause = _longer(pause)
-                if SYSTEM_CLOCK.elapsed() + pause >= lease_ends:
+                if self._clock.elapsed() + pause >= lease_ends:
                     raise
                 self._log_failure(error, pause)
                 time.sleep(pause)
@@ -354,7 +353,6 @@ class Worker:
 
     def _turn(self, *, once: bool) -> float | None:
         """Do what there is to do in the journal; give how long to wait then, nothing when it is all over."""
-        self._time.follow()
         self._record()
         if self._stop_by is not None:
             return self._wind_up()
@@ -363,14 +361,14 @@ class Worker:
         self._release()
         later = self._claim()
         busy = any(lanes.in_hand for lanes in self._lanes.values()) or self._ended
-        still_due = max(self._time.now(), self._put_off_until)
+        still_due = max(self._clock.time(), self._put_off_until)
         if once and not busy and not any(due.due <= still_due for due in later):
             return None
         moments = [lanes.next_limit() for lanes in self._lanes.values()]
         until_limit = min(
-            (moment - time.monotonic() for moment in moments if moment is not None), default=_POLL_SECONDS
+            (moment - self._clock.elapsed() for moment in moments if moment is not None), default=_POLL_SECONDS
         )
-        until_due = min((due.claimable - self._time.now() for due in later), default=_POLL_SECONDS)
+        until_due = min((due.claimable - self._clock.time() for due in later), default=_POLL_SECONDS)
         return max(0.001, min(_POLL_SECONDS, until_limit, until_due))
 
     def _claim(self) -> list[Due]:
@@ -380,7 +378,7 @@ class Worker:
             for name, lanes in self._lanes.items()
             if name not in self._apart and lanes.free_width and 2 * lanes.waiting <= _batch(lanes)
         }
-        now, later = self._time.now(), []
+        now, later = self._clock.time(), []
         for name, due in self._claims.dues(hungry, now=now).items():
             if due.claimable > now:
                 later.append(due)
@@ -390,11 +388,11 @@ class Worker:
             slack = SLACK_SECONDS * random.uniform(0.9, 1)  # noqa: S311 - nobody gains by guessing it
             wanted = _batch(lanes) - lanes.waiting
             # Before the claim, which may have to wait for others.
-            begin_before = SYSTEM_CLOCK.elapsed() + slack
+            begin_before = self._clock.elapsed() + slack
             lease = lanes.timeout_seconds + slack
             if self._apart:
                 # Twice: the journal's clock may differ a little, and a single run must not miss what was put off.
-                self._put_off_until = self._time.now() + 2 * PUT_OFF_SECONDS
+                self._put_off_until = self._clock.time() + 2 * PUT_OFF_SECONDS
             claims = self._claims.claim(
                 name, wanted, lease, self.limits[name], ordered=due.ordered, suspects=not self._apart
             )
@@ -414,7 +412,7 @@ class Worker:
         while lots:
             lot = lots.pop(0)
             try:
-                disabled = self._recorder.record(lot, self._time.now())
+                disabled = self._recorder.record(lot, self._clock)
             except JournalError:
                 with self._ended_lock:
                     self._ended = [*lot, *itertools.chain(*lots), *self._ended]
@@ -448,18 +446,18 @@ class Worker:
         if self._is_over():
             for lanes in self._lanes.values():
                 for running in lanes.abandon(after_seconds=0.0):
-                    self._take_abandoned(running, self._time.now() - running.started, Ending.INTERRUPTED)
+                    self._take_abandoned(running, self._clock.elapsed() - running.began, Ending.INTERRUPTED)
             self._record()
         if not any(lanes.in_hand for lanes in self._lanes.values()) and not self._ended:
             return None
         return 0.05
 
     def _is_over(self) -> bool:
-        return self._stop_by is not None and time.monotonic() >= self._stop_by
+        return self._stop_by is not None and self._clock.elapsed() >= self._stop_by
 
     def _take_abandoned(self, running: Running, seconds: float, ending: Ending) -> None:
         with self._ended_lock:
-            self._ended.append(_abandoned(running.claim, running.started, seconds, ending))
+            self._ended.append(_abandoned(running.claim, running.began, seconds, ending))
 
     def _take(self, lanes: Lanes, ended: Attempt) -> None:
         """Take an attempt from a lane, and see to it that it is recorded soon."""
@@ -474,10 +472,10 @@ class Worker:
         return all(2 * lanes.waiting > _batch(lanes) for lanes in self._lanes.values() if lanes.in_hand)
 
 
-def _abandoned(claim: Claim, started: float, seconds: float, ending: Ending) -> Attempt:
+def _abandoned(claim: Claim, began: float, seconds: float, ending: Ending) -> Attempt:
     # That the worker was stopped is nobody's failure.
     text = f"it took longer than {seconds:g} s, and was abandoned" if ending is Ending.TIMED_OUT else None
-    return Attempt(claim, ending, started, seconds, text)
+    return Attempt(claim, ending, began, seconds, text)
 
 
 def _longer(pause: float) -> float:

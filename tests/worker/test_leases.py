@@ -3,15 +3,12 @@
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from pulp_hooks.journal.claim import Claim
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
-from pulp_hooks.worker import lanes as lanes_module
-from pulp_hooks.worker import worker as worker_module
 from pulp_hooks.worker.attempts import Attempt, Ending
 from pulp_hooks.worker.lanes import Lanes
 from tests.proofs.conftest import Start, start, until
@@ -72,48 +69,40 @@ def test_worker_that_was_stopped_begins_nothing_whose_lease_is_over(host: Host, 
     assert [[event_id for event_id in called if event_id in ids] for ids in ordered] == ordered
 
 
-@pytest.fixture
-def elapsed(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Let the clock that runs through a suspend of the machine be ahead by the sum of a list."""
-    ahead = [0.0]
-    clock = Clock(elapsed=lambda: SYSTEM_CLOCK.elapsed() + sum(ahead))
-    for module in (lanes_module, worker_module):
-        monkeypatch.setattr(module, "SYSTEM_CLOCK", clock)
-    return ahead
-
-
-def test_claim_whose_lease_is_over_is_given_back_and_not_begun(elapsed: list[float]) -> None:
+def test_claim_whose_lease_is_over_is_given_back_and_not_begun() -> None:
     """The machine was suspended while it waited, which `time.monotonic` does not know of."""
     begun: list[str] = []
+    elapsed = [0.0]
     blocked = threading.Event()
 
-    def call(claim: Claim, started: float) -> Attempt:
+    def call(claim: Claim, began: float) -> Attempt:
         begun.append(claim.event_id)
         blocked.wait(20)
-        return Attempt(claim, Ending.SUCCEEDED, started, 0.0)
+        return Attempt(claim, Ending.SUCCEEDED, began, 0.0)
 
     ended: list[Attempt] = []
-    lanes = Lanes("a", 1, 60, call, time.time, lambda _, one: ended.append(one))
+    lanes = Lanes("a", 1, 60, call, lambda: sum(elapsed), lambda _, one: ended.append(one))
     claims = [Claim(str(number), "a", "token", b"", 1, 1, 0.0) for number in range(4)]
-    lanes.feed(claims[:3], SYSTEM_CLOCK.elapsed() + 30)
+    lanes.feed(claims[:3], 30.0)
     until(lambda: begun)
     elapsed.append(31.0)
     blocked.set()
     until(lambda: ended)
-    lanes.feed(claims[3:], SYSTEM_CLOCK.elapsed() + 31 + 30)
+    lanes.feed(claims[3:], 61.0)
     until(lambda: len(ended) == 2)
     assert begun == ["0", "3"]
     assert (lanes.in_hand, lanes.overdue(), lanes.in_hand) == (2, claims[1:3], 0)
     lanes.close()
 
 
-def test_single_delivery_whose_lease_is_over_is_given_back(
-    host: Host, elapsed: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_single_delivery_whose_lease_is_over_is_given_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a task of Celery makes it: the process was stopped between claim and call."""
     listener = Listener()
     hooks = host.hooks(listener)
     (event_id,) = fire(hooks, "a")
+    elapsed = [0.0]
+    assert hooks.journal is not None
+    hooks.journal.database.clock = Clock(elapsed=lambda: SYSTEM_CLOCK.elapsed() + sum(elapsed))
     worker = hooks.worker()
     claim = worker._claims.claim
 

@@ -25,21 +25,21 @@ def failed(attempts: int, after: float) -> Attempt:
 )
 def test_retry_later_waits_at_most_a_day(after: float, waited: float) -> None:
     """A longer wish is cut to a day."""
-    result = result_of(failed(1, after), SETTINGS, NOW)
+    result = result_of(failed(1, after), SETTINGS, started=NOW, now=NOW)
     assert (result.state, result.due, result.counted) == (State.WAITING, NOW + waited, False)
 
 
 @pytest.mark.parametrize("attempts", [1, 98, 99])
 def test_retry_later_holds_below_a_hundred_attempts(attempts: int) -> None:
     """The pause is the listener's, and no step of the schedule is used up."""
-    result = result_of(failed(attempts, 60.0), SETTINGS, NOW)
+    result = result_of(failed(attempts, 60.0), SETTINGS, started=NOW, now=NOW)
     assert (result.due, result.counted) == (NOW + 60.0, False)
 
 
 @pytest.mark.parametrize("attempts", [100, 101, 5000])
 def test_schedule_holds_from_a_hundred_attempts_on(attempts: int) -> None:
     """A listener that always asks for more time does not keep a delivery for ever."""
-    result = result_of(failed(attempts, 60.0), SETTINGS, NOW)
+    result = result_of(failed(attempts, 60.0), SETTINGS, started=NOW, now=NOW)
     assert result.due is not None
     assert NOW + 8 <= result.due <= NOW + 12
     assert result.counted

@@ -455,8 +455,8 @@ def test_attempt_is_in_hand_until_its_end_is_known() -> None:
         name="a",
         width=1,
         timeout_seconds=10,
-        call=lambda claim, started: Attempt(claim, Ending.SUCCEEDED, started, 0.0),
-        now=time.time,
+        call=lambda claim, began: Attempt(claim, Ending.SUCCEEDED, began, 0.0),
+        elapsed=time.monotonic,
         ended=lambda lanes, _: seen.append(lanes.in_hand),
     )
     lanes.feed([claim], time.monotonic() + 10)
@@ -471,12 +471,12 @@ def test_lane_goes_on_when_a_call_breaks_out_of_the_guard() -> None:
     """Whatever comes out, the attempt has failed, and the next claim is taken."""
     ended: list[Attempt] = []
 
-    def call(claim: Claim, started: float) -> Attempt:
+    def call(claim: Claim, began: float) -> Attempt:
         if claim.event_id == "1":
             raise SystemExit("out of the guard")
-        return Attempt(claim, Ending.SUCCEEDED, started, 0.0)
+        return Attempt(claim, Ending.SUCCEEDED, began, 0.0)
 
-    lanes = Lanes("a", 1, 10, call, time.time, lambda _, one: ended.append(one))
+    lanes = Lanes("a", 1, 10, call, time.monotonic, lambda _, one: ended.append(one))
     lanes.feed([Claim(str(number), "a", "token", b"", 1, 1, 0.0) for number in (1, 2)], time.monotonic() + 10)
     deadline = time.monotonic() + 10
     while len(ended) < 2 and time.monotonic() < deadline:

@@ -1,0 +1,186 @@
+"""A clock that is set ahead or back: retries move by the step, nothing is lost, and order holds."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import Engine, create_engine, select
+
+from pulp_hooks.event import Event
+from pulp_hooks.journal import tables
+from pulp_hooks.journal.claim import NO_LIMITS
+from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.clock import Clock
+from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.results import Result
+from pulp_hooks.journal.tables import State
+
+Make = Callable[..., Event]
+DAY = 86_400.0
+
+
+class SqliteTime:
+    """The clock of the machine that has the SQLite file; a test sets it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._ahead = 0.0
+
+    def step(self, seconds: float) -> None:
+        """Set the clock."""
+        self._ahead += seconds
+
+    def journal(self) -> Journal:
+        """Return the journal, by this clock."""
+        journal = Journal(self._url)
+        journal.database.clock = Clock(time=lambda: time.time() + self._ahead)
+        return journal
+
+
+class PostgresqlTime:
+    """The clock of the PostgreSQL server as the sessions of a test see it; a test sets it."""
+
+    def __init__(self, url: str, engine: Engine) -> None:
+        # The server's own functions come first unless the path says otherwise.
+        self._url = f"{url}%2Cpg_catalog"
+        self._engine = engine
+        self._do("CREATE TABLE skew AS SELECT 0::float8 AS ahead, 0::float8 AS late")
+        self._do(
+            """CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS $$
+            DECLARE moment timestamptz := pg_catalog.clock_timestamp();
+            BEGIN
+                PERFORM pg_sleep(late) FROM skew WHERE late > 0;
+                RETURN moment + make_interval(secs => (SELECT ahead FROM skew));
+            END $$"""
+        )
+
+    def step(self, seconds: float) -> None:
+        """Set the clock."""
+        self._do("UPDATE skew SET ahead = ahead + %s", seconds)
+
+    def delay(self, seconds: float) -> None:
+        """Delay the server's answers."""
+        self._do("UPDATE skew SET late = %s", seconds)
+
+    def journal(self) -> Journal:
+        """Return the journal, by this clock."""
+        return Journal(self._url)
+
+    def _do(self, statement: str, *values: float) -> None:
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql(statement, values)
+
+
+Times = SqliteTime | PostgresqlTime
+
+
+@pytest.fixture
+def server(postgresql_url: str) -> Iterator[PostgresqlTime]:
+    """Return a PostgreSQL server whose clock a test sets."""
+    engine = create_engine(postgresql_url)
+    yield PostgresqlTime(postgresql_url, engine)
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def times(request: pytest.FixtureRequest) -> Times:
+    """Return the clock of each of the two databases."""
+    if request.param == "sqlite":
+        return SqliteTime(request.getfixturevalue("sqlite_url"))
+    server: PostgresqlTime = request.getfixturevalue("server")
+    return server
+
+
+@pytest.fixture
+def journal(times: Times) -> Iterator[Journal]:
+    """Return an empty journal in each of the two databases."""
+    journal = times.journal()
+    yield journal
+    journal.close()
+
+
+def deliver(claims: Claims, now: float) -> list[str]:
+    """Deliver one by one what is due at a time, and return the events in the order of their deliveries."""
+    delivered = []
+    while claimed := claims.claim("a", 1, 60, now=now):
+        delivered += [claim.event_id for claim in claimed]
+        claims.finish([Result(claim, State.DELIVERED, 0.0, 0.1, "succeeded") for claim in claimed])
+    return delivered
+
+
+@pytest.mark.parametrize("step", [-DAY, -30.0, 30.0, DAY])
+def test_events_of_a_repository_are_delivered_in_their_order(
+    step: float, times: Times, journal: Journal, new_event: Make
+) -> None:
+    """Events fired after the step come after those fired before it, by the host's own connection too."""
+    for number in range(2):
+        journal.append(new_event(event_id=f"{9 - number}"), ["a"], ordered={"a"})
+    times.step(step)
+    for number in range(2, 4):
+        with journal.database.writing("store as a host does") as connection:
+            journal.append(new_event(event_id=f"{9 - number}"), ["a"], connection, ordered={"a"})
+    assert deliver(Claims(journal.database), time.time() + 2 * DAY) == ["9", "8", "7", "6"]
+
+
+@pytest.mark.parametrize("step", [-DAY, DAY])
+def test_retry_comes_early_or_late_by_the_step(step: float, sqlite_url: str, new_event: Make) -> None:
+    """Its time was set by the clock as it was; it is neither moved nor lost."""
+    times = SqliteTime(sqlite_url)
+    journal = times.journal()
+    claims = Claims(journal.database)
+    journal.append(new_event(), ["a"])
+    (claim,) = claims.claim("a", 1, 60)
+    before = journal.database.now()
+    claims.finish([Result(claim, State.WAITING, before, 0.1, "failed", "no", before + 300)])
+    times.step(step)
+    journal.append(new_event(event_id="new"), ["a"])
+    assert [claim.event_id for claim in claims.claim("a", 9, 60)] == (["new"] if step < 0 else [claim.event_id, "new"])
+    assert len(claims.claim("a", 9, 60, now=before + 300)) == (1 if step < 0 else 0)
+    journal.close()
+
+
+def test_lease_on_postgresql_is_by_the_clock_of_the_server(postgresql_url: str, new_event: Make) -> None:
+    """Machines whose clocks are five minutes apart agree on what is due and when a lease ends."""
+    clocks = [Clock(lambda ahead=ahead: time.time() + ahead) for ahead in (-300.0, 300.0)]  # type: ignore[misc]
+    early, late = [Database(postgresql_url, clock=clock) for clock in clocks]
+    assert abs(early.now() - late.now()) < 60
+    journal = Journal(postgresql_url)
+    journal.append(new_event(), ["a"])
+    assert len(Claims(early).claim("a", 1, 60)) == 1
+    assert Claims(late).claim("a", 1, 60) == []
+    due = Claims(late).dues({"a": NO_LIMITS})["a"].due
+    assert abs(due - time.time() - 60) < 30
+    for database in (early, late, journal.database):
+        database.close()
+
+
+def test_answer_of_the_server_that_comes_late_does_not_change_the_time(
+    server: PostgresqlTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that stalls has delayed the server's answer, and not set the clock."""
+    monkeypatch.setattr("pulp_hooks.journal.database._QUICK_SECONDS", 0.4)
+    passed = [0.0]
+    database = server.journal().database
+    database.clock = Clock(elapsed=lambda: time.monotonic() + passed[0])
+    ahead = database.now() - database.clock.elapsed()
+    server.delay(0.8)
+    passed[0] += 61
+    assert database.now() - database.clock.elapsed() == pytest.approx(ahead)
+    database.close()
+
+
+def test_only_what_is_ordered_is_put_after_others(sqlite_url: str, new_event: Make) -> None:
+    """Of an event for both kinds of listeners each delivery is stored in its own way; nothing is delayed by it."""
+    journal = Journal(sqlite_url)
+    for now in (100.0, 50.0):
+        assert journal.append(new_event("x"), ["free", "lined"], now=now, ordered={"lined"})
+    assert journal.append(new_event("y"), ["lined"], now=20, ordered={"lined"})
+    query = select(tables.delivery.c.listener, tables.delivery.c.created, tables.delivery.c.due)
+    with journal.database.reading("see") as connection:
+        found = sorted(tuple(row) for row in connection.execute(query))
+    assert found[:2] == [("free", 50, 50), ("free", 100, 100)]
+    assert found[2:4] == [("lined", 20, 20), ("lined", 100, 100)]
+    assert found[4][2] == 50
+    assert 100 < found[4][1] < 100.001
+    journal.close()
