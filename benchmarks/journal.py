@@ -18,11 +18,11 @@ from benchmarks.plain import insert, plain
 from benchmarks.postgresql import schema
 from pulp_hooks import EventType, Hooks, hookimpl
 from pulp_hooks.bodies.examples import EXAMPLES
-from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.results import Result
+from pulp_hooks.journal.claims import Result
 from pulp_hooks.journal.sqlite_file import Synchronous
-from pulp_hooks.journal.tables import State
+from pulp_hooks.journal.schema import State
 
 _BODIES = {
     EventType.REPO_SYNC_STARTED: EXAMPLES[EventType.REPO_SYNC_STARTED],
@@ -136,7 +136,7 @@ def _processes() -> Iterator[Figure]:
     """Fire in 8 processes at one file, and insert in 8 processes into another one."""
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(f"sqlite:///{folder}/journal.db")
-        journal.database.open()
+        journal.backend.open()
         journal.close()
         floors = plain(Path(folder) / "plain.db", Synchronous.NORMAL)
         for what, code, target in (
@@ -198,7 +198,7 @@ def _a_million() -> Iterator[Figure]:
 
 
 def _fill(journal: Journal, path: Path, stored: int) -> None:
-    journal.database.open()
+    journal.backend.open()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         numbers = range(stored)
@@ -221,7 +221,7 @@ def _fill(journal: Journal, path: Path, stored: int) -> None:
 
 def _claim_and_finish(journal: Journal) -> float:
     """Give the median seconds of claiming and finishing 50 deliveries."""
-    hooks, claims, seconds = Hooks([Listener()], journal=journal), Claims(journal.database), []
+    hooks, claims, seconds = Hooks([Listener()], journal=journal), journal.queue, []
     for _ in range(40):
         for _ in range(50):
             hooks.fire(EventType.REPO_SYNC_STARTED, {"repo_id": "zoo"})

@@ -27,7 +27,7 @@ from pulp_hooks import (
 )
 from pulp_hooks import outbox as outbox_module
 from pulp_hooks.identifiers import new_id
-from pulp_hooks.journal import tables
+from pulp_hooks.journal import schema
 from pulp_hooks.journal.creation import prepare_within
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.outbox import Outbox
@@ -72,7 +72,7 @@ def stored(url: str) -> list[tuple[str, str]]:
     """Give the event and the listener of every delivery, as another program sees them."""
     engine = create_engine(url)
     with engine.connect() as connection:
-        rows = connection.execute(select(tables.delivery.c.event_id, tables.delivery.c.listener)).all()
+        rows = connection.execute(select(schema.delivery.c.event_id, schema.delivery.c.listener)).all()
     engine.dispose()
     return sorted((row.event_id, row.listener) for row in rows)
 
@@ -81,7 +81,7 @@ def events(url: str) -> list[bytes]:
     """Give the content of every stored event."""
     engine = create_engine(url)
     with engine.connect() as connection:
-        contents = list(connection.execute(select(tables.event.c.content)).scalars())
+        contents = list(connection.execute(select(schema.event.c.content)).scalars())
     engine.dispose()
     return contents
 
@@ -161,7 +161,7 @@ def test_filters_decide_what_is_stored(sqlite_url: str) -> None:
 def test_event_on_a_hosts_connection_shares_its_fate(ending: str, url: str, called: Called) -> None:
     """With the host's own connection the event is stored with the host's work, or not at all."""
     journal = Journal(url)
-    journal.database.open()
+    journal.backend.open()
     engine = create_engine(url)
     with Hooks([called], journal=journal) as hooks, engine.connect() as connection:
         connection.exec_driver_sql("CREATE TABLE synced (name TEXT)")
@@ -345,7 +345,7 @@ def test_connection_to_a_copy_of_the_journal_is_refused(postgresql_url: str, cal
     try:
         with first.connect() as connection:
             connection.exec_driver_sql(f"CREATE DATABASE {names[0]}")
-            Journal(plain[0]).database.open().dispose()
+            Journal(plain[0]).backend.open().dispose()
             connection.exec_driver_sql(f"CREATE DATABASE {names[1]} TEMPLATE {names[0]}")
         copy = create_engine(plain[1])
         with Hooks([called], journal=plain[0]) as hooks, copy.begin() as connection:

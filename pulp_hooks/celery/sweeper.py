@@ -4,10 +4,8 @@ import threading
 from collections.abc import Callable, Mapping
 
 from pulp_hooks.errors import JournalError
-from pulp_hooks.journal.claim import NO_LIMITS, Claim, Limits
-from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.claims import NO_LIMITS, Claim, Limits
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.waking import Waking
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.text import one_line
 
@@ -36,7 +34,7 @@ class Sweeper:
         self, journal: Journal, limits: Mapping[str, Limits], send: Callable[[str, str], None], resend_seconds: float
     ) -> None:
         self._journal = journal
-        self._claims = Claims(journal.database)
+        self._queue = journal.queue
         self._limits = limits
         self._send = send
         self._resend_seconds = resend_seconds
@@ -60,16 +58,16 @@ class Sweeper:
             JournalError: The journal failed.
             Exception: Whatever `send` raises; what was not sent is sent later.
         """
-        now = self._journal.database.now()
-        dues = self._claims.dues(self._limits)
-        return sum(self.send_due(name, ordered=due.ordered) for name, due in dues.items() if due.claimable <= now)
+        now = self._journal.now()
+        dues = self._queue.dues(self._limits)
+        return sum(self.send_due(name, ordered=due.is_ordered) for name, due in dues.items() if due.claimable <= now)
 
     def send_due(self, name: str, *, ordered: bool = True) -> int:
         """Send a message for everything of a listener that is due, and that its limits let be claimed now.
 
         Args:
             name: The listener.
-            ordered: Whether deliveries that keep an order are looked at too; see `Due.ordered`.
+            ordered: Whether deliveries that keep an order are looked at too; see `Due.is_ordered`.
 
         Raises:
             JournalError: The journal failed.
@@ -77,12 +75,12 @@ class Sweeper:
         """
         sent = 0
         while not self._over.is_set():
-            lot = self._claims.unsent(name, _LOT, self._resend_seconds, self._limits[name], ordered=ordered)
+            lot = self._queue.unsent(name, _LOT, self._resend_seconds, self._limits[name], ordered=ordered)
             for place, event_id in enumerate(lot):
                 try:
                     self._send(event_id, name)
                 except Exception:
-                    self._claims.not_sent(name, lot[place:])
+                    self._queue.not_sent(name, lot[place:])
                     raise
             sent += len(lot)
             if len(lot) < _LOT:
@@ -101,15 +99,17 @@ class Sweeper:
         limited = self._limits.get(name, NO_LIMITS) != NO_LIMITS
         try:
             if made is None and limited:
-                self._claims.not_sent(name, [event_id])
+                self._queue.not_sent(name, [event_id])
             elif made is not None and (limited or made.is_ordered):
                 self.send_due(name)
         except Exception as error:  # noqa: BLE001 - a broker's client may raise anything
             _log.warning("the next message for listener %s is sent by the sweeper: %s", name, one_line(error))
 
     def _work(self) -> None:
-        waking = Waking(self._journal.database, self._wake.set)
-        waking.start()
+        with self._journal.subscribed(self._wake.set):
+            self._sweep_on()
+
+    def _sweep_on(self) -> None:
         pause = 0.0
         while not self._over.is_set():
             self._wake.clear()
@@ -126,7 +126,6 @@ class Sweeper:
                 self._over.wait(pause)
             else:
                 self._wake.wait(_SWEEP_SECONDS)
-        waking.stop()
 
     @staticmethod
     def _longer(pause: float) -> float:

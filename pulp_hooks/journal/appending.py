@@ -34,6 +34,7 @@ def append(  # noqa: PLR0913 - each is one fact about what is stored
     """Store an event with a delivery for each listener; see `Journal.append`."""
     repo_id = str(event.body["repo_id"]).encode()
     now = backend.stamp() if now is None else now
+    listeners = tuple(dict.fromkeys(listeners))
     values = {
         "id": event.id,
         "type": event.type.value,
@@ -44,8 +45,7 @@ def append(  # noqa: PLR0913 - each is one fact about what is stored
     }
     key = ordering_key(repo_id) if ordered else None
     deliveries = [
-        {"listener": name, "ordering_key": key if name in ordered else None, "now": now}
-        for name in dict.fromkeys(listeners)
+        {"listener": name, "ordering_key": key if name in ordered else None, "now": now} for name in listeners
     ]
     if connection is not None:
         return _append_within(backend, connection, values, deliveries)
@@ -56,7 +56,7 @@ def append(  # noqa: PLR0913 - each is one fact about what is stored
         is_new = bool(error.result)
         if is_new:
             _store_again(backend, work, event.id, error)
-    backend.known_listeners.update(row["listener"] for row in deliveries)
+    backend.known_listeners.update(listeners)
     return is_new
 
 
@@ -132,9 +132,7 @@ def _append_within(
     return True
 
 
-def _store_again(
-    backend: Backend, work: Callable[[Any], bool], event_id: str, lost: CommitLostError
-) -> None:
+def _store_again(backend: Backend, work: Callable[[Any], bool], event_id: str, lost: CommitLostError) -> None:
     """Store an event whose commit may or may not have reached the server; that it is there already is fine.
 
     The server decides: an insert waits for a transaction of the lost connection that is still open.

@@ -436,6 +436,13 @@ class Backend(ABC):
     def _begin_within(self, connection: Connection) -> None: ...
 
     @abstractmethod
+    def _begin_migration(self, connection: Connection) -> None: ...
+
+    @abstractmethod
+    def _keep_room(self, connection: PoolProxiedConnection) -> None:
+        """Refuse events that would use up the space that is needed to record deliveries and to prune."""
+
+    @abstractmethod
     def _join(self, connection: Connection) -> None: ...
 
     @abstractmethod
@@ -448,12 +455,6 @@ class Backend(ABC):
     def _is_in_place(self) -> bool:
         """Return whether the database is still the one that the engine connects to."""
         return True
-
-    def _begin_migration(self, connection: Connection) -> None:
-        """Prepare the transaction of a migration."""
-
-    def _keep_room(self, connection: PoolProxiedConnection) -> None:
-        """Refuse events that would use up the space that is needed to record deliveries and to prune."""
 
 
 _SYNC = "await {0}.run_sync(lambda {1}: hooks.fire(..., connection={1}{2}))"

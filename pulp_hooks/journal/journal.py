@@ -9,11 +9,10 @@ from sqlalchemy import Connection
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.journal import appending, listeners, queries, replay, retention
-from pulp_hooks.journal.backend import Backend
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.journal.listeners import StoredListener
 from pulp_hooks.journal.postgresql import PostgresqlBackend
-from pulp_hooks.journal.queries import Filter, Page, Statistics, StoredAttempt, StoredDelivery, StoredEvent
+from pulp_hooks.journal.queries import ALL, Filter, Page, Statistics, StoredAttempt, StoredDelivery, StoredEvent
 from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.replay import Finished, Missed
 from pulp_hooks.journal.retention import Pruned
@@ -62,11 +61,10 @@ class Journal:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         parsed = journal_url(url)
-        self.backend: Backend
         if parsed.get_backend_name() == "sqlite":
             if schema is not None:
-                raise JournalError("a SQLite file has no schemas; fix: remove `schema` from the settings of the journal")
-            self.backend = SqliteBackend(parsed, busy_seconds, synchronous, clock)
+                raise JournalError("a SQLite file has no schemas; fix: remove `schema` from [journal]")
+            self.backend: SqliteBackend | PostgresqlBackend = SqliteBackend(parsed, busy_seconds, synchronous, clock)
         else:
             self.backend = PostgresqlBackend(parsed, busy_seconds, schema, clock)
         self.queue = Queue(self.backend)
@@ -122,7 +120,7 @@ class Journal:
 
     # Events go in
 
-    def append(
+    def append(  # noqa: PLR0913 - each is one fact about what is stored
         self,
         event: Event,
         listeners: Iterable[str],
@@ -198,7 +196,7 @@ class Journal:
 
     # What is in it
 
-    def events(self, wanted: Filter = Filter(), limit: int = 50, before: str | None = None) -> Page[StoredEvent]:
+    def events(self, wanted: Filter = ALL, limit: int = 50, before: str | None = None) -> Page[StoredEvent]:
         """Return a page of events, newest first.
 
         Args:
@@ -212,7 +210,7 @@ class Journal:
         """Return an event as JSON, byte by byte as it was stored; null when the journal does not have it."""
         return queries.content(self.backend, event_id)
 
-    def deliveries(self, wanted: Filter = Filter(), limit: int = 50, before: str | None = None) -> Page[StoredDelivery]:
+    def deliveries(self, wanted: Filter = ALL, limit: int = 50, before: str | None = None) -> Page[StoredDelivery]:
         """Return a page of deliveries, those of the newest events first.
 
         Args:

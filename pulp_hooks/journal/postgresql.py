@@ -45,9 +45,9 @@ _WAKING = (
 )
 """Whoever stores a delivery, a host within its own transaction too, wakes the workers of all machines."""
 
-_HERE = (
-    f"WHERE EXISTS (SELECT 1 FROM {PREFIX}journal WHERE id = :of_journal AND current_database() = :of_database)"
-)
+_CLOCK = "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
+_NOW = f"coalesce(CAST(:now AS DOUBLE PRECISION), {_CLOCK})"
+_HERE = f"WHERE EXISTS (SELECT 1 FROM {PREFIX}journal WHERE id = :of_journal AND current_database() = :of_database)"
 
 _PREPARED_AFTER = 5
 """How often a statement is used before it is prepared: psycopg's default."""
@@ -237,7 +237,8 @@ class PostgresqlBackend(Backend):
         elif read_only:
             why = "the server is read-only; fix: use the primary server, or correct default_transaction_read_only"
         elif not may_create:
-            why = f"the user may not create tables in the schema {self._schema}; fix: GRANT CREATE ON SCHEMA {self._schema}"
+            why = f"the user may not create tables in the schema {self._schema}; fix: GRANT CREATE ON SCHEMA "
+            why += str(self._schema)
         if why:
             raise JournalError(f"the journal {self.name} cannot be created: {why}")
 
@@ -262,6 +263,9 @@ class PostgresqlBackend(Backend):
     def _snapshot(self, connection: Connection) -> Connection:
         return connection.execution_options(isolation_level="REPEATABLE READ")
 
+    def _keep_room(self, connection: PoolProxiedConnection) -> None:
+        """Do nothing: the server's disk is its administrator's."""
+
     def _begin_within(self, connection: Connection) -> None:
         """Do nothing: a savepoint begins the transaction."""
 
@@ -272,8 +276,7 @@ class PostgresqlBackend(Backend):
     # SQL
 
     def _translated(self, text: str) -> str:
-        now = "coalesce(CAST(:now AS DOUBLE PRECISION), CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION))"
-        text = text.format(now=now, greatest="greatest", skip_locked="FOR UPDATE SKIP LOCKED", locked="FOR UPDATE")
+        text = text.format(now=_NOW, greatest="greatest", skip_locked="FOR UPDATE SKIP LOCKED", locked="FOR UPDATE")
         text = _TABLES.sub(lambda found: f"{_quoted(self._schema)}.{found[0]}", text)
         return _PARAMETERS.sub(r"%(\1)s", text)
 
@@ -317,8 +320,7 @@ class PostgresqlBackend(Backend):
         if self._ahead is None or elapsed - self._ahead[1] > _MINUTE:
             with self.reading("tell the time") if within is None else nullcontext(within) as connection:
                 asked = self.clock.elapsed()
-                query = "SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
-                moment: float = connection.exec_driver_sql(query).scalar_one()
+                moment: float = connection.exec_driver_sql(f"SELECT {_CLOCK}").scalar_one()
             elapsed = self.clock.elapsed()
             # An answer that was held up on its way may tell of any moment in between.
             if self._ahead is None or elapsed - asked <= _QUICK_SECONDS:
@@ -346,7 +348,7 @@ class PostgresqlBackend(Backend):
 
     @contextmanager
     def listening(self) -> Iterator[Callable[[float], bool] | None]:
-        """Listen for NOTIFY on a connection of its own; yield null behind a pooler, which would share it with others."""
+        """Listen for NOTIFY on a connection of its own; yield null behind a pooler, which would share it."""
         with self.errors("listen"):
             connection = self.open().raw_connection()
             try:
@@ -357,9 +359,11 @@ class PostgresqlBackend(Backend):
                 connection.detach()
                 driver.autocommit = True
                 driver.execute(f"LISTEN {_CHANNEL}")
-                yield lambda seconds: self._schema in [
-                    told.payload for told in driver.notifies(timeout=seconds, stop_after=1)
-                ]
+                yield (
+                    lambda seconds: (
+                        self._schema in [told.payload for told in driver.notifies(timeout=seconds, stop_after=1)]
+                    )
+                )
             finally:
                 connection.close()
 

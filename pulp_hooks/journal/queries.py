@@ -44,6 +44,10 @@ class Filter:
     until: float | None = None
 
 
+ALL = Filter()
+"""Lets all pass."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page(Generic[_T]):
     """A part of a list.

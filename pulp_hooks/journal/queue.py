@@ -316,7 +316,8 @@ class Queue:
     def _used_until(self, connection: Connection, name: str, per_second: float, now: float) -> float:
         rows = self._all(connection, _USED_UNTIL, {"listener": name})
         full = now - max(1.0, 1 / per_second)
-        return max([full, *(row.paced_until for row in rows if row.paced_until is not None)])
+        used: list[float] = [row.paced_until for row in rows if row.paced_until is not None]
+        return max([full, *used])
 
 
 def disabled_listeners(backend: Backend, connection: Connection) -> set[str]:

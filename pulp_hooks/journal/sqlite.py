@@ -105,7 +105,7 @@ class SqliteBackend(Backend):
                 connection.close()
         return self.file.connect()
 
-    def _begin(self, connection: PoolProxiedConnection, cursor: Any) -> None:
+    def _begin(self, connection: PoolProxiedConnection, cursor: Any) -> None:  # noqa: ANN401 - as the other backend takes it
         self.file.keep_room(connection)
         self.file.begin_immediate(connection, cursor, on_busy=self._refuse_itself)
 
@@ -121,6 +121,9 @@ class SqliteBackend(Backend):
             # It was interrupted in whatever it did.
             connection.invalidate()
         connection.close()
+
+    def _begin_migration(self, connection: Connection) -> None:
+        """Do nothing: the transaction is one for writing already."""
 
     def _close(self) -> None:
         while self._kept:

@@ -11,9 +11,8 @@ from pulp_hooks.dispatch.copies import Original
 from pulp_hooks.dispatch.guard import Guard
 from pulp_hooks.dispatch.outcomes import Outcome, Status
 from pulp_hooks.event import Event
-from pulp_hooks.journal.claim import Claim, Limits
-from pulp_hooks.journal.results import Result
-from pulp_hooks.journal.tables import State
+from pulp_hooks.journal.claims import Claim, Limits, Result
+from pulp_hooks.journal.schema import State
 from pulp_hooks.settings.model import DeliverySettings
 from pulp_hooks.text import one_line
 from pulp_hooks.worker.schedule import next_pause, pause_elsewhere, wished_pause
@@ -104,7 +103,7 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: 
         most_tries: How many tries there may be, those included of which nothing is known.
     """
     started = time.perf_counter()
-    if claim.tries > most_tries:
+    if claim.step > most_tries:
         unknown = f"nothing is known of {MOST_LOST} attempts or more: it may be what ends the workers"
         return Attempt(claim, Ending.LOST, began, 0.0, unknown)
     try:
@@ -152,27 +151,31 @@ def result_of(ended: Attempt, settings: DeliverySettings, *, started: float, now
         ended.ending.value,
         ended.error,
         due,
-        counted=counted,
-        attempted=ended.ending not in NOT_CALLED or state is State.DEAD,
-        failing=ended.is_failure,
+        uses_step=counted,
+        is_attempt=ended.ending not in NOT_CALLED or state is not State.PENDING,
+        is_failure=ended.is_failure,
     )
 
 
-def _next(ended: Attempt, settings: DeliverySettings, now: float) -> tuple[State, float | None, bool]:
+def _next(  # noqa: PLR0911 - one for each way to go on
+    ended: Attempt, settings: DeliverySettings, now: float
+) -> tuple[State, float | None, bool]:
     if ended.ending is Ending.SUCCEEDED:
         return State.DELIVERED, None, True
     if ended.ending in NOT_CALLED:
         pause = pause_elsewhere(now - ended.claim.created, settings.retry_seconds)
-        return (State.DEAD, None, True) if pause is None else (State.WAITING, now + pause, False)
+        if pause is not None:
+            return State.PENDING, now + pause, False
+        return (State.SKIPPED if ended.ending is Ending.UNWANTED else State.DEAD), None, True
     if ended.ending is Ending.INTERRUPTED or ended.disables:
         # Of a listener that is disabled it is held until the listener is enabled.
-        return State.WAITING, now, False
+        return State.PENDING, now, False
     if ended.ending is Ending.LOST or ended.refuses:
         return State.DEAD, None, True
     controls = [outcome.control for outcome in ended.outcomes if outcome.status is Status.FAILED]
     asked = [wished_pause(control) for control in controls if isinstance(control, RetryLater)]
     wishes = [pause for pause in asked if pause is not None]
     if wishes and ended.claim.attempts < _MOST_ATTEMPTS:
-        return State.WAITING, now + max(wishes), False
-    pause = next_pause(ended.claim.tries, settings.retry_seconds)
-    return (State.DEAD, None, True) if pause is None else (State.WAITING, now + pause, True)
+        return State.RETRYING, now + max(wishes), False
+    pause = next_pause(ended.claim.step, settings.retry_seconds)
+    return (State.DEAD, None, True) if pause is None else (State.RETRYING, now + pause, True)

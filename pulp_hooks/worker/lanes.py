@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from pulp_hooks.journal.claim import Claim
+from pulp_hooks.journal.claims import Claim
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.text import type_name
 from pulp_hooks.worker.attempts import Attempt, Ending

@@ -3,15 +3,20 @@
 import logging
 from typing import Any
 
-from pulp_hooks.journal.results import Result
-from pulp_hooks.journal.tables import State
+from pulp_hooks.journal.claims import Result
+from pulp_hooks.journal.schema import State
 from pulp_hooks.safe_logger import safe_logger
 
 _log = safe_logger("pulp_hooks.worker")
 
 
 _LEVELS = {State.DELIVERED: logging.INFO, State.DEAD: logging.ERROR}
-_WORDS = {State.DELIVERED: "delivered", State.DEAD: "given up", State.HELD: "held until the listener is enabled"}
+_WORDS = {
+    State.DELIVERED: "delivered",
+    State.DEAD: "given up",
+    State.SKIPPED: "skipped",
+    State.HELD: "held until the listener is enabled",
+}
 
 
 def log_result(result: Result, *, is_held: bool = False) -> None:
@@ -29,7 +34,7 @@ def log_result(result: Result, *, is_held: bool = False) -> None:
     if not _log.isEnabledFor(level):
         return
     claim = result.claim
-    said = _WORDS.get(state, "to be tried again" if result.attempted else "given back for another worker")
+    said = _WORDS.get(state, "to be tried again" if result.is_attempt else "given back for another worker")
     error = f": {result.error}" if result.error else ""
     _log.log(
         level,

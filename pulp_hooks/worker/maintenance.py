@@ -1,11 +1,10 @@
-"""What a worker does beside delivering: it forgets what was finished long ago."""
+"""What a worker does beside delivering: it prunes the journal."""
 
 import random
 import threading
 
 from pulp_hooks.errors import JournalError
-from pulp_hooks.journal.database import Database
-from pulp_hooks.journal.pruning import prune
+from pulp_hooks.journal.journal import Journal
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import JournalSettings
 
@@ -19,12 +18,12 @@ class Maintenance:
     """Prunes a journal, once an hour, in a thread of its own.
 
     Args:
-        database: The journal's database.
+        journal: The journal.
         settings: How long deliveries are kept.
     """
 
-    def __init__(self, database: Database, settings: JournalSettings) -> None:
-        self._database = database
+    def __init__(self, journal: Journal, settings: JournalSettings) -> None:
+        self._journal = journal
         self._settings = settings
         self._over = threading.Event()
 
@@ -37,11 +36,10 @@ class Maintenance:
         self._over.set()
 
     def prune(self) -> None:
-        """Forget what was finished long ago; a failure is logged."""
+        """Delete finished deliveries past their retention; a failure is logged."""
         try:
-            now = self._database.now()
-            pruned = prune(
-                self._database,
+            now = self._journal.now()
+            pruned = self._journal.prune(
                 delivered_before=now - self._settings.keep_delivered_days * _DAY,
                 dead_before=now - self._settings.keep_dead_days * _DAY,
             )
@@ -49,7 +47,7 @@ class Maintenance:
             _log.warning("%s", error)
             return
         if pruned.deliveries or pruned.events:
-            _log.info("forgot %d deliveries and %d events", pruned.deliveries, pruned.events)
+            _log.info("pruned %d deliveries and %d events", pruned.deliveries, pruned.events)
 
     def _work(self) -> None:
         # Workers that were started together do not prune together.

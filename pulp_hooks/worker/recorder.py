@@ -6,10 +6,9 @@ from shlex import quote
 
 from pulp_hooks import telemetry
 from pulp_hooks.errors import JournalError
-from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.clock import Clock
-from pulp_hooks.journal.listeners import Listeners
-from pulp_hooks.journal.tables import State
+from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.schema import State
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import Settings
 from pulp_hooks.worker.attempts import Attempt, Ending, result_of
@@ -24,17 +23,16 @@ class Recorder:
     """Records attempts that are over.
 
     Args:
-        claims: Takes the results.
-        listeners: Disables listeners.
+        journal: The journal.
         settings: How the deliveries are made.
 
     Attributes:
         tally: How many attempts have ended in which way.
     """
 
-    def __init__(self, claims: Claims, listeners: Listeners, settings: Settings) -> None:
+    def __init__(self, journal: Journal, settings: Settings) -> None:
         self.tally: Counter[Ending] = Counter()
-        self._claims, self._listeners = claims, listeners
+        self._journal = journal
         self._settings = settings
 
     def record(self, ended: Sequence[Attempt], clock: Clock) -> set[str]:
@@ -60,7 +58,7 @@ class Recorder:
             result_of(one, self._settings.delivery_of(one.claim.listener), started=one.began + ahead, now=now)
             for one in ended
         ]
-        late = self._claims.finish(results)
+        late = self._journal.queue.finish(results)
         self.tally.update(one.ending for one in ended)
         for one in ended:
             telemetry.attempted(one.claim.listener, one.ending.value, one.seconds)
@@ -68,24 +66,27 @@ class Recorder:
             if result.claim in late:
                 log_late(result)
             else:
-                log_result(result, is_held=result.state is State.WAITING and result.claim.listener in asked)
+                log_result(result, is_held=result.state is State.PENDING and result.claim.listener in asked)
         return {*asked, *self._disable_failing({one.claim.listener for one in ended if one.is_failure}, now)}
 
     def _disable_failing(self, names: set[str], now: float) -> set[str]:
         too_long = set()
         try:
-            for name, since in (self._listeners.failing_since(names) if names else {}).items():
-                limit = self._settings.delivery_of(name).disable_after_hours
+            for listener in self._journal.listeners() if names else ():
+                limit = self._settings.delivery_of(listener.name).disable_after_hours
+                since = listener.failing_since
+                if listener.name not in names or listener.disabled_at is not None or since is None:
+                    continue
                 if now - since >= limit * _HOUR:
-                    self._disable(name, f"it has failed for {limit:g} hours without a success")
-                    too_long.add(name)
+                    self._disable(listener.name, f"it has failed for {limit:g} hours without a success")
+                    too_long.add(listener.name)
         except JournalError as error:
             # The attempts are recorded; the next failure will bring it up again.
             _log.warning("%s", error)
         return too_long
 
     def _disable(self, name: str, reason: str) -> None:
-        self._listeners.disable(name, reason)
+        self._journal.disable(name, reason)
         _log.error(
             "listener %s is disabled, what it is to have is held: %s; `pulp-hooks listeners enable %s` resumes it",
             *(name, reason, quote(name)),

@@ -11,13 +11,11 @@ from typing import Self
 
 from pulp_hooks.dispatch.registry import Registry
 from pulp_hooks.errors import ClosedError, JournalError
-from pulp_hooks.journal.claim import Claim, Due
-from pulp_hooks.journal.claims import PUT_OFF_SECONDS, Claims
+from pulp_hooks.journal.claims import Claim, Due
 from pulp_hooks.journal.clock import Clock
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.listeners import Listeners
+from pulp_hooks.journal.queue import PUT_OFF_SECONDS
 from pulp_hooks.journal.reasons import may_pass
-from pulp_hooks.journal.waking import Waking
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import JournalSettings, Settings
 from pulp_hooks.signals import raised_by_signal_handler
@@ -67,11 +65,11 @@ class Worker:
         if threads < 1:
             raise ValueError(f"a worker needs at least 1 thread for each listener, not {threads}")
         self.journal = journal
-        self._claims = Claims(journal.database)
-        self._recorder = Recorder(self._claims, Listeners(journal.database), settings)
+        self._queue = journal.queue
+        self._recorder = Recorder(journal, settings)
         self.tally = self._recorder.tally
         self._settings = settings
-        self.maintenance = Maintenance(journal.database, settings.journal or JournalSettings(""))
+        self.maintenance = Maintenance(journal, settings.journal or JournalSettings(""))
         self._clock = Clock(journal.now, journal.backend.clock.elapsed)
         self._lanes = {name: self._new_lanes(name, registry, threads) for name in registry.names}
         self.limits = {name: limits_of(settings.delivery_of(name)) for name in registry.names}
@@ -108,7 +106,7 @@ class Worker:
         """
         if self._stop_by is not None:
             raise ClosedError("this worker was stopped; make another one, as long as the hooks are not closed")
-        self.journal.database.open()
+        self.journal.open()
         self._thread = threading.Thread(target=self.run, name="pulp_hooks worker", daemon=True)
         self._thread.start()
 
@@ -173,7 +171,7 @@ class Worker:
         pause = 0.0
         while self._stop_by is None:
             try:
-                self.journal.database.open()
+                self.journal.open()
             except JournalError as error:
                 if not may_pass(error):
                     raise
@@ -182,7 +180,7 @@ class Worker:
                 self._wait(pause, failing=True)
             else:
                 if pause:
-                    _log.info("the journal %s is back", self.journal.database.name)
+                    _log.info("the journal %s is back", self.journal.name)
                 return True
         return False
 
@@ -221,7 +219,7 @@ class Worker:
             return None
         limit, began = self._lanes[listener].timeout_seconds, self._clock.elapsed()
         begin_before = began + SLACK_SECONDS
-        claims = self._claims.claim(listener, 1, limit + SLACK_SECONDS, self.limits[listener], event_id=event_id)
+        claims = self._queue.claim(listener, 1, limit + SLACK_SECONDS, self.limits[listener], event_id=event_id)
         if not claims:
             return None
         ended: list[Attempt] = []
@@ -236,7 +234,7 @@ class Worker:
         if call.is_alive():
             self._hung.append(call)
         elif not ended:
-            self._claims.release(claims)
+            self._queue.release(claims)
             return None
         one = ended[0] if ended else _abandoned(claims[0], began, limit, Ending.TIMED_OUT)
         self._record_one(one, begin_before + limit)
@@ -259,17 +257,13 @@ class Worker:
 
     @contextlib.contextmanager
     def _awake(self) -> Iterator[None]:
-        """Give a block in which new work wakes the worker."""
-        unsubscribe = self.journal.subscribe(self._look)
-        waking = Waking(self.journal.database, self._look)
-        waking.start()
-        self.maintenance.start()
-        try:
-            yield
-        finally:
-            self.maintenance.stop()
-            unsubscribe()
-            waking.stop()
+        """Return a context manager in which new deliveries wake the worker."""
+        with self.journal.subscribed(self._look):
+            self.maintenance.start()
+            try:
+                yield
+            finally:
+                self.maintenance.stop()
 
     def _look(self) -> None:
         """Have the journal looked at right away."""
@@ -286,7 +280,7 @@ class Worker:
                 try:
                     wait = self._turn(once=once)
                     if pause:
-                        _log.info("the journal %s is back", self.journal.database.name)
+                        _log.info("the journal %s is back", self.journal.name)
                     pause, failure = 0.0, None
                 except Exception as error:
                     if raised_by_signal_handler(error):
@@ -379,7 +373,7 @@ class Worker:
             if name not in self._apart and lanes.free_width and 2 * lanes.waiting <= _batch(lanes)
         }
         now, later = self._clock.time(), []
-        for name, due in self._claims.dues(hungry, now=now).items():
+        for name, due in self._queue.dues(hungry, now=now).items():
             if due.claimable > now:
                 later.append(due)
                 continue
@@ -393,8 +387,8 @@ class Worker:
             if self._apart:
                 # Twice: the journal's clock may differ a little, and a single run must not miss what was put off.
                 self._put_off_until = self._clock.time() + 2 * PUT_OFF_SECONDS
-            claims = self._claims.claim(
-                name, wanted, lease, self.limits[name], ordered=due.ordered, suspects=not self._apart
+            claims = self._queue.claim(
+                name, wanted, lease, self.limits[name], ordered=due.is_ordered, suspects=not self._apart
             )
             if any(claim.is_suspect for claim in claims):
                 self._apart.add(name)
@@ -432,7 +426,7 @@ class Worker:
 
     def _release(self) -> None:
         if self._give_back:
-            self._claims.release(self._give_back)
+            self._queue.release(self._give_back)
             self._apart -= {claim.listener for claim in self._give_back if claim.is_suspect}
             self._give_back = []
 

@@ -17,8 +17,8 @@ from kombu import Connection  # type: ignore[attr-defined] # its lazy module tel
 from pulp_hooks.celery.carrying import TASK, carry_deliveries
 from pulp_hooks.celery.sweeper import Sweeper
 from pulp_hooks.event import Event
-from pulp_hooks.journal.browsing import Browsing, Filter
-from pulp_hooks.journal.claim import NO_LIMITS
+from pulp_hooks.journal.queries import Filter
+from pulp_hooks.journal.claims import NO_LIMITS
 from pulp_hooks.journal.journal import Journal
 from tests.carrying.conftest import TASKS, Broker, Cluster
 from tests.proofs.conftest import Server, server
@@ -40,7 +40,7 @@ def until(holds: Callable[[], object], cluster: Cluster) -> None:
 def states(url: str) -> Counter[str]:
     """Count the deliveries of a journal by their states."""
     journal = Journal(url)
-    lines = Browsing(journal.database).deliveries(Filter(), 10_000)
+    lines = journal.deliveries(Filter(), 10_000)
     journal.close()
     return Counter(line.state for line in lines)
 

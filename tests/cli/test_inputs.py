@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from pulp_hooks.cli import cli, main
 from pulp_hooks.cli.output import moment, moment_json
 from pulp_hooks.event import Event
-from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.journal import Journal
 
 Make = Callable[..., Event]
@@ -46,7 +46,7 @@ def test_claim_is_judged_by_the_time_of_the_journal(
     journal = Journal(url)
     event = new_event()
     journal.append(event, ["desk"])
-    Claims(journal.database).claim("desk", 1, 60)
+    journal.queue.claim("desk", 1, 60)
     journal.close()
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 86_400)
@@ -133,7 +133,7 @@ def test_pool_of_connections_prints_nothing_by_itself(
 def test_argument_that_is_no_text_is_wrong_usage(arguments: list[str], settings: Path, url: str) -> None:
     """Bytes that are no UTF-8 reach the commands as halves of characters, which no database takes."""
     journal = Journal(url)
-    journal.database.open()
+    journal.backend.open()
     journal.close()
     done = CliRunner().invoke(cli, [*arguments, "--settings", str(settings)])
     assert done.exit_code == 2, done.stderr

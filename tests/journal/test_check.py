@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, func, inspect, make_url, select
 
 from pulp_hooks import Event, JournalError
 from pulp_hooks.identifiers import new_id
-from pulp_hooks.journal import tables
+from pulp_hooks.journal import schema
 from pulp_hooks.journal.journal import Journal
 
 Make = Callable[..., Event]
@@ -69,7 +69,7 @@ def as_role(url: str, role: str) -> str:
 def test_new_postgresql_database_is_only_read(postgresql_url: str, admin: Engine) -> None:
     """No table and no function is created, and there is no problem."""
     check(postgresql_url)
-    assert not Journal(postgresql_url).database.is_there()
+    assert not Journal(postgresql_url).exists()
     assert inspect(admin).get_table_names() == []
 
 
@@ -86,7 +86,7 @@ def test_file_of_another_program_is_only_read(mode: str, sqlite_url: str, tmp_pa
         other.close()
     before, names = path.read_bytes() if not is_open else b"", {file.name for file in tmp_path.iterdir()}
     check(sqlite_url)
-    assert not Journal(sqlite_url).database.is_there()
+    assert not Journal(sqlite_url).exists()
     assert {file.name for file in tmp_path.iterdir()} == names
     if not is_open:
         assert path.read_bytes() == before
@@ -101,8 +101,8 @@ def test_check_of_a_good_journal_leaves_nothing(url: str, new_event: Make) -> No
     journal = Journal(url)
     journal.append(new_event(), ["a"])
     journal.check()
-    with journal.database.reading("count") as connection:
-        found = (tables.event, tables.delivery, tables.attempt, tables.listener)
+    with journal.backend.reading("count") as connection:
+        found = (schema.event, schema.delivery, schema.attempt, schema.listener)
         counts = [connection.execute(select(func.count()).select_from(table)).scalar() for table in found]
     journal.close()
     assert counts == [1, 1, 0, 0]

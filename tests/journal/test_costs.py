@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from pulp_hooks.journal import tables
-from pulp_hooks.journal.claim import NO_LIMITS
-from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal import schema
+from pulp_hooks.journal.claims import NO_LIMITS
+from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.tables import State
+from pulp_hooks.journal.schema import State
 
 _FEW, _MANY = 400, 4000
 
@@ -29,11 +29,11 @@ def fill(journal: Journal, name: str, number: int, lane: Lane) -> None:
         identifier = f"{name}{place:06d}"
         moment = 1000.0 + place
         events.append({"id": identifier, "type": "x", "time": moment, "repo_id": b"zoo", "content": b"{}"})
-        waits = {"event_id": identifier, "listener": name, "lane": lane(place), "state": State.WAITING.value}
+        waits = {"event_id": identifier, "listener": name, "lane": lane(place), "state": State.RETRYING.value}
         deliveries.append(waits | {"due": moment, "created": moment})
-    with journal.database.writing("fill it") as connection:
-        connection.execute(tables.event.insert(), events)
-        connection.execute(tables.delivery.insert(), deliveries)
+    with journal.backend.writing("fill it") as connection:
+        connection.execute(schema.event.insert(), events)
+        connection.execute(schema.delivery.insert(), deliveries)
 
 
 def count_reads(engine: Engine) -> list[int]:
@@ -54,20 +54,20 @@ def count_reads(engine: Engine) -> list[int]:
     return counts
 
 
-def growth(url: str, use: Callable[[Claims, str], object], lane: Lane = lambda _: None) -> float:
+def growth(url: str, use: Callable[[Queue, str], object], lane: Lane = lambda _: None) -> float:
     """Give how much more is read for a listener for which ten times as much waits."""
     journal, read = Journal(url), []
     numbers = {"few": _FEW, "many": _MANY}
     for name, number in numbers.items():
         fill(journal, name, number, lane)
-    with journal.database.writing("analyze it") as connection:
+    with journal.backend.writing("analyze it") as connection:
         connection.exec_driver_sql("ANALYZE")
-    counts = count_reads(journal.database.open())
+    counts = count_reads(journal.backend.open())
     for name in numbers:
         # Of PostgreSQL a session may count what it did before as well.
-        journal.database.open().dispose()
+        journal.backend.open().dispose()
         counts.clear()
-        use(Claims(journal.database), name)
+        use(journal.queue, name)
         read.append(sum(counts))
     journal.close()
     return read[1] / read[0]
@@ -82,6 +82,6 @@ def growth(url: str, use: Callable[[Claims, str], object], lane: Lane = lambda _
     ],
     ids=["claim", "unsent", "dues"],
 )
-def test_to_claim_reads_no_more_when_more_waits(url: str, use: Callable[[Claims, str], object]) -> None:
+def test_to_claim_reads_no_more_when_more_waits(url: str, use: Callable[[Queue, str], object]) -> None:
     """Only the head of the line is looked at."""
     assert growth(url, use) < 2

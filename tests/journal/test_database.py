@@ -16,14 +16,14 @@ from sqlalchemy import create_engine
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.journal import sqlite_file
-from pulp_hooks.journal.claims import Claims
-from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.queue import Queue
+from pulp_hooks.journal.backend import Database
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.pruning import prune
 from pulp_hooks.journal.reasons import may_pass
-from pulp_hooks.journal.results import Result
+from pulp_hooks.journal.claims import Result
 from pulp_hooks.journal.sqlite_file import Synchronous
-from pulp_hooks.journal.tables import State
+from pulp_hooks.journal.schema import State
 
 Make = Callable[..., Event]
 MOUNTS = (
@@ -144,8 +144,8 @@ def test_unreachable_server_is_one_error_without_the_password(url: str, new_even
     journal = Journal(url, busy_seconds=2)
     with pytest.raises(JournalError, match=r"127\.0\.0\.1.*the server cannot be reached or is gone") as caught:
         journal.append(new_event(), ["a"])
-    assert "hunter2" not in "".join(traceback.format_exception(caught.value)) + repr(journal) + journal.database.name
-    assert "***" in journal.database.name
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value)) + repr(journal) + journal.name
+    assert "***" in journal.name
 
 
 def test_new_file_is_for_its_owner_alone(sqlite_url: str, tmp_path: Path, new_event: Make) -> None:
@@ -274,7 +274,7 @@ def test_corrupt_file_is_said(sqlite_url: str, tmp_path: Path, new_event: Make) 
 def test_file_locked_for_too_long_is_said(sqlite_url: str, tmp_path: Path, new_event: Make) -> None:
     """The host gets the error after the busy timeout, and the event was not stored."""
     journal = Journal(sqlite_url, busy_seconds=0.1)
-    journal.database.open()
+    journal.backend.open()
     other = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     event = new_event()
@@ -317,7 +317,7 @@ def test_full_disk_is_said_and_no_half_event_stored(small_disk: Path, new_event:
 def test_disk_that_the_journal_has_filled_can_be_emptied(small_disk: Path, new_event: Make) -> None:
     """Events leave room to record what is delivered and to prune it, and then there is room for events again."""
     journal = Journal(f"sqlite:///{small_disk}/journal.db")
-    claims = Claims(journal.database)
+    claims = journal.queue
 
     def fill() -> None:
         for _ in range(100_000):
@@ -329,8 +329,8 @@ def test_disk_that_the_journal_has_filled_can_be_emptied(small_disk: Path, new_e
         while claimed := claims.claim("a", 100, 60):
             results = [Result(claim, State.DELIVERED, started=1.0, seconds=0.5, status="done") for claim in claimed]
             assert claims.finish(results) == []
-        now = journal.database.now() + 1
-        pruned = prune(journal.database, delivered_before=now, dead_before=now)
+        now = journal.now() + 1
+        pruned = journal.prune(delivered_before=now, dead_before=now)
         assert pruned.deliveries == pruned.events > 100
     journal.close()
 

@@ -62,7 +62,7 @@ print(1 + 15 * 5 + len(fired))
 
 IN_USE = """
 forks._PATIENCE_SECONDS = 0.2
-with hooks.journal.database.writing("go on"):
+with hooks.journal.backend.writing("go on"):
     child = os.fork()
     if not child:
         for host in (hooks, Hooks([Desk()], journal=sys.argv[1])):

@@ -84,7 +84,7 @@ class _Fires:
 def test_event_fired_while_its_thread_opens_the_journal_is_refused_at_once(sqlite_url: str, new_event: Make) -> None:
     """Waiting for the other call would never end: it is the same thread."""
     journal, said = Journal(sqlite_url), list[str]()
-    database = journal.database
+    database = journal.backend
     connected = database._connected
 
     def connecting() -> object:
@@ -109,8 +109,8 @@ def test_event_fired_in_the_middle_of_another_is_refused_at_once(sqlite_url: str
         _Fires(lambda: journal.append(new_event(), ["a"]), said)
         gc.collect()
 
-    journal.database.open()
-    journal.database.write("write", work)
+    journal.backend.open()
+    journal.backend.write("write", work)
     assert len(said) == 1
     assert "while this thread was writing to it" in said[0]
     assert journal.append(new_event(), ["a"])
@@ -122,7 +122,7 @@ def test_threads_that_find_the_file_locked_all_fail_for_that_reason(
 ) -> None:
     """None of them waits for a connection first, and each says what the file said."""
     journal = Journal(sqlite_url, busy_seconds=0.5)
-    journal.database.open()
+    journal.backend.open()
     said: list[str] = []
 
     def append() -> None:
@@ -148,7 +148,7 @@ def test_any_number_of_readers_leaves_a_connection_to_write_with(sqlite_url: str
     journal = Journal(sqlite_url)
     with ExitStack() as readers:
         for _ in range(20):
-            readers.enter_context(journal.database.reading("look"))
+            readers.enter_context(journal.backend.reading("look"))
         assert journal.append(new_event(), ["a"])
     journal.close()
 

@@ -10,13 +10,13 @@ from sqlalchemy import func, select, update
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
-from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.replay import Missed, Replay
-from pulp_hooks.journal.results import Result
+from pulp_hooks.journal.claims import Result
 from pulp_hooks.journal.statements import lock_deliveries
-from pulp_hooks.journal.tables import State, delivery, listener
+from pulp_hooks.journal.schema import State, delivery, listener
 
 Make = Callable[..., Event]
 
@@ -37,7 +37,7 @@ def wait_until_blocked(journal: Journal) -> None:
     )
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        with journal.database.reading("look") as connection:
+        with journal.backend.reading("look") as connection:
             if connection.exec_driver_sql(query).scalar_one():
                 return
         time.sleep(0.01)
@@ -49,10 +49,10 @@ def test_claim_passes_over_what_another_worker_is_about_to_claim(journal: Journa
     first, second = new_event(), new_event()
     journal.append(first, ["a"], now=10)
     journal.append(second, ["a"], now=11)
-    with journal.database.writing("claim") as other:
+    with journal.backend.writing("claim") as other:
         other.execute(select(delivery).where(delivery.c.event_id == first.id).with_for_update())
-        (claim,) = Claims(journal.database).claim("a", 1, 30, now=20)
-        assert Claims(journal.database).unsent("a", 1, 30, now=60) == [second.id]
+        (claim,) = journal.queue.claim("a", 1, 30, now=20)
+        assert journal.queue.unsent("a", 1, 30, now=60) == [second.id]
     assert claim.event_id == second.id
 
 
@@ -62,49 +62,49 @@ def test_late_worker_waits_for_the_claim_that_makes_it_late(
 ) -> None:
     """A result that comes while another worker claims the delivery is late when that has claimed it."""
     journal.append(new_event(), ["a"], now=10)
-    claims = Claims(journal.database)
+    claims = journal.queue
     (claim,) = claims.claim("a", 1, 30, now=10)
     result = Result(claim, State.DELIVERED, started=1.0, seconds=0.5, status="done")
     with ThreadPoolExecutor(1) as pool:
-        with journal.database.writing("claim") as other:
+        with journal.backend.writing("claim") as other:
             other.execute(update(delivery).values(lease="another", due=99.0))
             late = pool.submit(claims.release, [claim]) if gives_back else pool.submit(claims.finish, [result])
             wait_until_blocked(journal)
         assert late.result() == [claim]
-    with journal.database.reading("look") as connection:
+    with journal.backend.reading("look") as connection:
         row = connection.execute(select(delivery)).one()
-    assert (row.state, row.lease, row.due) == (State.WAITING, "another", 99.0)
+    assert (row.state, row.lease, row.due) == (State.RETRYING, "another", 99.0)
 
 
 def test_lease_begins_when_the_wait_for_the_database_is_over(journal: Journal, new_event: Make) -> None:
     """A claim that had to wait for an operator has its whole lease all the same."""
     journal.append(new_event(), ["a"])
-    claims = Claims(journal.database)
+    claims = journal.queue
     with ThreadPoolExecutor(1) as pool:
-        with journal.database.writing("lock") as other:
+        with journal.backend.writing("lock") as other:
             lock_deliveries(other)
             waiting = pool.submit(claims.claim, "a", 1, 30)
             wait_until_blocked(journal)
             time.sleep(1)
-            released = journal.database.now()
+            released = journal.now()
         assert len(waiting.result()) == 1
-    with journal.database.reading("look") as connection:
+    with journal.backend.reading("look") as connection:
         assert connection.execute(select(func.min(delivery.c.due))).scalar_one() >= released + 30
 
 
 def test_replay_to_a_listener_that_is_just_enabled_is_not_held(journal: Journal, new_event: Make) -> None:
     """Whether the listener is disabled is looked at when whoever enables it is ready."""
     journal.append(new_event(), [])
-    Listeners(journal.database).disable("new", "not yet")
+    journal.disable("new", "not yet")
     with ThreadPoolExecutor(1) as pool:
-        with journal.database.writing("enable") as other:
+        with journal.backend.writing("enable") as other:
             lock_deliveries(other)
             other.execute(update(listener).values(disabled_at=None))
-            stored = pool.submit(Replay(journal.database).to, "new", Missed())
+            stored = pool.submit(Replay(journal.backend).to, "new", Missed())
             wait_until_blocked(journal)
         assert stored.result() == 1
-    with journal.database.reading("look") as connection:
-        assert connection.execute(select(delivery.c.state)).scalar_one() == State.WAITING
+    with journal.backend.reading("look") as connection:
+        assert connection.execute(select(delivery.c.state)).scalar_one() == State.RETRYING
 
 
 @pytest.mark.parametrize("options", ["", " -clock_timeout=7s"])
@@ -112,10 +112,10 @@ def test_nobody_waits_for_a_lock_longer_than_busy_seconds(postgresql_url: str, n
     """An event is refused in time when others have locked the journal; what the URL says of that holds."""
     journal = Journal(postgresql_url.replace("options=", f"options={options}%20"), busy_seconds=0.5)
     journal.append(new_event(), ["a"])
-    with journal.database.reading("look") as connection:
+    with journal.backend.reading("look") as connection:
         assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == ("7s" if options else "500ms")
     if not options:
-        with journal.database.writing("lock") as other:
+        with journal.backend.writing("lock") as other:
             lock_deliveries(other)
             began = time.monotonic()
             with pytest.raises(JournalError, match="another process has locked it for too long"):
@@ -128,7 +128,7 @@ def test_nobody_waits_for_a_lock_longer_than_busy_seconds(postgresql_url: str, n
 def test_server_that_is_gone_is_noticed_within_busy_seconds(postgresql_url: str) -> None:
     """The system is told how long to wait for a server, unless the URL says so."""
     journal = Journal(f"{postgresql_url}&keepalives_idle=9", busy_seconds=6)
-    with journal.database.reading("look") as connection:
+    with journal.backend.reading("look") as connection:
         driver: Any = connection.connection.driver_connection
         said = driver.info.get_parameters()
     journal.close()

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import create_engine, make_url, select
 
 from pulp_hooks import Event, EventType, Hooks, JournalError, Status, hookimpl
-from pulp_hooks.journal import tables
+from pulp_hooks.journal import schema
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.outbox import Outbox
 from pulp_hooks.settings.model import JournalSettings
@@ -98,7 +98,7 @@ def stored(url: str) -> list[tuple[str, str]]:
     """Give the event and the listener of every delivery, as another program sees them."""
     engine = create_engine(url)
     with engine.connect() as connection:
-        rows = connection.execute(select(tables.delivery.c.event_id, tables.delivery.c.listener)).all()
+        rows = connection.execute(select(schema.delivery.c.event_id, schema.delivery.c.listener)).all()
     engine.dispose()
     return sorted((row.event_id, row.listener) for row in rows)
 

@@ -169,7 +169,7 @@ def test_locks_are_waited_for_as_long_as_said_behind_a_pooler(pooled: str, serve
         connection.exec_driver_sql("LOCK TABLE delivery IN EXCLUSIVE MODE")
         with pytest.raises(JournalError, match="locked it for too long"):
             journal.append(new_event(), ["a"])
-        with pytest.raises(JournalError, match="locked it for too long"), journal.database.writing("try") as other:
+        with pytest.raises(JournalError, match="locked it for too long"), journal.backend.writing("try") as other:
             other.exec_driver_sql("DELETE FROM delivery")
     assert journal.append(new_event(), ["a"])
     journal.close()
@@ -180,7 +180,7 @@ def test_statements_are_prepared_without_a_pooler(database: str, new_event: Make
     journal = Journal(database)
     for _ in range(10):
         journal.append(new_event(), ["a"])
-    with journal.database.reading("look") as connection:
+    with journal.backend.reading("look") as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar_one() > 0
         assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "10s"
     journal.close()
@@ -189,7 +189,7 @@ def test_statements_are_prepared_without_a_pooler(database: str, new_event: Make
 def test_connections_that_are_all_in_use_are_said(database: str, new_event: Make) -> None:
     """A host with many threads learns that it has too many, after `busy_seconds`."""
     journal = Journal(database, busy_seconds=0.2)
-    taken = [journal.database.open().connect() for _ in range(15)]
+    taken = [journal.backend.open().connect() for _ in range(15)]
     with pytest.raises(JournalError, match="all 15 connections of this process are in use"):
         journal.append(new_event(), ["a"])
     for connection in taken:

@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pulp_hooks.event import Event
-from pulp_hooks.journal.claim import NO_LIMITS, Limits
-from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.claims import NO_LIMITS, Limits
+from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.replay import Finished, Replay
-from pulp_hooks.journal.results import Result
-from pulp_hooks.journal.tables import State
+from pulp_hooks.journal.claims import Result
+from pulp_hooks.journal.schema import State
 
 FIRE = """
 import sys
@@ -35,11 +35,11 @@ for _ in range(int(sys.argv[3])):
 
 WORK = """
 import sys
-from pulp_hooks.journal.claims import Claims
-from pulp_hooks.journal.results import Result
+from pulp_hooks.journal.queue import Queue
+from pulp_hooks.journal.claims import Result
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.tables import State
-claims = Claims(Journal(sys.argv[1]).database)
+from pulp_hooks.journal.schema import State
+claims = Queue(Journal(sys.argv[1]).backend)
 print("ready", flush=True)
 sys.stdin.readline()
 while lot := claims.claim("a", 7, 60):
@@ -115,7 +115,7 @@ def test_journal_goes_on_in_both_processes_after_a_fork(url: str, new_event: Cal
     assert process.communicate(timeout=30) == ("", "")
     assert process.returncode == 0
     journal = Journal(url)
-    claims = Claims(journal.database).claim("a", 9, 30)
+    claims = journal.queue.claim("a", 9, 30)
     journal.close()
     assert {claim.event_id for claim in claims} >= {"child", "parent", "parent again"}
     assert len(claims) == 4
@@ -142,13 +142,13 @@ def test_commands_on_many_deliveries_and_workers_never_wait_in_a_circle(
     """While workers run, some within limits, an operator disables, enables and replays: no one fails by a deadlock."""
     for _ in range(400):
         journal.append(new_event(), ["a"])
-    claims, listeners, replay = Claims(journal.database), Listeners(journal.database), Replay(journal.database)
+    claims, listeners, replay = journal.queue, Listeners(journal.backend), Replay(journal.backend)
     deadline = time.monotonic() + 2
 
     def work(limits: Limits = NO_LIMITS) -> None:
         claims.unsent("a", 50, 0, limits)
         lot = claims.claim("a", 50, 60, limits)
-        claims.finish([Result(claim, State.WAITING, 1.0, 1.0, "again", due=time.time()) for claim in lot])
+        claims.finish([Result(claim, State.RETRYING, 1.0, 1.0, "again", due=time.time()) for claim in lot])
 
     def switch() -> None:
         listeners.disable("a", "test")

@@ -21,13 +21,13 @@ Make = Callable[..., Event]
 
 COMMAND = """
 import sys
-from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.statistics import statistics
 while sys.stdin.readline():
     journal = Journal(sys.argv[1])
-    statistics(journal.database)
-    Claims(journal.database).claim("nobody", 1, 1)
+    journal.statistics()
+    journal.queue.claim("nobody", 1, 1)
     journal.close()
     print("closed", flush=True)
 """
@@ -209,7 +209,7 @@ def test_code_of_ours_that_opens_a_database_file_is_noticed(  # noqa: PLR0913, P
     (tmp_path / "journal.db.txt").touch()
     assert file_guard.offences() == []
     journal.append(new_event(), ["a"])
-    Journal(sqlite_url).database.open().dispose()
+    Journal(sqlite_url).backend.open().dispose()
     (tmp_path / f"journal.db{companion}").read_bytes()
     (offence,) = file_guard.offences()
     assert "test_shared_file.py" in offence

@@ -13,15 +13,15 @@ from sqlalchemy import select
 
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
-from pulp_hooks.journal import tables
-from pulp_hooks.journal.claim import NO_LIMITS, Claim
-from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal import schema
+from pulp_hooks.journal.claims import NO_LIMITS, Claim
+from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.pruning import prune
 from pulp_hooks.journal.replay import Finished, Replay
-from pulp_hooks.journal.results import Result
-from pulp_hooks.journal.tables import State
+from pulp_hooks.journal.claims import Result
+from pulp_hooks.journal.schema import State
 
 LEASE = 30.0
 names = st.sampled_from(["a", "b"])
@@ -50,11 +50,11 @@ class Model(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.journal = Journal(self.url or f"sqlite:///{Path(self.folder.name) / 'journal.db'}")
         if self.url:
-            with self.journal.database.writing("empty it") as connection:
+            with self.journal.backend.writing("empty it") as connection:
                 for table in ("attempt", "delivery", "event", "listener"):
-                    connection.execute(tables.metadata.tables[table].delete())
-        self.claims, self.listeners = Claims(self.journal.database), Listeners(self.journal.database)
-        self.replay = Replay(self.journal.database)
+                    connection.execute(schema.metadata.tables[table].delete())
+        self.claims, self.listeners = Queue(self.journal.backend), Listeners(self.journal.backend)
+        self.replay = Replay(self.journal.backend)
 
     @rule(wanted=st.sets(names), number=st.integers(1, 3), repo_id=st.sampled_from(["x", "y"]), ordered=st.booleans())
     def fire(self, wanted: set[str], number: int, repo_id: str, *, ordered: bool) -> None:
@@ -69,7 +69,7 @@ class Model(RuleBasedStateMachine):
             lanes = wanted if ordered else ()
             assert self.journal.append(event, sorted(wanted), now=self.now, ordered=lanes)
             for name in wanted:
-                self.states[event_id, name] = State.HELD if name in self.disabled else State.WAITING
+                self.states[event_id, name] = State.HELD if name in self.disabled else State.RETRYING
 
     @rule(name=names, limit=st.integers(1, 3))
     def claim(self, name: str, limit: int) -> None:
@@ -88,23 +88,23 @@ class Model(RuleBasedStateMachine):
         assert len(lot) <= limit
         for claim in lot:
             key = (claim.event_id, claim.listener)
-            assert self.states[key] is State.WAITING
+            assert self.states[key] is State.RETRYING
             self.holders[key] = claim
             self.running.append(claim)
 
-    @rule(chance=chances, state=st.sampled_from([State.DELIVERED, State.DEAD, State.WAITING]))
+    @rule(chance=chances, state=st.sampled_from([State.DELIVERED, State.DEAD, State.RETRYING]))
     def finish(self, chance: Any, state: State) -> None:  # noqa: ANN401 - Hypothesis has no public type for it
         """Finish some claim, in time or late."""
         if not self.running:
             return
         claim = self.running.pop(chance.randrange(len(self.running)))
-        due = self.now + chance.randrange(60) if state is State.WAITING else None
+        due = self.now + chance.randrange(60) if state is State.RETRYING else None
         late = self.claims.finish([Result(claim, state, self.now, 1.0, "x", due=due)], now=self.now)
         key = (claim.event_id, claim.listener)
         if self.holders.get(key) == claim:
             assert late == []
             del self.holders[key]
-            self.states[key] = State.HELD if state is State.WAITING and claim.listener in self.disabled else state
+            self.states[key] = State.HELD if state is State.RETRYING and claim.listener in self.disabled else state
         else:
             assert late == [claim]
 
@@ -119,7 +119,7 @@ class Model(RuleBasedStateMachine):
         if self.holders.get(key) == claim:
             assert late == []
             del self.holders[key]
-            self.states[key] = State.HELD if claim.listener in self.disabled else State.WAITING
+            self.states[key] = State.HELD if claim.listener in self.disabled else State.RETRYING
         else:
             assert late == [claim]
 
@@ -134,7 +134,7 @@ class Model(RuleBasedStateMachine):
         self.now += 100
         for name in ("a", "b"):
             for claim in self.all_of(name):
-                assert self.states[claim.event_id, claim.listener] is State.WAITING
+                assert self.states[claim.event_id, claim.listener] is State.RETRYING
                 self.holders[claim.event_id, claim.listener] = claim
                 self.running.append(claim)
 
@@ -156,7 +156,7 @@ class Model(RuleBasedStateMachine):
         self.disabled.add(name)
         for key, state in self.states.items():
             expired = key not in self.holders or self.due(key) is None
-            if key[1] == name and state is State.WAITING and expired:
+            if key[1] == name and state is State.RETRYING and expired:
                 self.states[key] = State.HELD
                 self.holders.pop(key, None)
 
@@ -168,7 +168,7 @@ class Model(RuleBasedStateMachine):
             self.disabled.remove(name)
             for key, state in self.states.items():
                 if key[1] == name and state is State.HELD:
-                    self.states[key] = State.WAITING
+                    self.states[key] = State.RETRYING
             for key in [key for key in self.holders if key[1] == name and self.lease(key) is None]:
                 del self.holders[key]
 
@@ -179,21 +179,21 @@ class Model(RuleBasedStateMachine):
         keys = [key for key, state in self.states.items() if key[1] == name and state in wanted]
         assert self.replay.many(Finished(name, states=wanted), self.now) == len(keys)
         for key in keys:
-            self.states[key] = State.HELD if name in self.disabled else State.WAITING
+            self.states[key] = State.HELD if name in self.disabled else State.RETRYING
 
     @rule()
     def forget(self) -> None:
         """Prune everything that is finished."""
-        prune(self.journal.database, delivered_before=self.now + 1, dead_before=self.now + 1)
-        self.states = {key: s for key, s in self.states.items() if s in {State.WAITING, State.HELD}}
+        prune(self.journal.backend, delivered_before=self.now + 1, dead_before=self.now + 1)
+        self.states = {key: s for key, s in self.states.items() if s in {State.RETRYING, State.HELD}}
 
     def claimable(self, name: str) -> list[Any]:
         """Give the rows of a listener that may be claimed when they are due."""
         if name in self.disabled:
             return []
-        query = select(tables.delivery).where(tables.delivery.c.listener == name)
-        with self.journal.database.reading("look") as connection:
-            rows = connection.execute(query.order_by(tables.delivery.c.created, tables.delivery.c.event_id)).all()
+        query = select(schema.delivery).where(schema.delivery.c.listener == name)
+        with self.journal.backend.reading("look") as connection:
+            rows = connection.execute(query.order_by(schema.delivery.c.created, schema.delivery.c.event_id)).all()
         heads: dict[bytes, str] = {}
         for row in rows:
             if row.finished is None and row.lane is not None:
@@ -211,9 +211,9 @@ class Model(RuleBasedStateMachine):
 
     def row(self, key: tuple[str, str]) -> Any:  # noqa: ANN401 - a row has the type of its columns
         """Give a delivery's row."""
-        delivery = tables.delivery.c
-        with self.journal.database.reading("look") as connection:
-            query = select(tables.delivery).where(delivery.event_id == key[0], delivery.listener == key[1])
+        delivery = schema.delivery.c
+        with self.journal.backend.reading("look") as connection:
+            query = select(schema.delivery).where(delivery.event_id == key[0], delivery.listener == key[1])
             return connection.execute(query).one()
 
     @invariant()
@@ -221,13 +221,13 @@ class Model(RuleBasedStateMachine):
         """Every delivery is where the model has it; what waits has a time, and nothing else has one."""
         if self.folder is None:
             return
-        with self.journal.database.reading("look") as connection:
-            rows = connection.execute(select(tables.delivery)).all()
+        with self.journal.backend.reading("look") as connection:
+            rows = connection.execute(select(schema.delivery)).all()
         assert {(row.event_id, row.listener): State(row.state) for row in rows} == self.states
         for row in rows:
-            assert (row.due is not None) == (row.state == State.WAITING)
+            assert (row.due is not None) == (row.state == State.RETRYING)
             assert (row.finished is not None) == (row.state in {State.DELIVERED, State.DEAD})
-            assert row.lease is None or row.state == State.WAITING
+            assert row.lease is None or row.state == State.RETRYING
 
     def teardown(self) -> None:
         """At the end enable all, let all leases end: everything that waits can be delivered."""
@@ -236,7 +236,7 @@ class Model(RuleBasedStateMachine):
         for name in ("a", "b"):
             self.enable(name)
         self.now += 10_000
-        waiting = {key for key, state in self.states.items() if state is State.WAITING}
+        waiting = {key for key, state in self.states.items() if state is State.RETRYING}
         claimed = [claim for name in ("a", "b") for claim in self.all_of(name, delivers=True)]
         assert {(claim.event_id, claim.listener) for claim in claimed} == waiting
         self.journal.close()

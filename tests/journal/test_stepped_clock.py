@@ -7,14 +7,14 @@ import pytest
 from sqlalchemy import Engine, create_engine, select
 
 from pulp_hooks.event import Event
-from pulp_hooks.journal import tables
-from pulp_hooks.journal.claim import NO_LIMITS
-from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal import schema
+from pulp_hooks.journal.claims import NO_LIMITS
+from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.clock import Clock
-from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.backend import Database
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.results import Result
-from pulp_hooks.journal.tables import State
+from pulp_hooks.journal.claims import Result
+from pulp_hooks.journal.schema import State
 
 Make = Callable[..., Event]
 DAY = 86_400.0
@@ -34,7 +34,7 @@ class SqliteTime:
     def journal(self) -> Journal:
         """Return the journal, by this clock."""
         journal = Journal(self._url)
-        journal.database.clock = Clock(time=lambda: time.time() + self._ahead)
+        journal.backend.clock = Clock(time=lambda: time.time() + self._ahead)
         return journal
 
 
@@ -100,7 +100,7 @@ def journal(times: Times) -> Iterator[Journal]:
     journal.close()
 
 
-def deliver(claims: Claims, now: float) -> list[str]:
+def deliver(claims: Queue, now: float) -> list[str]:
     """Deliver one by one what is due at a time, and return the events in the order of their deliveries."""
     delivered = []
     while claimed := claims.claim("a", 1, 60, now=now):
@@ -118,9 +118,9 @@ def test_events_of_a_repository_are_delivered_in_their_order(
         journal.append(new_event(event_id=f"{9 - number}"), ["a"], ordered={"a"})
     times.step(step)
     for number in range(2, 4):
-        with journal.database.writing("store as a host does") as connection:
+        with journal.backend.writing("store as a host does") as connection:
             journal.append(new_event(event_id=f"{9 - number}"), ["a"], connection, ordered={"a"})
-    assert deliver(Claims(journal.database), time.time() + 2 * DAY) == ["9", "8", "7", "6"]
+    assert deliver(journal.queue, time.time() + 2 * DAY) == ["9", "8", "7", "6"]
 
 
 @pytest.mark.parametrize("step", [-DAY, DAY])
@@ -128,11 +128,11 @@ def test_retry_comes_early_or_late_by_the_step(step: float, sqlite_url: str, new
     """Its time was set by the clock as it was; it is neither moved nor lost."""
     times = SqliteTime(sqlite_url)
     journal = times.journal()
-    claims = Claims(journal.database)
+    claims = journal.queue
     journal.append(new_event(), ["a"])
     (claim,) = claims.claim("a", 1, 60)
-    before = journal.database.now()
-    claims.finish([Result(claim, State.WAITING, before, 0.1, "failed", "no", before + 300)])
+    before = journal.now()
+    claims.finish([Result(claim, State.RETRYING, before, 0.1, "failed", "no", before + 300)])
     times.step(step)
     journal.append(new_event(event_id="new"), ["a"])
     assert [claim.event_id for claim in claims.claim("a", 9, 60)] == (["new"] if step < 0 else [claim.event_id, "new"])
@@ -147,11 +147,11 @@ def test_lease_on_postgresql_is_by_the_clock_of_the_server(postgresql_url: str, 
     assert abs(early.now() - late.now()) < 60
     journal = Journal(postgresql_url)
     journal.append(new_event(), ["a"])
-    assert len(Claims(early).claim("a", 1, 60)) == 1
-    assert Claims(late).claim("a", 1, 60) == []
-    due = Claims(late).dues({"a": NO_LIMITS})["a"].due
+    assert len(Queue(early).claim("a", 1, 60)) == 1
+    assert Queue(late).claim("a", 1, 60) == []
+    due = Queue(late).dues({"a": NO_LIMITS})["a"].due
     assert abs(due - time.time() - 60) < 30
-    for database in (early, late, journal.database):
+    for database in (early, late, journal.backend):
         database.close()
 
 
@@ -159,9 +159,9 @@ def test_answer_of_the_server_that_comes_late_does_not_change_the_time(
     server: PostgresqlTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that stalls has delayed the server's answer, and not set the clock."""
-    monkeypatch.setattr("pulp_hooks.journal.database._QUICK_SECONDS", 0.4)
+    monkeypatch.setattr("pulp_hooks.journal.backend._QUICK_SECONDS", 0.4)
     passed = [0.0]
-    database = server.journal().database
+    database = server.journal().backend
     database.clock = Clock(elapsed=lambda: time.monotonic() + passed[0])
     ahead = database.now() - database.clock.elapsed()
     server.delay(0.8)
@@ -176,8 +176,8 @@ def test_only_what_is_ordered_is_put_after_others(sqlite_url: str, new_event: Ma
     for now in (100.0, 50.0):
         assert journal.append(new_event("x"), ["free", "lined"], now=now, ordered={"lined"})
     assert journal.append(new_event("y"), ["lined"], now=20, ordered={"lined"})
-    query = select(tables.delivery.c.listener, tables.delivery.c.created, tables.delivery.c.due)
-    with journal.database.reading("see") as connection:
+    query = select(schema.delivery.c.listener, schema.delivery.c.created, schema.delivery.c.due)
+    with journal.backend.reading("see") as connection:
         found = sorted(tuple(row) for row in connection.execute(query))
     assert found[:2] == [("free", 50, 50), ("free", 100, 100)]
     assert found[2:4] == [("lined", 20, 20), ("lined", 100, 100)]

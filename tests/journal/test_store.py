@@ -12,34 +12,34 @@ from sqlalchemy.exc import IntegrityError
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.journal import replay as replays
-from pulp_hooks.journal import tables
-from pulp_hooks.journal.claim import NO_LIMITS, Claim, Due, Limits
-from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal import schema
+from pulp_hooks.journal.claims import NO_LIMITS, Claim, Due, Limits
+from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.pruning import Pruned, prune
 from pulp_hooks.journal.replay import Finished, Missed, Replay
-from pulp_hooks.journal.results import Result
-from pulp_hooks.journal.tables import State
+from pulp_hooks.journal.claims import Result
+from pulp_hooks.journal.schema import State
 
 Make = Callable[..., Event]
 
 
-def dues(claims: Claims, **listeners: Limits) -> dict[str, float]:
+def dues(claims: Queue, **listeners: Limits) -> dict[str, float]:
     """Give when the next delivery of each listener can be claimed."""
     return {name: due.claimable for name, due in claims.dues(listeners).items()}
 
 
 def count(journal: Journal, table: str) -> int:
     """Give how many rows a table has."""
-    with journal.database.reading("count") as connection:
-        return connection.execute(select(func.count()).select_from(tables.metadata.tables[table])).scalars().one()
+    with journal.backend.reading("count") as connection:
+        return connection.execute(select(func.count()).select_from(schema.metadata.tables[table])).scalars().one()
 
 
 def states(journal: Journal) -> dict[tuple[str, str], str]:
     """Give the state of every delivery."""
-    delivery = tables.delivery.c
-    with journal.database.reading("look") as connection:
+    delivery = schema.delivery.c
+    with journal.backend.reading("look") as connection:
         rows = connection.execute(select(delivery.event_id, delivery.listener, delivery.state))
         return {(row.event_id, row.listener): row.state for row in rows}
 
@@ -51,7 +51,7 @@ def delivered(claim: Claim) -> Result:
 
 def failed(claim: Claim, due: float, error: str = "no") -> Result:
     """Give the result of an attempt that is to be made again."""
-    return Result(claim, State.WAITING, started=1.0, seconds=0.5, status="failed", error=error, due=due)
+    return Result(claim, State.RETRYING, started=1.0, seconds=0.5, status="failed", error=error, due=due)
 
 
 def dead(claim: Claim) -> Result:
@@ -73,20 +73,20 @@ def test_claim_gives_the_bytes_that_were_stored(journal: Journal, new_event: Mak
     """Whatever the repository's id holds, and however long it is, the event comes back byte for byte."""
     event = new_event(repo_id)
     journal.append(event, ["a"], now=10)
-    (claim,) = Claims(journal.database).claim("a", 5, 30, now=10)
+    (claim,) = journal.queue.claim("a", 5, 30, now=10)
     assert claim.content == event.to_json().encode()
-    assert (claim.event_id, claim.tries, claim.attempts, claim.created) == (event.id, 1, 1, 10)
+    assert (claim.event_id, claim.step, claim.attempts, claim.created) == (event.id, 1, 1, 10)
 
 
 def test_claimed_delivery_comes_due_again_only_when_its_lease_ends(journal: Journal, new_event: Make) -> None:
     """The claim of a worker that died is claimed again, with another lease and the next numbers."""
     journal.append(new_event(), ["a"], now=10)
-    claims = Claims(journal.database)
+    claims = journal.queue
     (first,) = claims.claim("a", 5, 30, now=10)
     assert claims.claim("a", 5, 30, now=39.9) == []
     assert min(dues(claims, a=NO_LIMITS, b=NO_LIMITS).values()) == 40
     (second,) = claims.claim("a", 5, 30, now=40)
-    assert (second.tries, second.attempts) == (2, 2)
+    assert (second.step, second.attempts) == (2, 2)
     assert second.lease != first.lease
 
 
@@ -96,7 +96,7 @@ def test_late_worker_changes_nothing_and_is_told(
 ) -> None:
     """The result of a worker whose lease another one has now is not recorded; neither does it give anything back."""
     journal.append(new_event(), ["a"], now=10)
-    claims = Claims(journal.database)
+    claims = journal.queue
     (first,) = claims.claim("a", 5, 30, now=10)
     (second,) = claims.claim("a", 5, 30, now=50)
     assert claims.finish([late(first)], now=51) == [first]
@@ -113,19 +113,19 @@ def test_results_of_one_lot_are_recorded_each_by_itself(journal: Journal, new_ev
     """Of four claims one is delivered, one is dead, one waits until it is due, one is given back."""
     for place in range(4):
         journal.append(new_event(), ["a"], now=10 + place)
-    claims = Claims(journal.database)
+    claims = journal.queue
     good, lost, again, back = claims.claim("a", 5, 30, now=20)
     assert claims.finish([delivered(good), dead(lost), failed(again, 60, "\0" + "\u20ac" * 3000)], now=21) == []
     assert claims.release([back], now=22) == []
     assert list(states(journal).values()).count("waiting") == 2
     (returned,) = claims.claim("a", 5, 30, now=22)
-    assert (returned.event_id, returned.tries, returned.attempts) == (back.event_id, 1, 1)
+    assert (returned.event_id, returned.step, returned.attempts) == (back.event_id, 1, 1)
     assert claims.finish([delivered(returned)], now=23) == []
     assert dues(claims, a=NO_LIMITS) == {"a": 60}
     (retried,) = claims.claim("a", 5, 30, now=60)
-    assert (retried.event_id, retried.tries) == (again.event_id, 2)
-    with journal.database.reading("look") as connection:
-        errors = connection.execute(select(tables.attempt.c.error).where(tables.attempt.c.error != "no")).scalars()
+    assert (retried.event_id, retried.step) == (again.event_id, 2)
+    with journal.backend.reading("look") as connection:
+        errors = connection.execute(select(schema.attempt.c.error).where(schema.attempt.c.error != "no")).scalars()
         assert [len(error.encode()) for error in errors] == [3999]
 
 
@@ -134,7 +134,7 @@ def test_claim_takes_what_is_due_longest_and_no_more_than_asked(journal: Journal
     events = [new_event() for _ in range(5)]
     for moment, event in zip([30, 10, 20, 40, 99], events, strict=True):
         journal.append(event, ["a", "b"], now=moment)
-    claims = Claims(journal.database)
+    claims = journal.queue
     assert [claim.created for claim in claims.claim("a", 2, 30, now=50)] == [10, 20]
     assert [claim.created for claim in claims.claim("a", 9, 30, now=49)] == [30, 40]
     assert len(claims.claim("b", 9, 30, now=50)) == 4
@@ -144,7 +144,7 @@ def test_ordered_claim_takes_the_first_unfinished_of_each_repository(journal: Jo
     """A failure holds its own repository's lane and no other; the end of a delivery frees the lane."""
     for moment, repo_id in [(10, "x"), (11, "x"), (12, "y"), (13, "x")]:
         journal.append(new_event(repo_id), ["a"], now=moment, ordered={"a"})
-    claims = Claims(journal.database)
+    claims = journal.queue
     x, y = claims.claim("a", 9, 30, now=20)
     assert (x.created, y.created) == (10, 12)
     claims.finish([failed(x, 100), delivered(y)], now=21)
@@ -158,21 +158,21 @@ def test_ordered_claim_takes_the_first_unfinished_of_each_repository(journal: Jo
 
 def test_what_can_be_claimed_is_what_a_look_at_every_delivery_says(journal: Journal) -> None:
     """Delivered, held, claimed and waiting, with lanes and without: of a lane it is its first unfinished delivery."""
-    chance, claims = random.Random(7), Claims(journal.database)  # noqa: S311 - no secret
+    chance, claims = random.Random(7), journal.queue  # noqa: S311 - no secret
     events: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for place in range(120):
-        state = chance.choice([State.WAITING, State.WAITING, State.HELD, State.DELIVERED])
+        state = chance.choice([State.RETRYING, State.RETRYING, State.HELD, State.DELIVERED])
         events.append({"id": f"{place:03}", "type": "x", "time": 1.0, "repo_id": b"", "content": b""})
         lane = chance.choice([None, *(bytes([number]) * 16 for number in range(8))])
-        due = chance.randrange(100) if state is State.WAITING else None
+        due = chance.randrange(100) if state is State.RETRYING else None
         finished = 1.0 if state is State.DELIVERED else None
         row: dict[str, Any] = {"event_id": f"{place:03}", "listener": chance.choice("ab"), "lane": lane}
         row |= {"state": state.value, "due": due, "created": chance.randrange(50), "finished": finished}
         rows.append(row)
-    with journal.database.writing("fill it") as connection:
-        connection.execute(tables.event.insert(), events)
-        connection.execute(tables.delivery.insert(), rows)
+    with journal.backend.writing("fill it") as connection:
+        connection.execute(schema.event.insert(), events)
+        connection.execute(schema.delivery.insert(), rows)
     expected = []
     for row in rows:
         same = [one for one in rows if (one["listener"], one["lane"]) == ("a", row["lane"]) and one["finished"] is None]
@@ -195,13 +195,13 @@ def test_ordered_claim_holds_nothing_that_was_stored_without_order(journal: Jour
     """Order is kept from when it is asked for: what was fired before goes side by side, and holds up nothing."""
     for moment, ordered in [(10, ()), (11, ()), (12, {"a"}), (13, {"a"})]:
         journal.append(new_event("x"), ["a"], now=moment, ordered=ordered)
-    claimed = Claims(journal.database).claim("a", 9, 30, now=20)
+    claimed = journal.queue.claim("a", 9, 30, now=20)
     assert [claim.created for claim in claimed] == [10, 11, 12]
 
 
 def test_disabled_listener_has_everything_held_until_it_is_enabled(journal: Journal, new_event: Make) -> None:
     """What waited, what is fired and what fails meanwhile is held, and comes due paced, oldest first."""
-    claims, listeners = Claims(journal.database), Listeners(journal.database)
+    claims, listeners = journal.queue, Listeners(journal.backend)
     for moment in (10, 11):
         journal.append(new_event(), ["a", "b"], now=moment)
     (running,) = claims.claim("a", 1, 30, now=11)
@@ -229,7 +229,7 @@ def test_claim_of_a_worker_that_died_before_its_listener_was_enabled_comes_due(
     journal: Journal, new_event: Make
 ) -> None:
     """A delivery that was claimed when its listener was disabled is not stuck when the worker died."""
-    claims, listeners = Claims(journal.database), Listeners(journal.database)
+    claims, listeners = journal.queue, Listeners(journal.backend)
     journal.append(new_event(), ["a"], now=10)
     claims.claim("a", 1, 30, now=10)
     listeners.disable("a", "gone", now=11)
@@ -240,7 +240,7 @@ def test_claim_of_a_worker_that_died_before_its_listener_was_enabled_comes_due(
 
 def test_failing_since_is_the_first_failure_after_the_last_success(journal: Journal, new_event: Make) -> None:
     """A success ends the time of failing, a further failure does not begin it anew."""
-    claims, listeners = Claims(journal.database), Listeners(journal.database)
+    claims, listeners = journal.queue, Listeners(journal.backend)
     for place in range(4):
         journal.append(new_event(), ["a"], now=place)
     seen = []
@@ -254,7 +254,7 @@ def test_failing_since_is_the_first_failure_after_the_last_success(journal: Jour
 
 def test_replay_makes_finished_deliveries_again_and_others_not(journal: Journal, new_event: Make) -> None:
     """One, a listener's, a time window's or the dead: the tries begin anew, the attempts go on."""
-    claims, replay = Claims(journal.database), Replay(journal.database)
+    claims, replay = journal.queue, Replay(journal.backend)
     events = [new_event(moment=1000.0 + place) for place in range(3)]
     for place, event in enumerate(events):
         journal.append(event, ["a", "b"], now=place)
@@ -263,13 +263,13 @@ def test_replay_makes_finished_deliveries_again_and_others_not(journal: Journal,
     assert not replay.one(events[2].id, "a", now=12)
     assert replay.one(events[0].id, "a", now=12)
     (again,) = claims.claim("a", 3, 30, now=12)
-    assert (again.event_id, again.tries, again.attempts) == (events[0].id, 1, 2)
+    assert (again.event_id, again.step, again.attempts) == (events[0].id, 1, 2)
     claims.finish([delivered(again)], now=13)
     assert replay.many(Finished("b"), now=14) == 0
     assert replay.many(Finished("a", states=[State.DEAD], since=1002.0), now=14) == 0
     assert replay.many(Finished(states=[State.DEAD], since=1001.0, until=1002.0), now=14) == 1
     assert replay.many(Finished("a"), now=14) == 1
-    Listeners(journal.database).disable("a", "gone", now=15)
+    journal.disable("a", "gone", now=15)
     assert count(journal, "attempt") == 3
 
 
@@ -281,7 +281,7 @@ def test_replay_to_a_new_listener_gives_it_what_it_missed_in_order(
     events = [new_event(moment=1000.0 + place // 2, event_id=name) for place, name in enumerate("gfabed")]
     for event in reversed(events):
         journal.append(event, ["a"], now=5)
-    replay, claims = Replay(journal.database), Claims(journal.database)
+    replay, claims = Replay(journal.backend), journal.queue
     assert (replay.count_missed("new", Missed(since=1001.0)), replay.count_missed("new", Missed())) == (4, 6)
     assert replay.to("new", Missed(since=1001.0), now=10) == 4
     assert replay.to("new", Missed(), now=11) == 2
@@ -299,19 +299,19 @@ def test_replay_to_a_new_listener_lets_others_write_between_its_lots(
     for place in range(6):
         journal.append(new_event(moment=1000.0 + place, event_id=str(place)), [])
     other = Journal(url, busy_seconds=0.1)
-    Listeners(journal.database).disable("new", "not yet")
+    journal.disable("new", "not yet")
     found: list[dict[tuple[str, str], str]] = []
 
     def wants(_content: bytes) -> bool:
         found.append(states(other))
         if len(found) == 3:
-            Listeners(other.database).enable("new", 1)
+            other.enable("new", 1)
         if len(found) == 5:
             raise RuntimeError("a filter fails")
         return True
 
     with pytest.raises(RuntimeError, match="a filter fails"):
-        Replay(journal.database).to("new", Missed(wants=wants))
+        journal.backfill("new", Missed(wants=wants))
     other.close()
     assert [len(seen) for seen in found] == [0, 0, 2, 2, 4]
     assert set(found[2].values()) == {"held"}
@@ -320,15 +320,15 @@ def test_replay_to_a_new_listener_lets_others_write_between_its_lots(
 
 def test_enabling_resumes_what_is_held_though_the_listener_is_enabled(journal: Journal, new_event: Make) -> None:
     """A host's transaction that began while the listener was disabled may have stored it; the rest stays as it is."""
-    listeners, claims = Listeners(journal.database), Claims(journal.database)
+    listeners, claims = Listeners(journal.backend), journal.queue
     stuck, due = new_event(), new_event()
     journal.append(due, ["a"], now=5)
     listeners.disable("a", "gone", now=6)
     assert listeners.enable("a", 1, now=7) == 1
     listeners.disable("b", "gone", now=6)
     journal.append(stuck, ["b"], now=8)
-    with journal.database.writing("break") as connection:
-        connection.execute(tables.delivery.update().values(listener="a"))
+    with journal.backend.writing("break") as connection:
+        connection.execute(schema.delivery.update().values(listener="a"))
     assert [claim.event_id for claim in claims.claim("a", 9, 1, now=20)] == [due.id]
     assert (listeners.enable("a", 1, now=30), listeners.enable("a", 1, now=30)) == (1, 0)
     # What was claimed before, and came to nothing, is given alone.
@@ -341,9 +341,9 @@ def test_replay_for_a_disabled_listener_is_held(journal: Journal, new_event: Mak
     event, missed = new_event(), new_event()
     journal.append(event, ["a"], now=1)
     journal.append(missed, [], now=1)
-    claims, replay = Claims(journal.database), Replay(journal.database)
+    claims, replay = journal.queue, Replay(journal.backend)
     claims.finish([delivered(claim) for claim in claims.claim("a", 1, 30, now=1)], now=2)
-    Listeners(journal.database).disable("a", "gone", now=3)
+    journal.disable("a", "gone", now=3)
     assert (replay.many(Finished("a"), now=4), replay.to("a", Missed(), now=4)) == (1, 1)
     assert set(states(journal).values()) == {"held"}
     assert claims.claim("a", 9, 30, now=9) == []
@@ -351,15 +351,15 @@ def test_replay_for_a_disabled_listener_is_held(journal: Journal, new_event: Mak
 
 def test_prune_forgets_old_finished_deliveries_and_events_without_any(journal: Journal, new_event: Make) -> None:
     """What waits stays whatever its age, and so does the event of anything that stays."""
-    claims = Claims(journal.database)
+    claims = journal.queue
     for moment in (10, 20, 30, 40):
         journal.append(new_event(moment=moment), ["a"], now=moment)
     journal.append(new_event(moment=1), [], now=50)
     one, two, three, _four = claims.claim("a", 9, 30, now=50)
     claims.finish([delivered(one), dead(two)], now=60)
     claims.finish([delivered(three)], now=80)
-    assert prune(journal.database, delivered_before=70, dead_before=0) == Pruned(deliveries=1, events=2)
-    assert prune(journal.database, delivered_before=999, dead_before=61) == Pruned(deliveries=2, events=2)
+    assert journal.prune(delivered_before=70, dead_before=0) == Pruned(deliveries=1, events=2)
+    assert journal.prune(delivered_before=999, dead_before=61) == Pruned(deliveries=2, events=2)
     assert list(states(journal).values()) == ["waiting"]
     assert (count(journal, "event"), count(journal, "attempt")) == (1, 0)
 
@@ -369,7 +369,7 @@ def test_event_is_committed_with_the_hosts_own_work_or_not_at_all(
     journal: Journal, url: str, new_event: Make, *, commits: bool
 ) -> None:
     """With a connection of the host's nothing is committed by the journal, and its failure undoes its part alone."""
-    journal.database.open()
+    journal.backend.open()
     engine = create_engine(url)
     event = new_event()
     with engine.connect() as connection:
@@ -390,7 +390,7 @@ def test_journal_opens_while_the_host_writes(journal: Journal, url: str, new_eve
     journal.append(new_event(), ["a"])
     engine, other = create_engine(url), Journal(url, busy_seconds=0.1)
     with engine.begin() as connection:
-        connection.execute(tables.listener.insert().values(name="x"))
+        connection.execute(schema.listener.insert().values(name="x"))
         assert other.append(new_event(), ["a"], connection)
     engine.dispose()
     other.close()
@@ -431,7 +431,7 @@ def test_connection_to_another_database_is_refused(sqlite_url: str, tmp_path: Pa
 
 def test_failure_in_the_middle_stores_no_half_event(journal: Journal, new_event: Make) -> None:
     """When a delivery cannot be stored, neither is the event."""
-    broken = "no \0 text" if "postgresql" in journal.database.name else 5j
+    broken = "no \0 text" if "postgresql" in journal.name else 5j
     with pytest.raises(JournalError, match="could not take the event"):
         journal.append(new_event(), ["a", broken])  # type: ignore[list-item] # what no database takes
     assert count(journal, "event") == 0
@@ -440,12 +440,12 @@ def test_failure_in_the_middle_stores_no_half_event(journal: Journal, new_event:
 def test_event_of_a_delivery_cannot_be_deleted(journal: Journal, new_event: Make) -> None:
     """The database itself refuses to lose the event of something that waits."""
     journal.append(new_event(), ["a"])
-    with pytest.raises(JournalError) as caught, journal.database.writing("break") as connection:
-        connection.execute(tables.event.delete())
+    with pytest.raises(JournalError) as caught, journal.backend.writing("break") as connection:
+        connection.execute(schema.event.delete())
     assert isinstance(caught.value.__cause__, IntegrityError)
 
 
-@pytest.mark.parametrize("state", [State.HELD, State.WAITING])
+@pytest.mark.parametrize("state", [State.HELD, State.RETRYING])
 def test_result_that_says_no_end_is_refused(state: State) -> None:
     """A retry needs its time, and nobody finishes a delivery as held."""
     with pytest.raises(ValueError, match="delivered or dead, or waiting"):
@@ -455,12 +455,12 @@ def test_result_that_says_no_end_is_refused(state: State) -> None:
 def test_enabling_at_no_rate_is_refused(journal: Journal) -> None:
     """Nothing would ever come due."""
     with pytest.raises(ValueError, match="more than 0"):
-        Listeners(journal.database).enable("a", 0)
+        journal.enable("a", 0)
 
 
 def test_what_a_worker_may_have_died_of_is_put_off_where_it_is_not_asked_for(journal: Journal, new_event: Make) -> None:
     """The others of its listener are claimed, it comes due a second later, and nothing is counted."""
-    claims = Claims(journal.database)
+    claims = journal.queue
     journal.append(new_event("x"), ["a"], now=10)
     (lost,) = claims.claim("a", 9, 5, now=10)
     journal.append(new_event("y"), ["a"], now=11)
@@ -468,4 +468,4 @@ def test_what_a_worker_may_have_died_of_is_put_off_where_it_is_not_asked_for(jou
     assert (fresh.created, fresh.is_suspect) == (11, False)
     assert claims.claim("a", 9, 5, now=20.5) == []
     (again,) = claims.claim("a", 9, 30, now=21)
-    assert (again.event_id, again.is_suspect, again.tries, again.attempts) == (lost.event_id, True, 2, 2)
+    assert (again.event_id, again.is_suspect, again.step, again.attempts) == (lost.event_id, True, 2, 2)

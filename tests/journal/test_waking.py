@@ -38,7 +38,7 @@ def test_server_tells_of_what_others_store_replay_and_enable(postgresql_url: str
         action()
         return woken.wait(5)
 
-    waking = Waking(ours.database, woken.set)
+    waking = Waking(ours.backend, woken.set)
     waking.start()
     assert woken.wait(5)
     event = new_event()
@@ -48,9 +48,9 @@ def test_server_tells_of_what_others_store_replay_and_enable(postgresql_url: str
         assert not _within(woken, lambda: others.append(new_event(), ["a"], connection))
         woken.clear()
     assert woken.wait(5)
-    Listeners(others.database).disable("a", "test")
-    assert wakes(lambda: Listeners(others.database).enable("a", 10))
-    assert wakes(lambda: Replay(others.database).many(Finished("a")))
+    others.disable("a", "test")
+    assert wakes(lambda: others.enable("a", 10))
+    assert wakes(lambda: others.replay_finished(Finished("a")))
     waking.stop()
     for closing in (ours, others):
         closing.close()
@@ -66,13 +66,13 @@ def _within(woken: threading.Event, action: Callable[[], object]) -> bool:
 def test_listening_goes_on_when_the_server_ends_the_connection(postgresql_url: str, new_event: Make) -> None:
     """After the server has ended it, the thread connects again, and looks once for what it missed."""
     journal = Journal(postgresql_url)
-    journal.database.open()
+    journal.backend.open()
     woken = threading.Event()
-    waking = Waking(journal.database, woken.set)
+    waking = Waking(journal.backend, woken.set)
     waking.start()
     assert woken.wait(5)
     woken.clear()
-    with journal.database.writing("end the listening connection") as connection:
+    with journal.backend.writing("end the listening connection") as connection:
         connection.exec_driver_sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN pulp_hooks' "
             "AND pid <> pg_backend_pid() AND datname = current_database()"
@@ -88,7 +88,7 @@ def test_listening_goes_on_when_the_server_ends_the_connection(postgresql_url: s
 def test_waking_ends_within_a_second(postgresql_url: str) -> None:
     """A worker that stops does not wait for a message."""
     journal = Journal(postgresql_url)
-    waking = Waking(journal.database, lambda: None)
+    waking = Waking(journal.backend, lambda: None)
     waking.start()
     time.sleep(0.3)
     began = time.monotonic()

@@ -111,7 +111,7 @@ def test_nothing_accepted_is_lost_in_a_minute_of_chaos(sqlite_url: str, tmp_path
         connection.execute("CREATE TABLE host (name TEXT PRIMARY KEY)")
     # A command that came before the first host would end, as there is no journal yet.
     journal = Journal(sqlite_url)
-    journal.database.open()
+    journal.backend.open()
     journal.close()
     programs: list[tuple[object, ...]] = [(HOST, sqlite_url, ledger)] * 2
     programs += [(WORKER, sqlite_url), (COMMAND, settings)]

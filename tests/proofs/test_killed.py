@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, select
 
-from pulp_hooks.journal import tables
+from pulp_hooks.journal import schema
 from pulp_hooks.worker.attempts import MOST_LOST
 from tests.proofs.conftest import Start, kill, until
 
@@ -76,7 +76,7 @@ def states(url: str) -> Counter[str]:
     """Count the deliveries by their states."""
     engine = create_engine(url)
     with engine.connect() as connection:
-        found = Counter(connection.execute(select(tables.delivery.c.state)).scalars())
+        found = Counter(connection.execute(select(schema.delivery.c.state)).scalars())
     engine.dispose()
     return found
 

@@ -102,7 +102,7 @@ def test_ten_thousand_events_for_a_dead_listener_harm_nobody(sqlite_url: str, ca
         assert grown < 60 * 1024
         is_down.clear()
         called = len(dead.events)
-        listeners = Listeners(journal.database)
+        listeners = Listeners(journal.backend)
         enabled = time.monotonic()
         held = listeners.enable("Listener", per_second=rate)
         with hooks.worker(threads=2):
@@ -113,4 +113,4 @@ def test_ten_thousand_events_for_a_dead_listener_harm_nobody(sqlite_url: str, ca
 
 
 def _is_disabled(journal: Journal, name: str) -> bool:
-    return any(state.name == name and state.disabled_at is not None for state in Listeners(journal.database).known())
+    return any(state.name == name and state.disabled_at is not None for state in journal.known())

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import create_engine, select
 
 from pulp_hooks import Hooks, hookimpl
-from pulp_hooks.journal import tables
+from pulp_hooks.journal import schema
 from pulp_hooks.settings.model import DeliverySettings, Settings
 
 PATIENCE = 20.0
@@ -73,12 +73,12 @@ class Host:
 
     def deliveries(self) -> list[Delivery]:
         """Give what is in the journal, in the order of the events."""
-        columns = [tables.delivery.c[name] for name in Delivery.__dataclass_fields__]
-        return [Delivery(*row) for row in self._rows(select(*columns).order_by(tables.delivery.c.event_id))]
+        columns = [schema.delivery.c[name] for name in Delivery.__dataclass_fields__]
+        return [Delivery(*row) for row in self._rows(select(*columns).order_by(schema.delivery.c.event_id))]
 
     def attempts(self) -> list[tuple[int, str, str | None]]:
         """Give number, status and error of every attempt, in the order of their beginnings."""
-        attempt = tables.attempt.c
+        attempt = schema.attempt.c
         return [
             tuple(row)
             for row in self._rows(select(attempt.number, attempt.status, attempt.error).order_by(attempt.started))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pulp_hooks.journal.claim import Claim
+from pulp_hooks.journal.claims import Claim
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.worker.attempts import Attempt, Ending
 from pulp_hooks.worker.lanes import Lanes
@@ -102,7 +102,7 @@ def test_single_delivery_whose_lease_is_over_is_given_back(host: Host, monkeypat
     (event_id,) = fire(hooks, "a")
     elapsed = [0.0]
     assert hooks.journal is not None
-    hooks.journal.database.clock = Clock(elapsed=lambda: SYSTEM_CLOCK.elapsed() + sum(elapsed))
+    hooks.journal.backend.clock = Clock(elapsed=lambda: SYSTEM_CLOCK.elapsed() + sum(elapsed))
     worker = hooks.worker()
     claim = worker._claims.claim
 

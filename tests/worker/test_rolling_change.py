@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import update
 
 from pulp_hooks import Hooks, hookimpl
-from pulp_hooks.journal import tables
-from pulp_hooks.journal.claims import Claims
+from pulp_hooks.journal import schema
+from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.replay import Missed, Replay
 from pulp_hooks.worker.attempts import Ending
@@ -25,17 +25,17 @@ OLDER = type("Listener", (), {"repo_sync_finished": hookimpl(lambda _: None)})
 def age(hooks: Hooks, seconds: float) -> None:
     """Make everything in the journal older."""
     assert hooks.journal is not None
-    with hooks.journal.database.writing("age it") as connection:
-        connection.execute(update(tables.delivery).values(created=tables.delivery.c.created - seconds))
+    with hooks.journal.backend.writing("age it") as connection:
+        connection.execute(update(schema.delivery).values(created=schema.delivery.c.created - seconds))
 
 
 def change(hooks: Hooks, **members: Any) -> None:  # noqa: ANN401 - any JSON
     """Change members of all stored events, as another release may have written them."""
     assert hooks.journal is not None
-    with hooks.journal.database.writing("change it") as connection:
-        for row in connection.execute(tables.event.select()).all():
+    with hooks.journal.backend.writing("change it") as connection:
+        for row in connection.execute(schema.event.select()).all():
             content = json.dumps(json.loads(row.content) | members).encode()
-            connection.execute(update(tables.event).where(tables.event.c.id == row.id).values(content=content))
+            connection.execute(update(schema.event).where(schema.event.c.id == row.id).values(content=content))
 
 
 def test_older_worker_gives_back_what_its_listener_does_not_take(host: Host, caplog: pytest.LogCaptureFixture) -> None:
@@ -47,7 +47,7 @@ def test_older_worker_gives_back_what_its_listener_does_not_take(host: Host, cap
     older = host.hooks(OLDER()).worker()
     older.run_once()
     (delivery,) = host.deliveries()
-    assert (delivery.state, delivery.lease, delivery.tries, delivery.attempts) == ("waiting", None, 0, 0)
+    assert (delivery.state, delivery.lease, delivery.step, delivery.attempts) == ("waiting", None, 0, 0)
     assert delivery.due is not None
     assert 0.5 < delivery.due - before < 10
     assert (host.attempts(), older.tally) == ([], {Ending.UNWANTED: 1})
@@ -77,8 +77,8 @@ def test_event_that_no_worker_takes_is_dead_when_its_schedule_is_over(host: Host
     assert due is not None
     assert 299 <= due - time.time() <= 301
     assert hooks.journal is not None
-    with hooks.journal.database.writing("make it due") as connection:
-        connection.execute(update(tables.delivery).values(due=0.0))
+    with hooks.journal.backend.writing("make it due") as connection:
+        connection.execute(update(schema.delivery).values(due=0.0))
     age(hooks, 120)
     hooks.worker().run_once()
     ((number, status, error),) = host.attempts()
@@ -107,8 +107,8 @@ def test_event_of_a_newer_release_is_given_back_too(host: Host) -> None:
     assert worker.tally == {Ending.UNREADABLE: 1}
     age(hooks, 100 * DAY)
     assert hooks.journal is not None
-    with hooks.journal.database.writing("make it due") as connection:
-        connection.execute(update(tables.delivery).values(due=0.0))
+    with hooks.journal.backend.writing("make it due") as connection:
+        connection.execute(update(schema.delivery).values(due=0.0))
     hooks.worker().run_once()
     assert (host.states(), [status for _, status, _ in host.attempts()]) == (["dead"], ["unreadable"])
 
@@ -173,7 +173,7 @@ def test_what_was_stored_without_order_waits_for_nothing_at_a_worker_that_has_on
 def test_order_begins_while_a_worker_runs(host: Host) -> None:
     """Nothing is claimed out of order that is stored between a worker's look and its claim."""
     journal = Journal(host.url)
-    claims = Claims(journal.database)
+    claims = journal.queue
     hooks = host.hooks(Listener(), ordered=True)
     assert claims.dues({}) == {}
     fire(hooks, "a", "a")
@@ -192,5 +192,5 @@ def test_events_that_a_new_listener_missed_keep_the_order_that_it_asks_for(
     for _ in range(3):
         hooks.fire(STARTED, {"repo_id": "a"})
     assert hooks.journal is not None
-    assert Replay(hooks.journal.database).to("new", Missed(), ordered=ordered) == 3
-    assert len(Claims(hooks.journal.database).claim("new", 9, 30)) == claimed
+    assert Replay(hooks.journal.backend).to("new", Missed(), ordered=ordered) == 3
+    assert len(Queue(hooks.journal.backend).claim("new", 9, 30)) == claimed

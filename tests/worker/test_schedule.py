@@ -4,8 +4,8 @@ import pytest
 
 from pulp_hooks import RetryLater
 from pulp_hooks.dispatch.outcomes import Outcome, Status
-from pulp_hooks.journal.claim import Claim
-from pulp_hooks.journal.tables import State
+from pulp_hooks.journal.claims import Claim
+from pulp_hooks.journal.schema import State
 from pulp_hooks.settings.model import DeliverySettings
 from pulp_hooks.worker.attempts import Attempt, Ending, result_of
 
@@ -26,7 +26,7 @@ def failed(attempts: int, after: float) -> Attempt:
 def test_retry_later_waits_at_most_a_day(after: float, waited: float) -> None:
     """A longer wish is cut to a day."""
     result = result_of(failed(1, after), SETTINGS, started=NOW, now=NOW)
-    assert (result.state, result.due, result.counted) == (State.WAITING, NOW + waited, False)
+    assert (result.state, result.due, result.counted) == (State.RETRYING, NOW + waited, False)
 
 
 @pytest.mark.parametrize("attempts", [1, 98, 99])

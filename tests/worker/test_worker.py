@@ -11,9 +11,9 @@ import pytest
 
 from pulp_hooks import ClosedError, DisableListener, EventType, Hooks, JournalError, PermanentFailure, RetryLater
 from pulp_hooks.dispatch.guard import Guard
-from pulp_hooks.journal.claim import Claim
-from pulp_hooks.journal.claims import Claims
-from pulp_hooks.journal.database import Database
+from pulp_hooks.journal.claims import Claim
+from pulp_hooks.journal.queue import Queue
+from pulp_hooks.journal.backend import Database
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.replay import Replay
 from pulp_hooks.settings.model import JournalSettings
@@ -126,7 +126,7 @@ def test_permanent_failure_is_dead_at_once(host: Host) -> None:
     hooks.worker().run_once()
     assert host.states() == ["dead"]
     assert hooks.journal is not None
-    assert Replay(hooks.journal.database).one(event_id, "Listener")
+    assert Replay(hooks.journal.backend).one(event_id, "Listener")
     hooks.worker().run_once()
     assert host.states() == ["delivered"]
     assert [number for number, _, _ in host.attempts()] == [1, 2]
@@ -141,7 +141,7 @@ def test_retry_later_waits_as_asked_and_uses_no_step_up(host: Host) -> None:
     moments = [moment for _, _, moment in listener.events]
     assert len(moments) == 4
     assert all(0.2 <= later - earlier < 1 for earlier, later in pairwise(moments))
-    assert (host.states(), host.deliveries()[0].attempts, host.deliveries()[0].tries) == (["delivered"], 4, 1)
+    assert (host.states(), host.deliveries()[0].attempts, host.deliveries()[0].step) == (["delivered"], 4, 1)
 
 
 def test_listener_that_asks_for_it_is_disabled_and_nothing_of_it_is_lost(
@@ -159,7 +159,7 @@ def test_listener_that_asks_for_it_is_disabled_and_nothing_of_it_is_lost(
     hooks.worker().run_once()
     assert len(gone.events) == 1
     assert hooks.journal is not None
-    listeners = Listeners(hooks.journal.database)
+    listeners = Listeners(hooks.journal.backend)
     (known,) = [state for state in _known(listeners) if state.name == "Listener"]
     assert known.disabled_at is not None
     assert "410 Gone" in str(known.reason)
@@ -254,7 +254,7 @@ def test_stopped_worker_finishes_what_is_under_way(host: Host, until: Until) -> 
     worker.stop()
     assert sorted(host.states()) == ["delivered", "waiting", "waiting"]
     assert [delivery.lease for delivery in host.deliveries()] == [None] * 3
-    assert sorted(delivery.tries for delivery in host.deliveries()) == [0, 0, 1]
+    assert sorted(delivery.step for delivery in host.deliveries()) == [0, 0, 1]
 
 
 def test_stopped_worker_gives_back_what_does_not_end(host: Host, until: Until, blocked: threading.Event) -> None:
@@ -270,7 +270,7 @@ def test_stopped_worker_gives_back_what_does_not_end(host: Host, until: Until, b
     worker.stop(grace_seconds=0.2)
     assert time.monotonic() - began < 3
     (delivery,) = host.deliveries()
-    assert (delivery.state, delivery.lease, delivery.tries, delivery.attempts) == ("waiting", None, 0, 1)
+    assert (delivery.state, delivery.lease, delivery.step, delivery.attempts) == ("waiting", None, 0, 1)
     assert (host.attempts(), delivery.error) == ([(1, "interrupted", None)], None)
     blocked.set()
     hooks.worker().run_once()
@@ -490,7 +490,7 @@ def test_refusal_of_an_event_says_nothing_of_the_listener(host: Host) -> None:
     listener = Listener(raising(PermanentFailure("400"), RuntimeError("down")))
     hooks = host.hooks(listener, retry_seconds=[])
     assert hooks.journal is not None
-    listeners = Listeners(hooks.journal.database)
+    listeners = Listeners(hooks.journal.backend)
     seen = []
     for repo_id in ("refused", "failed"):
         fire(hooks, repo_id)
@@ -562,7 +562,7 @@ def test_two_deliveries_that_a_worker_may_have_died_of_are_not_made_at_the_same_
     hooks = host.hooks(first, second)
     fire(hooks, "a")
     assert hooks.journal is not None
-    claims = Claims(hooks.journal.database)
+    claims = Queue(hooks.journal.backend)
     assert len([*claims.claim("Listener", 9, 0), *claims.claim("Other", 9, 0)]) == 2
     hooks.worker().run_once()
     assert (host.states(), beside) == (["delivered"] * 2, [[], []])

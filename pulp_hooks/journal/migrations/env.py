@@ -1,12 +1,14 @@
 """What Alembic runs: the revisions, on the connection that `upgrading` gives."""
 
+from typing import Any
+
 from alembic import context
 
 from pulp_hooks.journal.opening import schema_of
 from pulp_hooks.journal.schema import metadata, version
 
 connection = context.config.attributes["connection"]
-options = {
+options: dict[str, Any] = {
     "target_metadata": metadata,
     "version_table": version.name,
     "version_table_schema": schema_of(connection),
