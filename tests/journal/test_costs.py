@@ -12,7 +12,6 @@ from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.schema import State
 
-
 _FEW, _MANY = 400, 4000
 
 Key = Callable[[int], int | None]

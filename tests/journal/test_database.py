@@ -16,14 +16,12 @@ from sqlalchemy import create_engine
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.journal import sqlite_file
-from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.backend import Database
-from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.pruning import prune
-from pulp_hooks.journal.reasons import may_pass
 from pulp_hooks.journal.claims import Result
-from pulp_hooks.journal.sqlite_file import Synchronous
+from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.reasons import may_pass
 from pulp_hooks.journal.schema import State
+from pulp_hooks.journal.sqlite_file import Synchronous
 
 Make = Callable[..., Event]
 MOUNTS = (

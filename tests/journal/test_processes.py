@@ -12,12 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pulp_hooks.event import Event
-from pulp_hooks.journal.claims import NO_LIMITS, Limits
-from pulp_hooks.journal.queue import Queue
+from pulp_hooks.journal.claims import NO_LIMITS, Limits, Result
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.replay import Finished, Replay
-from pulp_hooks.journal.claims import Result
 from pulp_hooks.journal.schema import State
 
 FIRE = """

@@ -4,13 +4,12 @@ import threading
 import time
 from collections.abc import Callable
 
+from pulp_hooks.journal.waking import Waking
 from sqlalchemy import create_engine
 
 from pulp_hooks.event import Event
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.listeners import Listeners
-from pulp_hooks.journal.replay import Finished, Replay
-from pulp_hooks.journal.waking import Waking
+from pulp_hooks.journal.replay import Finished
 
 Make = Callable[..., Event]
 
