@@ -15,7 +15,6 @@ from click.testing import CliRunner
 from pulp_hooks.cli import cli, main
 from pulp_hooks.cli.output import moment, moment_json
 from pulp_hooks.event import Event
-from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.journal import Journal
 
 Make = Callable[..., Event]
@@ -123,7 +122,7 @@ def test_pool_of_connections_prints_nothing_by_itself(
         ["events", "--before", "\udcff"],
         ["replay", "\udcff/a"],
         ["replay", "--listener", "\udcff"],
-        ["replay", "--to", "\udcff"],
+        ["backfill", "\udcff"],
         ["listeners", "disable", "\udcff", "--yes"],
         ["listeners", "disable", "desk", "--yes", "--reason", "\udcff"],
         ["listeners", "enable", "\udcff"],

@@ -93,11 +93,11 @@ def test_killed_host_loses_no_event_that_fire_returned(sqlite_url: str, tmp_path
         reported |= {line.strip() for line in host.stdout if line.endswith("\n")}
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        stored = {event_id for (event_id,) in connection.execute("SELECT id FROM event")}
+        stored = {event_id for (event_id,) in connection.execute("SELECT id FROM pulp_hooks_event")}
         complete = {
             event_id
             for (event_id,) in connection.execute(
-                "SELECT event_id FROM delivery WHERE state = 'waiting' GROUP BY event_id HAVING count(*) = 2"
+                "SELECT id FROM pulp_hooks_event WHERE number IN (SELECT event FROM pulp_hooks_delivery WHERE state = 'pending' GROUP BY event HAVING count(*) = 2)"
             )
         }
     assert len(reported) > 10 * ROUNDS
@@ -157,9 +157,9 @@ def test_event_that_ends_every_worker_is_given_up_and_harms_no_other(url: str, t
     start(FIRE.replace("[Desk(), Board()]", "[Desk()]"), url, 14).wait()
     file = tmp_path / "calls"
     deaths = 0
-    while states(url)["waiting"]:
+    while states(url)["pending"]:
         worker = start(POISONED, url, file, 0, "never", 0.1, 2)
-        until(lambda worker=worker: worker.poll() is not None or not states(url)["waiting"])  # type: ignore[misc]
+        until(lambda worker=worker: worker.poll() is not None or not states(url)["pending"])  # type: ignore[misc]
         deaths += worker.poll() == 9
         kill(worker)
     assert states(url) == {"delivered": 12, "dead": 2}

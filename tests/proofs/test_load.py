@@ -11,7 +11,6 @@ import pytest
 
 from pulp_hooks import Hooks
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.settings.model import DeliverySettings, Settings
 from tests.proofs.conftest import Server, Start, until
 from tests.proofs.test_killed import FIRE, WORK, calls, states
@@ -24,7 +23,7 @@ def test_eight_firing_processes_find_the_file_locked_never(sqlite_url: str, star
     """All events of all processes are stored, and no process has failed."""
     hosts = [start(FIRE, sqlite_url, 400) for _ in range(8)]
     assert [host.wait(120) for host in hosts] == [0] * 8
-    assert states(sqlite_url) == {"waiting": 8 * 400 * 2}
+    assert states(sqlite_url) == {"pending": 8 * 400 * 2}
 
 
 def test_four_workers_make_each_delivery_exactly_once(postgresql_url: str, tmp_path: Path, start: Start) -> None:
@@ -102,9 +101,8 @@ def test_ten_thousand_events_for_a_dead_listener_harm_nobody(sqlite_url: str, ca
         assert grown < 60 * 1024
         is_down.clear()
         called = len(dead.events)
-        listeners = Listeners(journal.backend)
         enabled = time.monotonic()
-        held = listeners.enable("Listener", per_second=rate)
+        held = journal.enable("Listener", per_second=rate)
         with hooks.worker(threads=2):
             time.sleep(2.0)
             made, passed = len(dead.events) - called, time.monotonic() - enabled
@@ -113,4 +111,4 @@ def test_ten_thousand_events_for_a_dead_listener_harm_nobody(sqlite_url: str, ca
 
 
 def _is_disabled(journal: Journal, name: str) -> bool:
-    return any(state.name == name and state.disabled_at is not None for state in journal.known())
+    return any(state.name == name and state.disabled_at is not None for state in journal.listeners())

@@ -102,7 +102,8 @@ def _other_version(folder: Path) -> str:
     with Hooks([], journal=url) as hooks:
         hooks.fire("repo-sync-started", {"repo_id": "zoo"})
     with closing(sqlite3.connect(folder / "journal.db")) as connection:
-        connection.execute("UPDATE journal SET version = 99")
+        connection.execute("UPDATE pulp_hooks_version SET version_num = '9999'")
+        connection.execute("UPDATE pulp_hooks_journal SET readable_from = '9999'")
         connection.commit()
     return url
 
@@ -115,7 +116,7 @@ def _no_database(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (_other_version, "its version is 99"),
+        (_other_version, "schema version 9999"),
         (_no_database, "journal.db"),
         (lambda folder: f"sqlite:///{folder / 'none' / 'journal.db'}", "there is no folder"),
         (lambda _: "mysql://me@127.0.0.1/journal", "must begin with sqlite:/// or postgresql://"),
