@@ -93,6 +93,9 @@ def test_url_of_no_journal_is_refused_without_being_shown(url: str, said: str) -
         ("options=-csearch_path%3Dours", "?options=-csearch_path%3Dours"),
         ("options=-capp.key%3Dhunter2", "?options=***"),
         ("host=a&host=b&oauth_client_secret=hunter2", "?host=a&host=b&oauth_client_secret=***"),
+        ("dbname=user%3Du%20password%3Dhunter2", "?dbname=***"),
+        ("dbname=postgresql%3A%2F%2Fu:hunter2%40h%2Fd", "?dbname=***"),
+        ("service=a&application_name=password%3Dhunter2", "?application_name=***&service=a"),
     ],
 )
 def test_only_known_options_are_shown(query: str, name: str) -> None:
@@ -100,6 +103,12 @@ def test_only_known_options_are_shown(query: str, name: str) -> None:
     database = Database(f"postgresql://u@h/d?{query}")
     assert database.name == f"postgresql://u@h/d{name}"
     assert "hunter2" not in repr(database)
+
+
+def test_connection_string_in_place_of_a_database_is_not_shown() -> None:
+    """It may hold a password, as the name of a database hardly ever does."""
+    assert Database("postgresql://u@h/user%3Du%20password%3Dhunter2").name == "postgresql://u@h/***"
+    assert "***" not in Database("sqlite:////srv/a=b/journal.db").name
 
 
 @pytest.mark.parametrize(
