@@ -39,7 +39,8 @@ class Desk:
     @hookimpl
     def repo_sync_started(self): pass
 
-Hooks([Desk()], journal=sys.argv[1]).repo_sync_started(repo_id="zoo")
+with Hooks([Desk()], journal=sys.argv[1]) as hooks:
+    hooks.repo_sync_started(repo_id="zoo")
 path = sys.argv[1].removeprefix("sqlite:///")
 if sys.argv[2] == "engine":
     own = create_engine(sys.argv[1])
@@ -132,7 +133,7 @@ def test_child_is_refused_a_file_that_it_inherited_from_anybody(sqlite_url: str,
 
 
 def test_child_of_a_process_that_closed_the_file_may_use_it(sqlite_url: str, tmp_path: Path) -> None:
-    """The parent's own journal is closed during the fork, and its descriptors are not in the child."""
+    """Once the parent has closed its journal, the child has none of its descriptors."""
     said = subprocess.run(
         [sys.executable, "-c", FORKING, sqlite_url, "none"], capture_output=True, text=True, check=True
     )
