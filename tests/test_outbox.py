@@ -28,7 +28,6 @@ from pulp_hooks import (
 from pulp_hooks import outbox as outbox_module
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.journal import schema
-from pulp_hooks.journal.creation import prepare_within
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.outbox import Outbox
 from pulp_hooks.plugins.notifiers import notifying
@@ -72,9 +71,11 @@ def stored(url: str) -> list[tuple[str, str]]:
     """Give the event and the listener of every delivery, as another program sees them."""
     engine = create_engine(url)
     with engine.connect() as connection:
-        rows = connection.execute(select(schema.delivery.c.event_id, schema.delivery.c.listener)).all()
+        rows = connection.execute(
+            select(schema.event.c.id, schema.delivery.c.listener).join_from(schema.event, schema.delivery)
+        ).all()
     engine.dispose()
-    return sorted((row.event_id, row.listener) for row in rows)
+    return sorted((row.id, row.listener) for row in rows)
 
 
 def events(url: str) -> list[bytes]:
@@ -286,7 +287,7 @@ def test_journal_of_the_settings_is_closed_with_the_hooks(
         assert (tmp_path / "journal.db-wal").exists()
     assert not (tmp_path / "journal.db-wal").exists()
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
-        names: Any = connection.execute("SELECT listener FROM delivery ORDER BY listener").fetchall()
+        names: Any = connection.execute("SELECT listener FROM pulp_hooks_delivery ORDER BY listener").fetchall()
     assert ("Called",) in names
 
 
@@ -302,38 +303,27 @@ def test_autocommit_of_the_driver_is_refused_in_words(url: str, called: Called) 
     assert len(events(url)) == 1
 
 
-@pytest.fixture
-def second_schema(postgresql_url: str) -> Iterator[str]:
-    """Give the name of another schema in the same database, with a journal of its own."""
+def test_connection_with_another_search_path_reaches_the_journal(postgresql_url: str, called: Called) -> None:
+    """The event is stored in the schema of the journal, also when the search path leads to a second journal."""
     engine = create_engine(postgresql_url)
     name = f"other_{new_id()}"
     with engine.begin() as connection:
         connection.exec_driver_sql(f"CREATE SCHEMA {name}")
-        connection.exec_driver_sql(f"SET LOCAL search_path = {name}")
-        prepare_within(connection, "other")
-    yield name
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
-    engine.dispose()
-
-
-def test_connection_to_another_journal_is_refused(postgresql_url: str, second_schema: str, called: Called) -> None:
-    """Also when the search path changes between two events, and back: nothing is stored in the other journal."""
-    engine = create_engine(postgresql_url)
-    with Hooks([called], journal=postgresql_url) as hooks, engine.connect() as connection:
-        first = hooks.repo_sync_started(repo_id="zoo", connection=connection)
-        connection.commit()
-        connection.exec_driver_sql(f"SET LOCAL search_path = {second_schema}")
-        with pytest.raises(JournalError, match=r"leads to another journal than postgresql://.*fix:"):
-            hooks.repo_sync_started(repo_id="zoo", connection=connection)
-        assert connection.exec_driver_sql("SELECT count(*) FROM event").scalar() == 0
-        connection.rollback()
-        again = hooks.repo_sync_started(repo_id="zoo", connection=connection, event_id=first.event.id)
-        assert again.outcomes == ()
-        hooks.repo_sync_started(repo_id="zoo", connection=connection)
-        connection.commit()
-    engine.dispose()
-    assert len(stored(postgresql_url)) == 2
+    try:
+        with closing(Journal(postgresql_url, schema=name)) as other:
+            other.open()
+        with Hooks([called], journal=postgresql_url) as hooks, engine.connect() as connection:
+            connection.exec_driver_sql(f"SET LOCAL search_path = {name}")
+            fired = hooks.repo_sync_started(repo_id="zoo", connection=connection)
+            assert connection.exec_driver_sql("SELECT count(*) FROM pulp_hooks_event").scalar() == 0
+            connection.commit()
+            again = hooks.repo_sync_started(repo_id="zoo", connection=connection, event_id=fired.event.id)
+            assert again.outcomes == ()
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
+        engine.dispose()
+    assert stored(postgresql_url) == [(fired.event.id, "Called")]
 
 
 def test_connection_to_a_copy_of_the_journal_is_refused(postgresql_url: str, called: Called) -> None:
@@ -351,7 +341,7 @@ def test_connection_to_a_copy_of_the_journal_is_refused(postgresql_url: str, cal
         with Hooks([called], journal=plain[0]) as hooks, copy.begin() as connection:
             with pytest.raises(JournalError, match="leads to another journal"):
                 hooks.repo_sync_started(repo_id="zoo", connection=connection)
-            assert connection.exec_driver_sql("SELECT count(*) FROM event").scalar() == 0
+            assert connection.exec_driver_sql("SELECT count(*) FROM pulp_hooks_event").scalar() == 0
         copy.dispose()
     finally:
         with first.connect() as connection:
@@ -362,13 +352,21 @@ def test_connection_to_a_copy_of_the_journal_is_refused(postgresql_url: str, cal
 
 def test_connection_to_a_database_without_a_journal_is_refused(postgresql_url: str, called: Called) -> None:
     """A host whose connection leads elsewhere learns it, and its transaction goes on."""
-    engine = create_engine(postgresql_url)
-    with Hooks([called], journal=postgresql_url) as hooks, engine.begin() as connection:
-        connection.exec_driver_sql("SET LOCAL search_path = pg_catalog")
-        with pytest.raises(JournalError, match="it is no journal, or not the one of the settings"):
-            hooks.repo_sync_started(repo_id="zoo", connection=connection)
-        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
-    engine.dispose()
+    name = f"without_{new_id()}"
+    admin = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
+    engine = create_engine(make_url(postgresql_url).set(database=name))
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    try:
+        with Hooks([called], journal=postgresql_url) as hooks, engine.begin() as connection:
+            with pytest.raises(JournalError, match="it is no journal, or not the one of the settings"):
+                hooks.repo_sync_started(repo_id="zoo", connection=connection)
+            assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    finally:
+        engine.dispose()
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+        admin.dispose()
 
 
 def test_two_phase_transaction_is_refused(postgresql_url: str, called: Called) -> None:

@@ -61,13 +61,24 @@ def check_version(connection: Connection, name: str) -> None:
     Raises:
         JournalError: The journal has another version.
     """
-    found = connection.execute(select(schema.version.c.version_num)).scalar() or "unknown"
-    readable_from = connection.execute(select(schema.journal.c.readable_from)).scalar() or found
-    if readable_from <= schema.HEAD and found >= schema.OLDEST:
+    found = version_of(connection)
+    readable_from = connection.execute(select(schema.journal.c.readable_from)).scalar()
+    if found is None or readable_from is None:
+        raise JournalError(f"the journal {name} has no schema version; fix: restore it from a backup")
+    if found < schema.OLDEST:
+        remedy = "run `pulp-hooks journal upgrade`"
+    elif readable_from > schema.HEAD:
+        remedy = "upgrade pulp-hooks on this machine"
+    else:
         return
-    is_newer = found > schema.HEAD
-    remedy = "upgrade pulp-hooks on this machine" if is_newer else "run `pulp-hooks journal upgrade`"
+    works_on = " and ".join(dict.fromkeys((schema.OLDEST, schema.HEAD)))
     raise JournalError(
-        f"the journal {name} has schema version {found}, and this release of pulp-hooks works on "
-        f"{schema.OLDEST} to {schema.HEAD}; fix: {remedy}"
+        f"the journal {name} has schema version {found}, and this release of pulp-hooks works on {works_on}; "
+        f"fix: {remedy}"
     )
+
+
+def version_of(connection: Connection) -> str | None:
+    """Return the schema version of a journal; null where it was deleted."""
+    found: str | None = connection.execute(select(schema.version.c.version_num)).scalar()
+    return found

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -62,7 +62,7 @@ def test_signals_at_any_moment_leave_no_transaction_open(sqlite_url: str, tmp_pa
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
-        (found,) = connection.execute("SELECT count(*) FROM event").fetchone()
+        (found,) = connection.execute("SELECT count(*) FROM pulp_hooks_event").fetchone()
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     # An append that was interrupted after its commit is stored, and not counted.
     assert found >= int(done.stdout)
@@ -84,8 +84,8 @@ class _Fires:
 def test_event_fired_while_its_thread_opens_the_journal_is_refused_at_once(sqlite_url: str, new_event: Make) -> None:
     """Waiting for the other call would never end: it is the same thread."""
     journal, said = Journal(sqlite_url), list[str]()
-    database = journal.backend
-    connected = database._connected
+    backend = journal.backend
+    connected = backend._connected
 
     def connecting() -> object:
         del_me = _Fires(lambda: journal.append(new_event(), ["a"]), said)
@@ -93,7 +93,7 @@ def test_event_fired_while_its_thread_opens_the_journal_is_refused_at_once(sqlit
         gc.collect()
         return connected()
 
-    database._connected = connecting  # type: ignore[method-assign,assignment] # the moment cannot be met otherwise
+    backend._connected = connecting  # type: ignore[method-assign,assignment] # the moment cannot be met otherwise
     assert journal.append(new_event(), ["a"])
     assert len(said) == 1
     assert "while this thread was opening it" in said[0]
@@ -118,7 +118,7 @@ def test_event_fired_in_the_middle_of_another_is_refused_at_once(sqlite_url: str
 
 
 def test_threads_that_find_the_file_locked_all_fail_for_that_reason(
-    sqlite_url: str, tmp_path: Path, new_event: Make
+    sqlite_url: str, tmp_path: Path, new_event: Make, locked_elsewhere: Callable[[Path], AbstractContextManager[None]]
 ) -> None:
     """None of them waits for a connection first, and each says what the file said."""
     journal = Journal(sqlite_url, busy_seconds=0.5)
@@ -130,14 +130,12 @@ def test_threads_that_find_the_file_locked_all_fail_for_that_reason(
             journal.append(new_event(), ["a"])
         said.append(str(caught.value))
 
-    with closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with locked_elsewhere(tmp_path / "journal.db"):
         threads = [threading.Thread(target=append) for _ in range(100)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        other.execute("COMMIT")
     assert len(said) == 100
     assert all("another process has locked it for too long" in one for one in said)
     journal.close()
@@ -160,7 +158,7 @@ def test_write_ahead_log_shrinks_when_a_long_reader_is_gone(sqlite_url: str, tmp
     log = tmp_path / "journal.db-wal"
     with closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as reader:
         reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM event").fetchone()
+        reader.execute("SELECT count(*) FROM pulp_hooks_event").fetchone()
         while log.stat().st_size < 50 * 2**20:
             journal.append(new_event("x" * 200_000), ["a"])
     for _ in range(3):

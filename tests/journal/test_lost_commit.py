@@ -98,9 +98,11 @@ def stored(url: str) -> list[tuple[str, str]]:
     """Give the event and the listener of every delivery, as another program sees them."""
     engine = create_engine(url)
     with engine.connect() as connection:
-        rows = connection.execute(select(schema.delivery.c.event_id, schema.delivery.c.listener)).all()
+        rows = connection.execute(
+            select(schema.event.c.id, schema.delivery.c.listener).join_from(schema.event, schema.delivery)
+        ).all()
     engine.dispose()
-    return sorted((row.event_id, row.listener) for row in rows)
+    return sorted((row.id, row.listener) for row in rows)
 
 
 @pytest.mark.parametrize("forwards", [True, False])

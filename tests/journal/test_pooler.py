@@ -166,11 +166,11 @@ def test_locks_are_waited_for_as_long_as_said_behind_a_pooler(pooled: str, serve
     journal = Journal(pooled, busy_seconds=0.2)
     journal.append(new_event(), ["a"])
     with server.begin() as connection:
-        connection.exec_driver_sql("LOCK TABLE delivery IN EXCLUSIVE MODE")
+        connection.exec_driver_sql("LOCK TABLE pulp_hooks_delivery IN EXCLUSIVE MODE")
         with pytest.raises(JournalError, match="locked it for too long"):
             journal.append(new_event(), ["a"])
         with pytest.raises(JournalError, match="locked it for too long"), journal.backend.writing("try") as other:
-            other.exec_driver_sql("DELETE FROM delivery")
+            other.exec_driver_sql("DELETE FROM pulp_hooks_delivery")
     assert journal.append(new_event(), ["a"])
     journal.close()
 

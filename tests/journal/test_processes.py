@@ -14,8 +14,7 @@ from pathlib import Path
 from pulp_hooks.event import Event
 from pulp_hooks.journal.claims import NO_LIMITS, Limits, Result
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.listeners import Listeners
-from pulp_hooks.journal.replay import Finished, Replay
+from pulp_hooks.journal.replay import Finished
 from pulp_hooks.journal.schema import State
 
 FIRE = """
@@ -33,31 +32,15 @@ for _ in range(int(sys.argv[3])):
 
 WORK = """
 import sys
-from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.claims import Result
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.schema import State
-claims = Queue(Journal(sys.argv[1]).backend)
+queue = Journal(sys.argv[1]).queue
 print("ready", flush=True)
 sys.stdin.readline()
-while lot := claims.claim("a", 7, 60):
-    late = claims.finish([Result(claim, State.DELIVERED, 1.0, 1.0, "done") for claim in lot])
-    print(*[claim.event_id for claim in lot], *["late" for _ in late], flush=True)
-"""
-
-FORK = """
-import os, sys
-from dataclasses import replace
-from pulp_hooks.event import Event
-from pulp_hooks.journal.journal import Journal
-event, journal = Event.from_json(sys.argv[2]), Journal(sys.argv[1])
-journal.append(event, ["a"])
-child = os.fork()
-assert journal.append(replace(event, id="child" if child == 0 else "parent"), ["a"])
-if child:
-    assert os.waitpid(child, 0)[1] == 0
-    assert journal.append(replace(event, id="parent again"), ["a"])
-journal.close()
+while batch := queue.claim("a", 7, 60):
+    late = queue.finish([Result(claim, State.DELIVERED, 1.0, 1.0, "done") for claim in batch])
+    print(*[claim.event_id for claim in batch], *["late" for _ in late], flush=True)
 """
 
 
@@ -84,8 +67,10 @@ def test_killed_host_loses_nothing_that_append_returned(
     assert len(acknowledged) > 8
     connection = sqlite3.connect(tmp_path / "journal.db")
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    stored = dict(connection.execute("SELECT id, content FROM event"))
-    deliveries = connection.execute("SELECT event_id FROM delivery GROUP BY event_id HAVING count(*) = 2").fetchall()
+    stored = dict(connection.execute("SELECT id, content FROM pulp_hooks_event"))
+    deliveries = connection.execute(
+        "SELECT id FROM pulp_hooks_event JOIN pulp_hooks_delivery ON number = event GROUP BY id HAVING count(*) = 2"
+    ).fetchall()
     connection.close()
     assert acknowledged <= set(stored)
     assert {row[0] for row in deliveries} == set(stored)
@@ -101,22 +86,10 @@ def test_eight_processes_append_to_one_new_file(
     assert [errors for _output, errors in outputs] == [""] * 8
     assert [process.returncode for process in processes] == [0] * 8
     connection = sqlite3.connect(tmp_path / "journal.db")
-    stored = connection.execute("SELECT id FROM event").fetchall()
+    stored = connection.execute("SELECT id FROM pulp_hooks_event").fetchall()
     connection.close()
     assert {row[0] for row in stored} == set("".join(output for output, _errors in outputs).split())
     assert len(stored) == 800
-
-
-def test_journal_goes_on_in_both_processes_after_a_fork(url: str, new_event: Callable[..., Event]) -> None:
-    """A child opens connections of its own, and leaves those of its parent alone."""
-    process = started(FORK, url, new_event().to_json())
-    assert process.communicate(timeout=30) == ("", "")
-    assert process.returncode == 0
-    journal = Journal(url)
-    claims = journal.queue.claim("a", 9, 30)
-    journal.close()
-    assert {claim.event_id for claim in claims} >= {"child", "parent", "parent again"}
-    assert len(claims) == 4
 
 
 def test_four_workers_claim_each_delivery_once(journal: Journal, url: str, new_event: Callable[..., Event]) -> None:
@@ -140,17 +113,17 @@ def test_commands_on_many_deliveries_and_workers_never_wait_in_a_circle(
     """While workers run, some within limits, an operator disables, enables and replays: no one fails by a deadlock."""
     for _ in range(400):
         journal.append(new_event(), ["a"])
-    claims, listeners, replay = journal.queue, Listeners(journal.backend), Replay(journal.backend)
+    queue = journal.queue
     deadline = time.monotonic() + 2
 
     def work(limits: Limits = NO_LIMITS) -> None:
-        claims.unsent("a", 50, 0, limits)
-        lot = claims.claim("a", 50, 60, limits)
-        claims.finish([Result(claim, State.RETRYING, 1.0, 1.0, "again", due=time.time()) for claim in lot])
+        queue.unsent("a", 50, 0, limits)
+        claims = queue.claim("a", 50, 60, limits)
+        queue.finish([Result(claim, State.RETRYING, 1.0, 1.0, "again", due=time.time()) for claim in claims])
 
     def switch() -> None:
-        listeners.disable("a", "test")
-        listeners.enable("a", 1e6)
+        journal.disable("a", "test")
+        journal.enable("a", 1e6)
 
     def repeat(action: Callable[[], object]) -> int:
         times = 0
@@ -163,6 +136,6 @@ def test_commands_on_many_deliveries_and_workers_never_wait_in_a_circle(
         work(Limits(concurrency=100, per_second=1e6))
 
     workers = [work, work_within_limits, work_within_limits]
-    actions = [*workers, switch, lambda: claims.dues({"a": NO_LIMITS}), lambda: replay.many(Finished("a"))]
+    actions = [*workers, switch, lambda: queue.dues({"a": NO_LIMITS}), lambda: journal.replay_finished(Finished("a"))]
     with ThreadPoolExecutor(len(actions)) as pool:
         assert all(pool.map(repeat, actions))

@@ -21,9 +21,7 @@ Make = Callable[..., Event]
 
 COMMAND = """
 import sys
-from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.statistics import statistics
 while sys.stdin.readline():
     journal = Journal(sys.argv[1])
     journal.statistics()
@@ -41,15 +39,16 @@ class Desk:
     @hookimpl
     def repo_sync_started(self): pass
 
-Hooks([Desk()], journal=sys.argv[1]).repo_sync_started(repo_id="zoo")
+with Hooks([Desk()], journal=sys.argv[1]) as hooks:
+    hooks.repo_sync_started(repo_id="zoo")
 path = sys.argv[1].removeprefix("sqlite:///")
 if sys.argv[2] == "engine":
     own = create_engine(sys.argv[1])
     with own.connect() as connection:
-        connection.execute(text("SELECT count(*) FROM event"))
+        connection.execute(text("SELECT count(*) FROM pulp_hooks_event"))
 elif sys.argv[2] == "driver":
     own = sqlite3.connect(path)
-    own.execute("SELECT count(*) FROM event").fetchone()
+    own.execute("SELECT count(*) FROM pulp_hooks_event").fetchone()
 elif sys.argv[2] == "descriptor":
     own = os.open(path, os.O_RDONLY)
 child = os.fork()
@@ -120,7 +119,7 @@ def test_opening_a_journal_twice_in_a_process_keeps_its_locks(sqlite_url: str, t
         command.communicate()
         engine.dispose()
     path = tmp_path / "journal.db"
-    assert (count(path, "event"), count(path, "host")) == (600, 500)
+    assert (count(path, "pulp_hooks_event"), count(path, "host")) == (600, 500)
 
 
 @pytest.mark.parametrize("kind", ["engine", "driver", "descriptor"])
@@ -130,16 +129,16 @@ def test_child_is_refused_a_file_that_it_inherited_from_anybody(sqlite_url: str,
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert said
     assert all("its file was open when the process was forked" in line for line in said), said
-    assert count(tmp_path / "journal.db", "event") == 1
+    assert count(tmp_path / "journal.db", "pulp_hooks_event") == 1
 
 
 def test_child_of_a_process_that_closed_the_file_may_use_it(sqlite_url: str, tmp_path: Path) -> None:
-    """The parent's own journal is closed during the fork, and its descriptors are not in the child."""
+    """Once the parent has closed its journal, the child has none of its descriptors."""
     said = subprocess.run(
         [sys.executable, "-c", FORKING, sqlite_url, "none"], capture_output=True, text=True, check=True
     )
     assert said.stdout == "fired\n"
-    assert count(tmp_path / "journal.db", "event") == 2
+    assert count(tmp_path / "journal.db", "pulp_hooks_event") == 2
 
 
 def test_file_with_two_names_is_refused(tmp_path: Path, new_event: Make) -> None:
@@ -156,7 +155,7 @@ def test_file_with_two_names_is_refused(tmp_path: Path, new_event: Make) -> None
     names[1].unlink()
     journal.append(new_event(), ["a"])
     journal.close()
-    assert count(names[0], "event") == 2
+    assert count(names[0], "pulp_hooks_event") == 2
 
 
 def test_file_that_is_mounted_by_itself_is_refused(tmp_path: Path, new_event: Make) -> None:
@@ -190,7 +189,7 @@ def test_symbolic_link_is_the_file_that_it_leads_to(tmp_path: Path, new_event: M
     assert [file.name for file in link.parent.iterdir()] == ["journal.db"]
     journal.close()
     linked.close()
-    assert count(path, "event") == 4
+    assert count(path, "pulp_hooks_event") == 4
 
 
 @pytest.mark.parametrize("companion", ["", "-wal"])
