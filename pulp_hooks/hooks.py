@@ -15,7 +15,8 @@ from weakref import WeakSet
 
 from pulp_hooks.bodies.serializer import BodySerializer
 from pulp_hooks.dispatch.copies import Original
-from pulp_hooks.dispatch.guard import Guard, run_together
+from pulp_hooks.dispatch.direct import run_in_turn, run_together
+from pulp_hooks.dispatch.guard import Guard
 from pulp_hooks.dispatch.in_flight import EventsInFlight
 from pulp_hooks.dispatch.outcomes import Report
 from pulp_hooks.dispatch.registry import Registry
@@ -151,7 +152,7 @@ class Hooks(FiringMethods):
             body: The body, as the specification shows it; `_ns` and `id` may be left out.
             call_report: The task in which the event happens.
             event_id: Identifier of the event, where the host has one. The journal takes no event twice: when it knows
-                the id, nothing happens, and the report has no outcomes.
+                the id, nothing happens, and `is_duplicate` of the report is true.
             connection: The host's own SQLAlchemy connection to the database of the journal: the event is committed
                 with the host's work, or not at all.
 
@@ -177,8 +178,7 @@ class Hooks(FiringMethods):
             kept = self._keep(event, guards, connection)
             if kept is not None:
                 return kept
-            original = Original(event)
-            return Report(event, tuple([guard.run(original) for guard in guards]))
+            return Report(event, tuple(run_in_turn(guards, Original(event))))
 
     async def afire(
         self,
