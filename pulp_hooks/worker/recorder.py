@@ -54,7 +54,7 @@ class Recorder:
         late = self._claims.finish(results)
         self.tally.update(one.ending for one in ended)
         for one in ended:
-            telemetry.attempted(one.claim.listener, one.ending.value, one.seconds)
+            telemetry.measure_attempt(one.claim.listener, one.ending.value, one.seconds)
         for one, result in zip(ended, results, strict=True):
             exception = exception_to_log(one.outcomes)
             if result.claim in late:
