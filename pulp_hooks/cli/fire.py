@@ -46,7 +46,7 @@ def command(
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
         report = hooks.fire(event_type, content)
     if as_json:
-        keys = ("listener", "hook", "status", "seconds", "error")
+        keys = ("listener", "hook", "status", "seconds", "error", "detail")
         outcomes = [{key: getattr(outcome, key) for key in keys} for outcome in report.outcomes]
         echo_json({"event": report.event.to_dict(), "outcomes": outcomes})
     elif report.outcomes:
