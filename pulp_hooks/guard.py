@@ -11,7 +11,7 @@ from contextvars import Context, ContextVar, copy_context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
-from pulp_hooks.event import Event
+from pulp_hooks.event import Event, with_body
 from pulp_hooks.event_loops import is_loop_running, run_to_end
 from pulp_hooks.event_types import EventType
 from pulp_hooks.foreign_code import Raised, end_child
@@ -52,7 +52,7 @@ class Original:
     def copy(self) -> Event:
         """Give a copy of the event."""
         call_report = None if self._call_report is None else _thawed(self._call_report)
-        return self.event.with_body(self.body(), call_report)
+        return with_body(self.event, self.body(), call_report)
 
 
 _CONTAINERS = (dict, list)

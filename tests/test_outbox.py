@@ -25,6 +25,7 @@ from pulp_hooks import (
     Status,
     hookimpl,
 )
+from pulp_hooks.event import read_stored
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.journal import tables
 from pulp_hooks.journal.creation import prepare_within
@@ -103,7 +104,7 @@ def test_stored_content_is_the_event(url: str, called: Called) -> None:
         event = hooks.fire(STARTED, BODY, call_report={"task_id": "7d1f"}).event
     (content,) = events(url)
     assert content == event.to_json().encode()
-    assert Event.from_json(content) == Event.from_stored(content) == event
+    assert Event.from_json(content) == read_stored(content) == event
 
 
 def test_event_that_nobody_takes_is_stored_too(url: str) -> None:
@@ -187,7 +188,7 @@ def test_connection_in_autocommit_is_refused(where: str, url: str, called: Calle
 
 def test_connection_without_a_journal_is_refused(called: Called) -> None:
     """Nobody may believe that an event is committed with the host's work when it is not."""
-    with Hooks([called]) as hooks, pytest.raises(JournalError, match=r"there is no journal: add \[journal\]"):
+    with Hooks([called]) as hooks, pytest.raises(JournalError, match=r"there is no journal; fix: add \[journal\]"):
         hooks.fire(STARTED, BODY, connection=object())  # type: ignore[arg-type] # it is not looked at
     assert called.calls == 0
 

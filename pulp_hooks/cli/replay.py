@@ -6,7 +6,7 @@ from pulp_hooks.cli.journal_access import ListenerParameter, confirmed, journal_
 from pulp_hooks.cli.output import deliveries, echo_json, json_option, settings_option, show_log, stdout_for_listeners
 from pulp_hooks.cli.parameters import MomentParameter, check_window, checked_text
 from pulp_hooks.errors import JournalError
-from pulp_hooks.event import Event
+from pulp_hooks.event import read_stored
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.journal.browsing import Browsing
@@ -132,7 +132,7 @@ def _to(  # noqa: PLR0913 - what the command was given
         missed = Missed(
             *window,
             event_types=[event_type.value for event_type in EventType if event_type.hook_name in listener.hooks],
-            wants=None if wants is None else lambda content: wants(Event.from_stored(content)),
+            wants=None if wants is None else lambda content: wants(read_stored(content)),
         )
         count = Replay(database).count_missed(name, missed)
         if count:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pulp_hooks import telemetry
-from pulp_hooks.event import Event
+from pulp_hooks.event import Event, read_stored
 from pulp_hooks.guard import Guard, Original
 from pulp_hooks.journal.claim import Claim, Limits
 from pulp_hooks.journal.results import Result
@@ -107,7 +107,7 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], started
         unknown = f"nothing is known of {MOST_LOST} attempts or more: it may be what ends the workers"
         return Attempt(claim, Ending.LOST, started, 0.0, unknown)
     try:
-        event = Event.from_stored(claim.content)
+        event = read_stored(claim.content)
     except ValueError as error:
         return Attempt(claim, Ending.UNREADABLE, started, 0.0, one_line(error))
     guards = [guard for guard in guards_of(event) if guard.listener == claim.listener]
