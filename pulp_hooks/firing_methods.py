@@ -17,16 +17,20 @@ Moment = datetime | str
 
 
 class FireOptions(TypedDict, total=False):
-    """What `fire` takes beside the event type and the body.
+    """Options of `fire` besides the event type and the body.
 
     Attributes:
         call_report: The task in which the event happens.
         event_id: Identifier of the event, where the host has one.
+        operation_id: Identifier of the sync or publish that the event belongs to.
+        caused_by: The `operation_id` of the operation that caused this one.
         connection: The host's own connection to the database of the journal.
     """
 
     call_report: Mapping[str, Any] | None
     event_id: str | None
+    operation_id: str | None
+    caused_by: str | None
     connection: "Connection | None"
 
 
@@ -34,15 +38,7 @@ class FiringMethods(ABC):
     """Fires each event type by a method of its own."""
 
     @abstractmethod
-    def fire(
-        self,
-        event_type: EventType | str,
-        body: Mapping[str, Any],
-        *,
-        call_report: Mapping[str, Any] | None = None,
-        event_id: str | None = None,
-        connection: "Connection | None" = None,
-    ) -> Report:
+    def fire(self, event_type: EventType | str, body: Mapping[str, Any], **options: Unpack[FireOptions]) -> Report:
         """Fire an event of any type."""
 
     def repo_sync_started(self, *, repo_id: str, **options: Unpack[FireOptions]) -> Report:

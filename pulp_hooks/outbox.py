@@ -1,8 +1,8 @@
 """The outbox of a host: events go into the journal, and not to the listeners."""
 
 import threading
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
@@ -14,8 +14,11 @@ from pulp_hooks.settings.model import JournalSettings
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from pulp_hooks.journal.journal import Journal
+
+_T = TypeVar("_T")
 
 _log = safe_logger(__name__)
 
@@ -52,23 +55,30 @@ class Outbox:
             return self._journal
 
     def put(
-        self, event: Event, guards: Sequence[Guard], connection: "Connection | None", ordered: Collection[str]
+        self,
+        event: Event,
+        guards: Sequence[Guard],
+        connection: "Connection | None",
+        ordered: Collection[str],
+        *,
+        may_be_stored: bool,
     ) -> Report | None:
         """Store an event with a delivery for each listener.
 
         Args:
             event: The event.
-            guards: The guards of those who are to have it.
-            connection: The host's own connection, for the event to be committed with the host's work.
-            ordered: Names of the listeners that are to have the events of one repository in their order.
+            guards: The guards of its listeners.
+            connection: The host's own connection, to commit the event with the host's work.
+            ordered: Names of the listeners that get the events of one repository in order.
+            may_be_stored: Whether the event may have been stored by an earlier call.
 
         Returns:
-            The report, without outcomes when the journal knows the event's id already. Nothing when the journal
-            cannot take the event and it is to be dispatched directly.
+            The report, without outcomes if the journal knows the event's id already. Null if the journal cannot take
+            the event and it is to be dispatched directly.
 
         Raises:
-            JournalError: The journal cannot take the event, and it is not to be dispatched directly; or the event may
-                be stored, and the error has its `event_id`.
+            JournalError: The journal cannot take the event, and it is not to be dispatched directly. If the event may
+                be stored, the error has its `event_id`.
         """
         hooks = {guard.listener: guard.hook for guard in guards}
         try:
@@ -76,6 +86,8 @@ class Outbox:
             journal = self._journal or self.journal
             is_new = journal.append(event, list(hooks), connection, ordered=ordered)
         except JournalError as error:
+            if may_be_stored:
+                error.event_id = event.id
             # An event that may be stored must not be dispatched as well: the workers would deliver it a second time.
             if self._settings.on_error == "raise" or connection is not None or error.event_id is not None:
                 raise
@@ -90,6 +102,21 @@ class Outbox:
 
 
 _JOURNAL = cast("property", Outbox.__dict__["journal"]).fget.__code__  # type: ignore[union-attr] # it has a getter
+
+
+def run_sync_of(connection: "AsyncConnection") -> "Callable[[Callable[[Connection], _T]], Awaitable[_T]]":
+    """Return the method of a host's asynchronous connection that calls a function with a synchronous one.
+
+    Raises:
+        JournalError: It is not an asynchronous connection.
+    """
+    run_sync: Callable[[Callable[[Connection], _T]], Awaitable[_T]] | None = getattr(connection, "run_sync", None)
+    if run_sync is None:
+        raise JournalError(
+            f"connection must be an SQLAlchemy AsyncConnection, not {type(connection).__name__}; fix: pass the "
+            "connection of `async with engine.begin() as connection`, or `await session.connection()`"
+        )
+    return run_sync
 
 
 def open_journal(settings: JournalSettings) -> "Journal":
