@@ -109,7 +109,7 @@ class Operation(ABC):
 
     @property
     def id(self) -> str:
-        """Identifier of the operation: `Event.operation_id` of its events."""
+        """The `operation_id` of its events, which identifies the operation."""
         return self._id
 
     def fail(self, message: str) -> None:
