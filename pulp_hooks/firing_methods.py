@@ -12,7 +12,7 @@ from pulp_hooks.outcomes import Report
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-Moment = datetime | str
+Timestamp = datetime | str
 """An aware `datetime`, or ISO 8601 text with an offset."""
 
 
@@ -38,7 +38,17 @@ class FiringMethods(ABC):
     """Fires each event type by a method of its own."""
 
     @abstractmethod
-    def fire(self, event_type: EventType | str, body: Mapping[str, Any], **options: Unpack[FireOptions]) -> Report:
+    def fire(  # noqa: PLR0913 - each option by its name
+        self,
+        event_type: EventType | str,
+        body: Mapping[str, Any],
+        *,
+        call_report: Mapping[str, Any] | None = None,
+        event_id: str | None = None,
+        operation_id: str | None = None,
+        caused_by: str | None = None,
+        connection: "Connection | None" = None,
+    ) -> Report:
         """Fire an event of any type."""
 
     def repo_sync_started(self, *, repo_id: str, **options: Unpack[FireOptions]) -> Report:
@@ -51,8 +61,8 @@ class FiringMethods(ABC):
         repo_id: str,
         importer_id: str,
         importer_type_id: str,
-        started: Moment,
-        completed: Moment,
+        started: Timestamp,
+        completed: Timestamp,
         result: SyncResult,
         added_count: int | None = None,
         updated_count: int | None = None,
@@ -96,8 +106,8 @@ class FiringMethods(ABC):
         repo_id: str,
         distributor_id: str,
         distributor_type_id: str,
-        started: Moment,
-        completed: Moment,
+        started: Timestamp,
+        completed: Timestamp,
         result: PublishResult,
         summary: object = None,
         details: object = None,

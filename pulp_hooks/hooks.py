@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
@@ -216,9 +215,12 @@ class Hooks(FiringMethods):
                 if connection is not None:
                     kept = await run_sync_of(connection)(keep)
                 elif self._outbox is not None:
-                    # The thread goes on when the caller is canceled.
-                    held = partial(context.run, self._firings.run, keep, None)
-                    kept = await asyncio.get_running_loop().run_in_executor(None, held)
+
+                    def in_thread() -> Report | None:
+                        # The thread continues when the caller is canceled.
+                        return context.run(self._firings.run, keep, None)
+
+                    kept = await asyncio.get_running_loop().run_in_executor(None, in_thread)
                 if kept is not None:
                     return kept
                 return Report(event, tuple(await run_together(guards, Original(event), self._firings.run, context)))

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -34,35 +34,18 @@ _MAX_FRAMES = 100
 class Firing(Protocol):
     """What an operation needs of the host's hooks."""
 
-    def fire(  # noqa: PLR0913 - each option by its name
-        self,
-        event_type: EventType,
-        body: Mapping[str, Any],
-        *,
-        call_report: Mapping[str, Any] | None,
-        event_id: str | None = None,
-        operation_id: str | None,
-        caused_by: str | None,
-        connection: "Connection | None" = None,
-    ) -> Report:
+    @property
+    def fire(self) -> Callable[..., Report]:
         """Fire an event."""
         ...
 
-    def afire(  # noqa: PLR0913 - each option by its name
-        self,
-        event_type: EventType,
-        body: Mapping[str, Any],
-        *,
-        call_report: Mapping[str, Any] | None,
-        event_id: str | None = None,
-        operation_id: str | None,
-        caused_by: str | None,
-        connection: "AsyncConnection | None" = None,
-    ) -> Awaitable[Report]:
+    @property
+    def afire(self) -> Callable[..., Awaitable[Report]]:
         """Fire an event from a coroutine."""
         ...
 
-    def validate(self, event_type: EventType, body: Mapping[str, Any], *, partial: bool = False) -> None:
+    @property
+    def validate(self) -> Callable[..., None]:
         """Raise `BodyError` for a body that `fire` would refuse."""
         ...
 
@@ -214,7 +197,9 @@ class Operation(ABC):
 
     def _begin(self) -> None:
         if self._begun:
-            raise ClosedError(f"this {type(self).__name__} was used already; make another one for the next operation")
+            raise ClosedError(
+                f"this {type(self).__name__} was used already; fix: make another one for the next operation"
+            )
         # Invalid identifiers of `finished` are reported before anything is done, not when it is too late.
         self._hooks.validate(self._finished_type, self._ids, partial=True)
         self._begun = (datetime.now(UTC), time.monotonic())
@@ -258,9 +243,9 @@ class Operation(ABC):
     def _finish(
         self, error: BaseException | None, trace: TracebackType | None, fault: BaseException | None
     ) -> tuple[dict[str, Any], dict[str, Any], BaseException | None]:
-        """Return the body and the options of `finished`, and what is wrong with what the host set on this operation.
+        """Return the body and the options of `finished`, and the exception for an invalid value that the host has set.
 
-        The body is made in steps, each of which needs less than the one before, so that there always is one.
+        There is always a body: each step needs less than the one before.
         """
         call_report: Mapping[str, Any] | None = None
         body: dict[str, Any] = {}
@@ -303,7 +288,7 @@ class Operation(ABC):
 
     @abstractmethod
     def _unreported(self) -> dict[str, Any]:
-        """Return what stands in place of everything reported when the host has set wrong values."""
+        """Return the report that replaces invalid values of the host."""
 
     def _lost(self, lost: BaseException, error: BaseException | None) -> None:
         if error is None or raised_by_signal_handler(lost):
@@ -370,7 +355,7 @@ class PublishOperation(Operation):
         self._skipped: str | None = None
 
     def skip(self, reason: str) -> None:
-        """Mark the publish as skipped; the reason stands in the summary as `skipped`."""
+        """Mark the publish as skipped; the reason is `skipped` in the summary."""
         self._skipped = text_of(reason, fallback=type_name(reason))
 
     def _reported(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The outbox of a host: events go into the journal, and not to the listeners."""
+"""The outbox of a host: events are stored in the journal instead of dispatched to the listeners."""
 
 import threading
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -24,11 +24,11 @@ _log = safe_logger(__name__)
 
 
 class Outbox:
-    """Puts events into a journal, and says what becomes of those that it cannot take.
+    """Stores events in a journal, and applies `on_error` to those that the journal cannot take.
 
     Args:
-        settings: Where the journal is, and what is done when it cannot take an event.
-        journal: The journal, when the host has one in hand.
+        settings: Settings of the journal.
+        journal: The host's own journal, if it has one open.
     """
 
     def __init__(self, settings: JournalSettings, journal: "Journal | None" = None) -> None:
@@ -42,7 +42,7 @@ class Outbox:
         """The journal.
 
         Raises:
-            JournalError: There can be no such journal.
+            JournalError: The journal cannot be opened.
         """
         if self._making.locked() and calls_under_way(_JOURNAL, self):
             raise JournalError(
@@ -82,16 +82,16 @@ class Outbox:
         """
         hooks = {guard.listener: guard.hook for guard in guards}
         try:
-            # Past the lock, which is there for the first use.
+            # Without the lock, which protects the first use only.
             journal = self._journal or self.journal
             is_new = journal.append(event, list(hooks), connection, ordered=ordered)
         except JournalError as error:
             if may_be_stored:
                 error.event_id = event.id
-            # An event that may be stored must not be dispatched as well: the workers would deliver it a second time.
+            # Workers would deliver an event that is stored a second time.
             if self._settings.on_error == "raise" or connection is not None or error.event_id is not None:
                 raise
-            _log.error("event %s is dispatched directly, nothing keeps it: %s", event.id, error)
+            _log.error("event %s is dispatched directly and not stored: %s", event.id, error)
             return None
         return Report(event, tuple([_queued(*item) for item in hooks.items()]) if is_new else ())
 
@@ -120,20 +120,20 @@ def run_sync_of(connection: "AsyncConnection") -> "Callable[[Callable[[Connectio
 
 
 def open_journal(settings: JournalSettings) -> "Journal":
-    """Give the journal of the settings; its database is opened at the first use.
+    """Return the journal of the settings; its database is opened at the first use.
 
     Raises:
-        JournalError: The settings have a fault, the URL is wrong, or what the journal needs is not installed.
+        JournalError: The settings or the URL are invalid, or a package that the journal needs is not installed.
     """
     if settings.fault:
         raise JournalError(f"no event is accepted: {settings.fault}; fix: run `pulp-hooks check`")
     try:
-        # SQLAlchemy is paid for by those who have a journal.
+        # Only hosts with a journal pay for importing SQLAlchemy.
         from pulp_hooks.journal.journal import Journal  # noqa: PLC0415
         from pulp_hooks.journal.sqlite_file import Synchronous  # noqa: PLC0415
     except ImportError as error:
         raise JournalError(
-            f"a journal is configured, and {error.name} is not installed: install pulp-hooks[journal]"
+            f"a journal is configured, and {error.name} is not installed; fix: install pulp-hooks[journal]"
         ) from error
     options: dict[str, Any] = {
         "synchronous": Synchronous(settings.synchronous),

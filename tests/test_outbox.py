@@ -223,7 +223,7 @@ def test_journal_that_cannot_take_an_event_may_be_passed_by(
         asyncio.run(hooks.afire(STARTED, BODY))
     assert [outcome.status for outcome in report.outcomes] == [Status.SUCCEEDED]
     assert called.calls == 2
-    assert "is dispatched directly, nothing keeps it: the journal sqlite:///" in caplog.text
+    assert "is dispatched directly and not stored: the journal sqlite:///" in caplog.text
 
 
 def test_coroutines_fire_into_the_journal_too(url: str, called: Called) -> None:
