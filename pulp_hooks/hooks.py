@@ -27,8 +27,8 @@ from pulp_hooks.event_types import EventType
 from pulp_hooks.firing_methods import FiringMethods
 from pulp_hooks.foreign_code import call_foreign
 from pulp_hooks.identifiers import new_id
-from pulp_hooks.operations import PublishOperation, SyncOperation
-from pulp_hooks.outbox import Outbox
+from pulp_hooks.operations import Operation, PublishOperation, SyncOperation
+from pulp_hooks.outbox import Outbox, run_sync_of
 from pulp_hooks.plugins.listeners import Listener
 from pulp_hooks.plugins.loading import load_in_hand, load_installed
 from pulp_hooks.problems import Problem
@@ -39,6 +39,7 @@ from pulp_hooks.text import one_line
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from pulp_hooks.journal.journal import Journal
     from pulp_hooks.worker.worker import Worker
@@ -136,13 +137,15 @@ class Hooks(FiringMethods):
         self.problems: tuple[Problem, ...] = tuple(problems)
         self._registry = Registry(loaded, self._slow_seconds)
 
-    def fire(
+    def fire(  # noqa: PLR0913 - each option by its name
         self,
         event_type: EventType | str,
         body: Mapping[str, Any],
         *,
         call_report: Mapping[str, Any] | None = None,
         event_id: str | None = None,
+        operation_id: str | None = None,
+        caused_by: str | None = None,
         connection: "Connection | None" = None,
     ) -> Report:
         """Fire an event, and return when every listener has been called, or when the journal has taken the event.
@@ -151,32 +154,36 @@ class Hooks(FiringMethods):
             event_type: The event type, by any of its names.
             body: The body, as the specification shows it; `_ns` and `id` may be left out.
             call_report: The task in which the event happens.
-            event_id: Identifier of the event, where the host has one. The journal takes no event twice: when it knows
+            event_id: Identifier of the event, where the host has one. The journal takes no event twice: if it knows
                 the id, nothing happens, and `is_duplicate` of the report is true.
+            operation_id: Identifier of the sync or publish that the event belongs to.
+            caused_by: The `operation_id` of the operation that caused this one.
             connection: The host's own SQLAlchemy connection to the database of the journal: the event is committed
                 with the host's work, or not at all.
 
         Returns:
-            What became of the event at each listener. What a listener raises is in there, and raised nowhere.
+            The outcome of the event at each listener. Exceptions of listeners are in there, and not raised.
 
         Raises:
             UnknownEventTypeError: There is no such event type.
             BodyError: The body is not what the event type demands; no listener was called.
-            EventError: `call_report` is neither an object nor null, or `event_id` can be no identifier.
+            EventError: `call_report` is neither an object nor null, or an identifier is invalid.
             JournalError: The journal could not take the event; or there is none, and `connection` was given.
             ClosedError: `close` was called before.
         """
-        event = self._event(event_type, body, call_report, event_id)
+        event = self._event(event_type, body, call_report, event_id, operation_id, caused_by)
         guards = self._registry.guards(event)
         if self._outbox is None and not guards and connection is None:
             self._in_flight.refuse_when_closed()
             return Report(event, ())
-        return self._in_flight.run(self._dispatch, event, guards, connection)
+        return self._in_flight.run(self._dispatch, event, guards, connection, may_be_stored=event_id is not None)
 
-    def _dispatch(self, event: Event, guards: Sequence[Guard], connection: "Connection | None") -> Report:
+    def _dispatch(
+        self, event: Event, guards: Sequence[Guard], connection: "Connection | None", *, may_be_stored: bool
+    ) -> Report:
         span = telemetry.begin_fire(event.type.value, event.id)
         try:
-            report = self._keep(event, guards, connection)
+            report = self._keep(event, guards, connection, may_be_stored=may_be_stored)
             if report is None:
                 report = Report(event, tuple(run_in_turn(guards, Original(event))))
         except BaseException as error:
@@ -185,34 +192,43 @@ class Hooks(FiringMethods):
         telemetry.end_fire(span, event.type.value)
         return report
 
-    async def afire(
+    async def afire(  # noqa: PLR0913 - each option by its name
         self,
         event_type: EventType | str,
         body: Mapping[str, Any],
         *,
         call_report: Mapping[str, Any] | None = None,
         event_id: str | None = None,
+        operation_id: str | None = None,
+        caused_by: str | None = None,
+        connection: "AsyncConnection | None" = None,
     ) -> Report:
-        """Fire an event from a coroutine: as `fire`, without holding up the event loop.
+        """Fire an event from a coroutine: as `fire`, without blocking the event loop.
 
         `async def` implementations are awaited together on the caller's loop; the others run in a thread, one after
-        the other. With a journal, that is written in a thread.
+        the other. With a journal, that is written in a thread, or with `connection`, an SQLAlchemy `AsyncConnection`,
+        in the host's own transaction.
         """
-        event = self._event(event_type, body, call_report, event_id)
+        event = self._event(event_type, body, call_report, event_id, operation_id, caused_by)
+        guards = self._registry.guards(event)
+
+        def keep(connection: "Connection | None") -> Report | None:
+            return self._keep(event, guards, connection, may_be_stored=event_id is not None)
 
         async def dispatch(inside: Callable[[], Context]) -> Report:
-            guards = self._registry.guards(event)
             context = inside()
             span = context.run(telemetry.begin_fire, event.type.value, event.id)
 
-            def keep() -> Report | None:
-                # The thread goes on when the caller is canceled.
-                return context.run(self._in_flight.run, self._keep, event, guards, None)
+            def in_thread() -> Report | None:
+                # The thread continues when the caller is canceled.
+                return context.run(self._in_flight.run, keep, None)
 
             try:
                 report = None
-                if self._outbox is not None:
-                    report = await asyncio.get_running_loop().run_in_executor(None, keep)
+                if connection is not None:
+                    report = await run_sync_of(connection)(keep)
+                elif self._outbox is not None:
+                    report = await asyncio.get_running_loop().run_in_executor(None, in_thread)
                 if report is None:
                     original = Original(event)
                     report = Report(event, tuple(await run_together(guards, original, self._in_flight.run, context)))
@@ -224,14 +240,16 @@ class Hooks(FiringMethods):
 
         return await self._in_flight.run_async(dispatch)
 
-    def _keep(self, event: Event, guards: Sequence[Guard], connection: "Connection | None") -> Report | None:
-        """Put an event into the journal; give nothing where it is to be dispatched directly."""
+    def _keep(
+        self, event: Event, guards: Sequence[Guard], connection: "Connection | None", *, may_be_stored: bool
+    ) -> Report | None:
+        """Store an event in the journal; return null if it is to be dispatched directly."""
         if self._outbox is not None:
             names = [guard.listener for guard in guards]
             ordered = [name for name in names if self._settings.delivery_of(name).ordered]
-            return self._outbox.put(event, guards, connection, ordered)
+            return self._outbox.put(event, guards, connection, ordered, may_be_stored=may_be_stored)
         if connection is not None:
-            raise JournalError("a connection is given, and there is no journal: add [journal] to the settings")
+            raise JournalError("a connection is given, and there is no journal; fix: add [journal] to the settings")
         return None
 
     @property
@@ -280,26 +298,35 @@ class Hooks(FiringMethods):
         self._serializer.validate(EventType(event_type), body, partial=partial)
 
     def sync(
-        self, repo_id: str, *, importer_id: str, importer_type_id: str, call_report: Mapping[str, Any] | None = None
+        self,
+        repo_id: str,
+        *,
+        importer_id: str,
+        importer_type_id: str,
+        call_report: Mapping[str, Any] | None = None,
+        caused_by: Operation | str | None = None,
     ) -> SyncOperation:
-        """Give a `with` (or `async with`) block around the sync of a repository.
+        """Return a `with` (or `async with`) block around the sync of a repository.
 
         `repo-sync-started` is fired on entry, `repo-sync-finished` exactly once on every way out: with the result
-        `success`, `failed` after `fail("message")`, `error` with an exception, which goes on, or `canceled` by Ctrl-C
-        or the cancellation of the task.
+        `success`, `failed` after `fail("message")`, `error` with an exception, which propagates, or `canceled` by
+        Ctrl-C or the cancellation of the task.
 
         Args:
             repo_id: Identifier of the repository.
-            importer_id: Identifier of what syncs it.
-            importer_type_id: Kind of what syncs it.
+            importer_id: Identifier of the importer, which syncs it.
+            importer_type_id: Kind of the importer.
             call_report: The task in which the sync happens.
+            caused_by: The operation that caused this one, or its id.
 
         Raises:
-            BodyError: On entry for a wrong identifier, before anything is fired; on the way out of a block without an
-                exception of its own for a wrong count, with which `finished` went out as an `error`.
+            BodyError: On entry for an invalid identifier, before anything is fired; on the way out of a block without
+                an exception of its own for an invalid count, with which `finished` was fired as an `error`.
+            EventError: On entry for an invalid `caused_by` or `call_report`, before anything is fired.
             ClosedError: The block was entered before, or `close` was called.
         """
-        return SyncOperation(self, repo_id, importer_id, importer_type_id, call_report)
+        ids = {"repo_id": repo_id, "importer_id": importer_id, "importer_type_id": importer_type_id}
+        return SyncOperation(self, ids, call_report, caused_by)
 
     def publish(
         self,
@@ -308,23 +335,27 @@ class Hooks(FiringMethods):
         distributor_id: str,
         distributor_type_id: str,
         call_report: Mapping[str, Any] | None = None,
+        caused_by: Operation | str | None = None,
     ) -> PublishOperation:
-        """Give a `with` (or `async with`) block around the publish of a repository.
+        """Return a `with` (or `async with`) block around the publish of a repository.
 
         As `sync`, with `repo-publish-started` and `repo-publish-finished`; `skip("reason")` makes the result
         `skipped`.
 
         Args:
             repo_id: Identifier of the repository.
-            distributor_id: Identifier of what publishes it.
-            distributor_type_id: Kind of what publishes it.
+            distributor_id: Identifier of the distributor, which publishes it.
+            distributor_type_id: Kind of the distributor.
             call_report: The task in which the publish happens.
+            caused_by: The operation that caused this one, such as the sync before an automatic publish, or its id.
 
         Raises:
-            BodyError: For a wrong identifier, before anything is fired.
+            BodyError: For an invalid identifier, before anything is fired.
+            EventError: On entry for an invalid `caused_by` or `call_report`, before anything is fired.
             ClosedError: The block was entered before, or `close` was called.
         """
-        return PublishOperation(self, repo_id, distributor_id, distributor_type_id, call_report)
+        ids = {"repo_id": repo_id, "distributor_id": distributor_id, "distributor_type_id": distributor_type_id}
+        return PublishOperation(self, ids, call_report, caused_by)
 
     def close(self) -> None:
         """Close the notifiers, once the events that are on their way have reached their listeners.
@@ -362,12 +393,14 @@ class Hooks(FiringMethods):
     def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _event(
+    def _event(  # noqa: PLR0913, PLR0917 - what an event is made of
         self,
         event_type: EventType | str,
         body: Mapping[str, Any],
         report: Mapping[str, Any] | None,
         event_id: str | None,
+        operation_id: str | None,
+        caused_by: str | None,
     ) -> Event:
         known = event_type if isinstance(event_type, EventType) else EventType(event_type)
         return Event(
@@ -377,6 +410,8 @@ class Hooks(FiringMethods):
             source=self._source,
             body=self._serializer.serialize(known, body),
             call_report=self._serializer.serialize_call_report(report),
+            operation_id=None if operation_id is None else check_id(operation_id, "operation_id"),
+            caused_by=None if caused_by is None else check_id(caused_by, "caused_by"),
         )
 
 

@@ -26,6 +26,7 @@ from pulp_hooks import (
     hookimpl,
 )
 from pulp_hooks import outbox as outbox_module
+from pulp_hooks.event import read_stored
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.journal import schema
 from pulp_hooks.journal.journal import Journal
@@ -106,7 +107,7 @@ def test_stored_content_is_the_event(url: str, called: Called) -> None:
         event = hooks.fire(STARTED, BODY, call_report={"task_id": "7d1f"}).event
     (content,) = events(url)
     assert content == event.to_json().encode()
-    assert Event.from_json(content) == Event.from_stored(content) == event
+    assert Event.from_json(content) == read_stored(content) == event
 
 
 def test_event_that_nobody_takes_is_stored_too(url: str) -> None:
@@ -190,7 +191,7 @@ def test_connection_in_autocommit_is_refused(where: str, url: str, called: Calle
 
 def test_connection_without_a_journal_is_refused(called: Called) -> None:
     """Nobody may believe that an event is committed with the host's work when it is not."""
-    with Hooks([called]) as hooks, pytest.raises(JournalError, match=r"there is no journal: add \[journal\]"):
+    with Hooks([called]) as hooks, pytest.raises(JournalError, match=r"there is no journal; fix: add \[journal\]"):
         hooks.fire(STARTED, BODY, connection=object())  # type: ignore[arg-type] # it is not looked at
     assert called.calls == 0
 
@@ -225,7 +226,7 @@ def test_journal_that_cannot_take_an_event_may_be_passed_by(
         asyncio.run(hooks.afire(STARTED, BODY))
     assert [outcome.status for outcome in report.outcomes] == [Status.SUCCEEDED]
     assert called.calls == 2
-    assert "is dispatched directly, nothing keeps it: the journal sqlite:///" in caplog.text
+    assert "is dispatched directly and not stored: the journal sqlite:///" in caplog.text
 
 
 def test_coroutines_fire_into_the_journal_too(url: str, called: Called) -> None:

@@ -56,6 +56,19 @@ class BodySerializer:
             self._cap(event_type, serialized, self._max_bytes)
         return serialized
 
+    def read(self, event_type: EventType, body: object) -> Body:
+        """Return the body of an event that another release may have written, with the fields that this one lacks.
+
+        Raises:
+            BodyError: A known field is missing, or of a wrong type or value.
+        """
+        if not isinstance(body, dict):
+            return self.serialize(event_type, cast("Any", body))
+        known = self._schemas[event_type].fields
+        unknown = {clean_text(name): reported_value(value) for name, value in body.items() if name not in known}
+        read = self.serialize(event_type, {name: value for name, value in body.items() if name in known})
+        return cast("Body", {**unknown, **read})
+
     def serialize_call_report(self, call_report: Mapping[str, Any] | None) -> dict[str, JsonValue] | None:
         """Give the report of a task as listeners receive it: by the rules of `reported_value`, under the size cap.
 

@@ -5,7 +5,7 @@ import click
 from pulp_hooks.cli.journal_access import confirmed, journal_of, known_listener
 from pulp_hooks.cli.output import deliveries, echo_json, json_option, settings_option, show_log, stdout_for_listeners
 from pulp_hooks.cli.parameters import MomentParameter, check_window, checked_text
-from pulp_hooks.event import Event
+from pulp_hooks.event import read_stored
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.journal.replay import Missed
@@ -37,7 +37,7 @@ def command(  # noqa: PLR0913 - one for each argument and option
             since,
             until,
             event_types=[event_type.value for event_type in EventType if event_type.hook_name in found.hooks],
-            wants=None if wants is None else lambda content: wants(Event.from_stored(content)),
+            wants=None if wants is None else lambda content: wants(read_stored(content)),
         )
         count = journal.count_missed(listener, missed)
         if count:

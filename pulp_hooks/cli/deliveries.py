@@ -123,8 +123,9 @@ def show(inherited: str | None, delivery: str, settings: str | None, *, as_json:
         ]
         echo_json({"event": event, "deliveries": shown})
         return
-    for name in ("id", "type", "time", "source"):
-        click.echo(f"{name:<9} {printable(str(event[name]))}")
+    for name in ("id", "type", "time", "source", "operation_id", "caused_by"):
+        if event.get(name):
+            click.echo(f"{name:<12} {printable(str(event[name]))}")
     for name in ("body", "call_report"):
         click.echo(f"{name}: {json.dumps(event[name], indent=2, ensure_ascii=True)}")
     for one, made in zip(found, attempts, strict=True):

@@ -11,7 +11,7 @@ from pulp_hooks.delivery_control import DisableListener, PermanentFailure, Retry
 from pulp_hooks.dispatch.copies import Original
 from pulp_hooks.dispatch.guard import Guard
 from pulp_hooks.dispatch.outcomes import Outcome, Status
-from pulp_hooks.event import Event
+from pulp_hooks.event import Event, read_stored
 from pulp_hooks.journal.claims import Claim, Limits, Result
 from pulp_hooks.journal.schema import State
 from pulp_hooks.settings.model import DeliverySettings
@@ -108,7 +108,7 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: 
         unknown = f"nothing is known of {MOST_LOST} attempts or more: it may be what ends the workers"
         return Attempt(claim, Ending.LOST, began, 0.0, unknown)
     try:
-        event = Event.from_stored(claim.content)
+        event = read_stored(claim.content)
     except ValueError as error:
         return Attempt(claim, Ending.UNREADABLE, began, 0.0, one_line(error))
     guards = [guard for guard in guards_of(event) if guard.listener == claim.listener]
