@@ -4,6 +4,7 @@ import threading
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from pulp_hooks import telemetry
 from pulp_hooks.dispatch.guard import Guard
 from pulp_hooks.dispatch.outcomes import Outcome, Report, Status
 from pulp_hooks.errors import JournalError
@@ -83,7 +84,8 @@ class Outbox:
         try:
             # Without the lock, which protects the first use only.
             journal = self._journal or self.journal
-            is_new = journal.append(event, list(hooks), connection, ordered=ordered)
+            trace_context = telemetry.trace_context()
+            is_new = journal.append(event, hooks, connection, ordered=ordered, trace_context=trace_context)
         except JournalError as error:
             if may_be_stored:
                 error.event_id = event.id

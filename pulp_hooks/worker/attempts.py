@@ -1,5 +1,6 @@
 """An attempt: from what was claimed to the listener and to what is recorded."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
@@ -116,7 +117,9 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: 
         return Attempt(claim, Ending.UNWANTED, began, 0.0, _UNWANTED)
     original = Original(event)
     context = copy_context()
-    span = context.run(telemetry.begin_attempt, event.type.value, event.id, claim.listener, claim.attempts)
+    span = context.run(
+        telemetry.begin_attempt, event.type.value, event.id, claim.listener, claim.attempts, claim.trace_context
+    )
     try:
         outcomes = tuple([context.run(guard.run, original) for guard in guards])
         errors = [outcome.error or "it failed" for outcome in outcomes if outcome.status is Status.FAILED]
@@ -155,6 +158,8 @@ def result_of(ended: Attempt, settings: DeliverySettings, *, started: float, now
         uses_step=counted,
         is_attempt=ended.ending not in NOT_CALLED or state is not State.PENDING,
         is_failure=ended.is_failure,
+        traceback="\n".join(outcome.traceback for outcome in ended.outcomes if outcome.traceback) or None,
+        detail=next((json.dumps(outcome.detail) for outcome in ended.outcomes if outcome.detail is not None), None),
     )
 
 

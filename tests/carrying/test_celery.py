@@ -19,7 +19,6 @@ from pulp_hooks.celery.sweeper import Sweeper
 from pulp_hooks.event import Event
 from pulp_hooks.journal.claims import NO_LIMITS
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.queries import Filter
 from tests.carrying.conftest import TASKS, Broker, Cluster
 from tests.proofs.conftest import Server, server
 

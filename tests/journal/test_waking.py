@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from pulp_hooks.journal.waking import Waking
 from sqlalchemy import create_engine
 
 from pulp_hooks.event import Event

@@ -139,7 +139,12 @@ def test_nothing_accepted_is_lost_in_a_minute_of_chaos(sqlite_url: str, tmp_path
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
         stored = {name for (name,) in connection.execute("SELECT id FROM pulp_hooks_event")}
         hosts = {name for (name,) in connection.execute("SELECT name FROM host")}
-        deliveries = Counter(name for (name,) in connection.execute("SELECT id FROM pulp_hooks_event JOIN pulp_hooks_delivery ON event = number"))
+        deliveries = Counter(
+            name
+            for (name,) in connection.execute(
+                "SELECT id FROM pulp_hooks_event JOIN pulp_hooks_delivery ON event = number"
+            )
+        )
     assert len(noted["accepted"]) > 500
     assert noted["accepted"] <= stored <= noted["fires"]
     assert hosts <= stored

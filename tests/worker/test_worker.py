@@ -11,10 +11,10 @@ import pytest
 
 from pulp_hooks import ClosedError, DisableListener, EventType, Hooks, JournalError, PermanentFailure, RetryLater
 from pulp_hooks.dispatch.guard import Guard
-from pulp_hooks.journal.claims import Claim
-from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.backend import Database
+from pulp_hooks.journal.claims import Claim
 from pulp_hooks.journal.listeners import Listeners
+from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.replay import Replay
 from pulp_hooks.settings.model import JournalSettings
 from pulp_hooks.worker.attempts import Attempt, Ending, attempt
