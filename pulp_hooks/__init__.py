@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         MirrorError,
         PluginError,
         PulpHooksError,
+        SettingsError,
         UnknownEventTypeError,
     )
     from pulp_hooks.event import Event
@@ -24,40 +25,61 @@ if TYPE_CHECKING:
     from pulp_hooks.hookspecs import hookimpl
     from pulp_hooks.notifier import Notifier
     from pulp_hooks.outcomes import Outcome, Report, Status
+    from pulp_hooks.settings.model import (
+        DeliverySettings,
+        DispatchSettings,
+        JournalSettings,
+        ListenerSettings,
+        PluginSettings,
+        Settings,
+    )
     from pulp_hooks.steering import Disable, PermanentFailure, RetryLater
 
 __all__ = [
     "BodyError",
     "ClosedError",
+    "DeliverySettings",
     "Disable",
+    "DispatchSettings",
     "Event",
     "EventError",
     "EventType",
     "Hooks",
     "JournalError",
+    "JournalSettings",
+    "ListenerSettings",
     "MirrorError",
     "Notifier",
     "Outcome",
     "PermanentFailure",
     "PluginError",
+    "PluginSettings",
     "PulpHooksError",
     "Report",
     "RetryLater",
+    "Settings",
+    "SettingsError",
     "Status",
     "UnknownEventTypeError",
     "hookimpl",
 ]
 
 _HOMES = {
+    "DeliverySettings": "settings.model",
     "Disable": "steering",
+    "DispatchSettings": "settings.model",
     "Event": "event",
     "EventType": "event_types",
     "Hooks": "hooks",
+    "JournalSettings": "settings.model",
+    "ListenerSettings": "settings.model",
     "Notifier": "notifier",
     "Outcome": "outcomes",
     "PermanentFailure": "steering",
+    "PluginSettings": "settings.model",
     "Report": "outcomes",
     "RetryLater": "steering",
+    "Settings": "settings.model",
     "Status": "outcomes",
     "hookimpl": "hookspecs",
 }

@@ -1,16 +1,16 @@
 """The outbox of a host: events go into the journal, and not to the listeners."""
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.frames import calls_under_way
-from pulp_hooks.guard import Guard
 from pulp_hooks.outcomes import Outcome, Report, Status
+from pulp_hooks.plugins.listeners import Listener
 from pulp_hooks.safe_logger import safe_logger
-from pulp_hooks.settings.model import JournalSettings
+from pulp_hooks.settings.model import JournalSettings, Settings
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -21,17 +21,19 @@ _log = safe_logger(__name__)
 
 
 class Outbox:
-    """Puts events into a journal, and says what becomes of those that it cannot take.
+    """Puts events into a journal, and decides what happens to those that it cannot take.
 
     Args:
-        settings: Where the journal is, and what is done when it cannot take an event.
-        journal: The journal, when the host has one in hand.
+        opening: Opens the journal, or returns the host's own, at the first use.
+        on_error: What to do with an event that the journal cannot take: `raise`, or `dispatch` it directly.
+        is_own: Whether `close` closes the journal.
     """
 
-    def __init__(self, settings: JournalSettings, journal: "Journal | None" = None) -> None:
-        self._settings = settings
-        self._journal = journal
-        self._is_own = journal is None
+    def __init__(self, opening: "Callable[[], Journal]", on_error: str = "raise", *, is_own: bool = True) -> None:
+        self._opening = opening
+        self._on_error = on_error
+        self._is_own = is_own
+        self._journal: Journal | None = None
         self._making = threading.Lock()
 
     @property
@@ -48,19 +50,29 @@ class Outbox:
             )
         with self._making:
             if self._journal is None:
-                self._journal = open_journal(self._settings)
+                self._journal = self._opening()
             return self._journal
 
+    @property
+    def dispatches(self) -> bool:
+        """Whether an event that the journal cannot take is dispatched directly."""
+        return self._on_error == "dispatch"
+
     def put(
-        self, event: Event, guards: Sequence[Guard], connection: "Connection | None", ordered: Collection[str]
+        self,
+        event: Event,
+        recipients: Sequence[Listener],
+        connection: "Connection | None",
+        settings: Settings,
     ) -> Report | None:
-        """Store an event with a delivery for each listener.
+        """Store an event with a delivery for each listener that takes it.
 
         Args:
             event: The event.
-            guards: The guards of those who are to have it.
+            recipients: The listeners, in the order of the outcomes. A broken one gets no delivery, and an outcome that
+                says why.
             connection: The host's own connection, for the event to be committed with the host's work.
-            ordered: Names of the listeners that are to have the events of one repository in their order.
+            settings: Which listeners get the events of one repository in their order.
 
         Returns:
             The report, without outcomes when the journal knows the event's id already. Nothing when the journal
@@ -70,18 +82,20 @@ class Outbox:
             JournalError: The journal cannot take the event, and it is not to be dispatched directly; or the event may
                 be stored, and the error has its `event_id`.
         """
-        hooks = {guard.listener: guard.hook for guard in guards}
+        takers = [listener for listener in recipients if listener.fault or listener.takes(event)]
+        names = [listener.name for listener in takers if not listener.fault]
         try:
             # Past the lock, which is there for the first use.
             journal = self._journal or self.journal
-            is_new = journal.append(event, list(hooks), connection, ordered=ordered)
+            ordered = [name for name in names if settings.delivery_of(name).ordered]
+            is_new = journal.append(event, names, connection, ordered=ordered)
         except JournalError as error:
             # An event that may be stored must not be dispatched as well: the workers would deliver it a second time.
-            if self._settings.on_error == "raise" or connection is not None or error.event_id is not None:
+            if not self.dispatches or connection is not None or error.event_id is not None:
                 raise
             _log.error("event %s is dispatched directly, nothing keeps it: %s", event.id, error)
             return None
-        return Report(event, tuple([_queued(*item) for item in hooks.items()]) if is_new else ())
+        return Report(event, tuple([_outcome(event, listener) for listener in takers]) if is_new else ())
 
     def close(self) -> None:
         """Close the connections to the journal, unless it is the host's own."""
@@ -93,13 +107,11 @@ _JOURNAL = cast("property", Outbox.__dict__["journal"]).fget.__code__  # type: i
 
 
 def open_journal(settings: JournalSettings) -> "Journal":
-    """Give the journal of the settings; its database is opened at the first use.
+    """Return the journal of the settings; its database is opened at the first use.
 
     Raises:
-        JournalError: The settings have a fault, the URL is wrong, or what the journal needs is not installed.
+        JournalError: The URL is wrong, or what the journal needs is not installed.
     """
-    if settings.fault:
-        raise JournalError(f"no event is accepted: {settings.fault}; fix: run `pulp-hooks check`")
     try:
         # SQLAlchemy is paid for by those who have a journal.
         from pulp_hooks.journal.journal import Journal  # noqa: PLC0415
@@ -115,5 +127,12 @@ def open_journal(settings: JournalSettings) -> "Journal":
     return Journal(settings.url, **options)
 
 
-def _queued(listener: str, hook: str) -> Outcome:
-    return Outcome(listener, hook, Status.QUEUED, 0.0)
+def _outcome(event: Event, listener: Listener) -> Outcome:
+    hook = event.type.hook_name
+    if listener.fault is None:
+        return Outcome(listener.name, hook, Status.QUEUED, 0.0)
+    _log.error(
+        "event %s is not queued for listener %s: %s; fix: run `pulp-hooks check`",
+        *(event.id, listener.name, listener.fault),
+    )
+    return Outcome(listener.name, hook, Status.NOT_QUEUED, 0.0, listener.fault)

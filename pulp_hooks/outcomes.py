@@ -14,11 +14,13 @@ class Status(StrEnum):
         SUCCEEDED: The listener returned.
         FAILED: It raised.
         QUEUED: The journal has the event; a worker will call the listener.
+        NOT_QUEUED: The journal has the event, and no delivery to the listener; `error` says why.
     """
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     QUEUED = "queued"
+    NOT_QUEUED = "not-queued"
 
 
 @dataclass(slots=True)

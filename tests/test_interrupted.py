@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from pulp_hooks import Hooks, JournalError, hookimpl
-from pulp_hooks import outbox as outbox_module
-from pulp_hooks.outbox import Outbox
+from pulp_hooks import hooks as hooks_module
 from pulp_hooks.settings.model import JournalSettings
 
 ROUNDS = 2000
@@ -138,11 +137,13 @@ def test_listener_whose_loop_is_closed_has_not_failed(caplog: pytest.LogCaptureF
     hooks.close()
 
 
-def test_event_fired_while_the_thread_opens_the_journal_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_fired_while_the_thread_opens_the_journal_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A signal handler or `__del__` may fire at any point; the thread must not wait for itself."""
-    hooks = Hooks([Waiting()])
-    outbox = Outbox(JournalSettings("sqlite:///nowhere/journal.db"))
-    hooks._outbox = outbox
+    # A journal that cannot be opened when the hooks are made is opened when an event is fired.
+    (tmp_path / "pulp-hooks.toml").write_text("[journal]\nurl = 'nonsense'\n")
+    hooks = Hooks.discover(tmp_path / "pulp-hooks.toml")
     told: list[str] = []
 
     def fire_again(_: JournalSettings) -> None:
@@ -153,7 +154,7 @@ def test_event_fired_while_the_thread_opens_the_journal_is_refused_at_once(monke
         raise JournalError("outer")
 
     # The point at which a signal arrives cannot be provoked from outside.
-    monkeypatch.setattr(outbox_module, "open_journal", fire_again)
+    monkeypatch.setattr(hooks_module, "open_journal", fire_again)
     with pytest.raises(JournalError):
         hooks.repo_sync_started(repo_id="zoo")
     assert len(told) == 1

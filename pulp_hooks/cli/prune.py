@@ -36,7 +36,7 @@ def command(
     forgotten. Workers do the same once an hour, by the settings.
     """
     with journal_of(settings) as (journal, read):
-        now, kept = journal.database.now(), read.journal
+        now, kept = journal.database.now(), read.settings.journal
         days = {
             "delivered_before": delivered_days if delivered_days is not None or not kept else kept.keep_delivered_days,
             "dead_before": dead_days if dead_days is not None or not kept else kept.keep_dead_days,

@@ -14,7 +14,7 @@ from pulp_hooks.journal.database import Database
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.replay import Finished, Missed, Replay
 from pulp_hooks.journal.tables import State
-from pulp_hooks.settings.model import Settings
+from pulp_hooks.settings.reading import ReadSettings
 
 _DEAD = (State.DEAD,)
 
@@ -118,23 +118,23 @@ def _many(database: Database, wanted: Finished, *, yes: bool) -> int:
 def _to(  # noqa: PLR0913 - what the command was given
     database: Database,
     name: str,
-    settings: Settings,
+    read: ReadSettings,
     window: tuple[float | None, float | None],
     *,
     as_json: bool,
     yes: bool,
 ) -> int:
     show_log("pulp_hooks.plugins")
-    with stdout_for_listeners(as_json=as_json), Hooks.discover(settings.path) as hooks:
-        loaded = {listener.name: listener for listener in hooks.listeners if listener.implementations}
+    with stdout_for_listeners(as_json=as_json), Hooks.discover(read.path) as hooks:
+        loaded = {listener.name: listener for listener in hooks.listeners if listener.event_types}
         listener = loaded[known_listener(name, list(loaded))]
         wants = listener.wants
         missed = Missed(
             *window,
-            event_types=[event_type.value for event_type in EventType if event_type.hook_name in listener.hooks],
+            event_types=[event_type.value for event_type in EventType if event_type in listener.event_types],
             wants=None if wants is None else lambda content: wants(Event.from_stored(content)),
         )
         count = Replay(database).count_missed(name, missed)
         if count:
             confirmed(f"Make {deliveries(count)} of missed events to {name}?", yes=yes)
-        return Replay(database).to(name, missed, ordered=settings.delivery_of(name).ordered)
+        return Replay(database).to(name, missed, ordered=read.settings.delivery_of(name).ordered)

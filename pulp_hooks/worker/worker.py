@@ -55,7 +55,7 @@ class Worker:
         journal: The journal.
         relay: Knows the listeners.
         settings: How the deliveries are made, and how long they are kept.
-        threads: How many attempts of one listener run at the same time.
+        threads_per_listener: Most attempts of each listener that run at the same time.
 
     Attributes:
         journal: The journal.
@@ -64,17 +64,17 @@ class Worker:
         tally: How many attempts have ended in which way.
     """
 
-    def __init__(self, journal: Journal, relay: Relay, settings: Settings, *, threads: int) -> None:
-        if threads < 1:
-            raise ValueError(f"a worker needs at least 1 thread for each listener, not {threads}")
+    def __init__(self, journal: Journal, relay: Relay, settings: Settings, *, threads_per_listener: int) -> None:
+        if threads_per_listener < 1:
+            raise ValueError(f"threads_per_listener must be at least 1, got {threads_per_listener}")
         self.journal = journal
         self._claims = Claims(journal.database)
         self._recorder = Recorder(self._claims, Listeners(journal.database), settings)
         self.tally = self._recorder.tally
         self._settings = settings
-        self.maintenance = Maintenance(journal.database, settings.journal or JournalSettings(""))
+        self.maintenance = Maintenance(journal.database, settings.journal or JournalSettings("-"))
         self._time = Timekeeper(journal.database)
-        self._lanes = {name: self._new_lanes(name, relay, threads) for name in relay.names}
+        self._lanes = {name: self._new_lanes(name, relay, threads_per_listener) for name in relay.names}
         self.limits = {name: limits_of(settings.delivery_of(name)) for name in relay.names}
         self._wake, self._hungry = threading.Event(), threading.Event()
         self._ended_lock = threading.Lock()
@@ -93,7 +93,7 @@ class Worker:
         most_tries = len(settings.retry_seconds) + 1 + MOST_LOST
         return Lanes(
             name=name,
-            width=min(threads, settings.concurrency or threads),
+            width=min(threads, settings.global_concurrency or threads),
             timeout_seconds=settings.timeout_seconds,
             call=lambda claim, started: attempt(claim, relay.guards, started, most_tries),
             now=self._time.now,

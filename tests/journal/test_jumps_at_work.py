@@ -130,9 +130,8 @@ def fail(body: Any) -> None:  # noqa: ANN401 - as pluggy has it
 
 def hooks_of(journal: Journal, listener: object, **delivery: Any) -> Hooks:  # noqa: ANN401 - fields of DeliverySettings
     """Give hooks of a listener whose deliveries are made so."""
-    hooks = Hooks([listener], journal=journal)
-    hooks._settings = Settings(delivery=DeliverySettings(**delivery))
-    return hooks
+    settings = Settings(delivery=DeliverySettings(**delivery))
+    return Hooks({type(listener).__name__: listener}, settings=settings, journal=journal)
 
 
 def dues(set_time: Times) -> list[float]:
