@@ -19,7 +19,7 @@ from pulp_hooks.plugins.notifiers import fault_of, notifying
 from pulp_hooks.plugins.process_state import described, preserved
 from pulp_hooks.problems import Problem
 from pulp_hooks.settings.model import ListenerSettings, violations
-from pulp_hooks.settings.reading import BLOCK_VARIABLE, ReadSettings
+from pulp_hooks.settings.reading import BLOCK_VARIABLE, REMEDY, ReadSettings
 from pulp_hooks.settings.references import resolve_config
 from pulp_hooks.settings.schemas import NAME, ListenerTable
 from pulp_hooks.text import one_line, redacted, type_name
@@ -217,7 +217,7 @@ class Loader:
         found = self._origins.get(configured.notifier)
         secrets: list[str] = []
 
-        def faults(*causes: str, remedy: str = "correct it and run `pulp-hooks check` again") -> _FaultsError:
+        def faults(*causes: str, remedy: str = REMEDY) -> _FaultsError:
             texts = [redacted(f"listener {configured.name!r}: {cause}", secrets) for cause in causes]
             origin = found.origin if found else None
             return _FaultsError([Problem(self._read.origin, text, remedy, origin) for text in texts])
@@ -235,7 +235,8 @@ class Loader:
         try:
             resolved, secrets = resolve_config(configured.config, folder)
         except SettingsError as unresolved:
-            raise faults(str(unresolved)) from None
+            cause = f"listener {configured.name!r}: {unresolved}"
+            raise _FaultsError([Problem(self._read.origin, cause, REMEDY)]) from None
 
         def make() -> Listener:
             schema = notifier.Config()

@@ -40,7 +40,7 @@ AUTOLOAD_VARIABLE = "PULP_HOOKS_DISABLE_AUTOLOAD"
 _NOTHING_ACCEPTED = "no event is accepted"
 _INVALID = f"; no plugin is loaded and {_NOTHING_ACCEPTED}"
 _TABLES = ("plugins", "dispatch", "journal", "delivery", "listeners")
-_REMEDY = "correct it and run `pulp-hooks check` again"
+REMEDY = "correct it and run `pulp-hooks check` again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ def _read_file(path: str | os.PathLike[str] | None) -> ReadSettings:
         reason = str(error)
     fault = f"the settings cannot be read: {reason}"
     return ReadSettings(
-        path=file, problems=(Problem(str(file), f"{fault}{_INVALID}", _REMEDY),), fault=f"{file}: {fault}"
+        path=file, problems=(Problem(str(file), f"{fault}{_INVALID}", REMEDY),), fault=f"{file}: {fault}"
     )
 
 
@@ -241,7 +241,7 @@ class _Reader:
             self._problem(f"{place}: {key} {rules}{hint}{consequence}".replace("  ", " "))
 
     def _problem(self, cause: str) -> None:
-        self._problems.append(Problem(str(self._file), cause, _REMEDY))
+        self._problems.append(Problem(str(self._file), cause, REMEDY))
 
 
 def _suggestion(key: str, known: Collection[str]) -> str:

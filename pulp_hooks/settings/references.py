@@ -75,7 +75,7 @@ def _from_environment(name: str, key: str, _folder: Path) -> str:
         return os.environ[name]
     except KeyError:
         raise SettingsError(
-            f"{key}: the environment variable {name} is not set; export it, or take the key out"
+            f"{key}: the environment variable {name} is not set; export it, or remove the key"
         ) from None
 
 
