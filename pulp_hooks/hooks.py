@@ -10,7 +10,7 @@ from contextvars import Context, copy_context
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 from weakref import WeakSet
 
 from pulp_hooks import telemetry
@@ -21,20 +21,20 @@ from pulp_hooks.dispatch.guard import Guard
 from pulp_hooks.dispatch.in_flight import EventsInFlight
 from pulp_hooks.dispatch.outcomes import Report
 from pulp_hooks.dispatch.registry import Registry
-from pulp_hooks.errors import JournalError
+from pulp_hooks.errors import JournalError, SettingsError
 from pulp_hooks.event import Event, check_id, check_source
 from pulp_hooks.event_types import EventType
 from pulp_hooks.firing_methods import FiringMethods
 from pulp_hooks.foreign_code import call_foreign
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.operations import Operation, PublishOperation, SyncOperation
-from pulp_hooks.outbox import Outbox, run_sync_of
-from pulp_hooks.plugins.listeners import Listener
-from pulp_hooks.plugins.loading import load_in_hand, load_installed
+from pulp_hooks.outbox import Outbox, open_journal, run_sync_of
+from pulp_hooks.plugins.listeners import Kind, Listener
+from pulp_hooks.plugins.loading import Loader, load_in_hand
 from pulp_hooks.problems import Problem
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import DEFAULTS, JournalSettings, Settings
-from pulp_hooks.settings.reading import read_settings
+from pulp_hooks.settings.reading import ReadSettings, read_settings
 from pulp_hooks.text import one_line
 
 if TYPE_CHECKING:
@@ -53,89 +53,134 @@ _CLOSE_SECONDS = 10.0
 class Hooks(FiringMethods):
     """Fires events at listeners. Any number of threads may use one object, and any number of objects one process.
 
-    `Hooks(plugins=[...])` knows just the objects in hand, `Hooks.discover()` the installed listeners too.
+    `Hooks({"mail": listener})` knows just the objects in hand, `Hooks.discover()` the installed listeners too.
 
     Args:
-        plugins: Modules, objects with hook implementations, and notifiers.
+        listeners: Modules, objects with hook implementations, and notifiers, by their names. Without a journal a
+            sequence will do, whose objects are named by their classes.
+        settings: The settings; those of the installed plugins and of configured listeners are for `discover`.
         source: URI of the host, shown to listeners; by default made of the machine's name.
-        slow_seconds: A listener's call that takes longer is logged; seconds.
-        max_body_bytes: Size cap of a body as JSON in UTF-8; over it `details`, then `summary`, are truncated.
-        journal: URL of a journal, or a journal: events are kept there, and workers deliver them.
+        journal: A journal, or its URL, in place of that of the settings: events are kept there, and workers deliver
+            them.
 
     Attributes:
         listeners: Every listener found, loaded or not, in the order of their names.
         problems: Everything that is wrong with the settings and with what is installed.
 
     Raises:
-        PluginError: Something is wrong with one of the plugins in hand.
+        PluginError: Something is wrong with one of the objects in hand or its name.
+        SettingsError: `settings` has plugins to block, or configured listeners.
         EventError: `source` can be no URI.
-        JournalError: There can be no such journal.
+        JournalError: The URL of the journal is wrong, or what the journal needs is not installed.
     """
 
     def __init__(
         self,
-        plugins: Sequence[object] = (),
+        listeners: Mapping[str, object] | Sequence[object] = (),
         *,
+        settings: Settings = DEFAULTS,
         source: str | None = None,
-        slow_seconds: float = DEFAULTS.slow_seconds,
-        max_body_bytes: int = DEFAULTS.max_body_bytes,
         journal: "str | Journal | None" = None,
     ) -> None:
-        self._source = check_source(f"pulp-hooks://{socket.gethostname()}" if source is None else source)
-        self._serializer = BodySerializer(max_body_bytes)
-        self._slow_seconds = slow_seconds
-        self._in_flight = EventsInFlight(self._close_listeners)
-        self._settings = DEFAULTS
-        self._workers: WeakSet[Worker] = WeakSet()
-        self._outbox = None if journal is None else _outbox_of(journal)
-        self._listen(load_in_hand(plugins), [])
+        if settings.listeners or settings.plugins.block:
+            raise SettingsError(
+                "settings of installed plugins do nothing in Hooks(...): listeners and plugins.block; "
+                "fix: use Hooks.discover(settings=...)"
+            )
+        self._set_up(ReadSettings(settings=settings), None, listeners, source, journal)
+        _ = self.journal  # what is wrong with the host's own URL is raised at once
 
     @classmethod
     def discover(
         cls,
-        settings: str | os.PathLike[str] | None = None,
+        settings: str | os.PathLike[str] | Settings | None = None,
         *,
         source: str | None = None,
-        plugins: Sequence[object] = (),
+        listeners: Mapping[str, object] | Sequence[object] = (),
         journal: "str | Journal | None" = None,
     ) -> Self:
         """Load the installed plugins and the listeners that the settings configure.
 
         What is wrong with any of them is logged, is among the `problems`, and stops neither the others nor the host.
+        With a journal the notifiers of configured listeners are not built: their events are queued by name and filter.
 
         Args:
-            settings: Path of the settings file. Without it the one that `PULP_HOOKS_SETTINGS` names, else
-                `pulp-hooks.toml` in the working directory, where there is one.
+            settings: Path of the settings file, or settings. By default the file that `PULP_HOOKS_SETTINGS` names,
+                else `pulp-hooks.toml` in the working directory, if it exists.
             source: URI of the host, shown to listeners.
-            plugins: Listeners of the host's own, beside the installed ones.
-            journal: URL of a journal, or a journal, in place of the one that the settings have.
+            listeners: Listeners of the host's own, as for `Hooks`, beside the installed ones.
+            journal: A journal, or its URL, in place of that of the settings.
 
         Raises:
-            PluginError: Something is wrong with one of the plugins in hand.
+            PluginError: Something is wrong with one of the objects in hand, or its name is that of another listener.
             EventError: `source` can be no URI.
-            JournalError: There can be no such journal as `journal` says.
+            JournalError: The URL in `journal` is wrong, or what the journal needs is not installed.
         """
         read = read_settings(settings)
-        limits: dict[str, Any] = {"slow_seconds": read.slow_seconds, "max_body_bytes": read.max_body_bytes}
-        hooks = cls(plugins, source=source, journal=journal, **limits)
-        installed, problems = load_installed(read)
-        hooks._settings = read
-        if journal is None and read.journal is not None:
-            hooks._outbox = Outbox(read.journal)
-            problems.extend(hooks._problems_of_journal(read))
-        listeners = [*installed, *hooks.listeners]
-        problems.extend(_nobodys_deliveries(read, [listener.name for listener in listeners]))
-        hooks._listen(listeners, problems)
-        for problem in problems:
-            _log.warning("%s", problem)
+        hooks = cls.__new__(cls)
+        hooks._set_up(read, Loader(read), listeners, source, journal)  # noqa: SLF001 - an object of this class
         return hooks
 
-    def _listen(self, listeners: Sequence[Listener], problems: Sequence[Problem]) -> None:
-        loaded = list(_distinct(listener for listener in listeners if listener.implementations))
-        others = [listener for listener in listeners if not listener.implementations]
-        self.listeners: tuple[Listener, ...] = tuple(sorted([*others, *loaded], key=lambda listener: listener.name))
-        self.problems: tuple[Problem, ...] = tuple(problems)
-        self._registry = Registry(loaded, self._slow_seconds)
+    def _set_up(
+        self,
+        read: ReadSettings,
+        installed: Loader | None,
+        listeners: Mapping[str, object] | Sequence[object],
+        source: str | None,
+        journal: "str | Journal | None",
+    ) -> None:
+        self._source = check_source(f"pulp-hooks://{socket.gethostname()}" if source is None else source)
+        read = _with_journal(read, journal)
+        self._settings = read.settings
+        self._serializer = BodySerializer(self._settings.dispatch.max_body_bytes)
+        self._in_flight = EventsInFlight(self._close_listeners)
+        self._workers: WeakSet[Worker] = WeakSet()
+        self._outbox = _outbox_of(read, journal)
+        self._installed = installed
+        self._is_built = False
+        self._building = threading.Lock()
+        others = installed.listeners if installed else []
+        taken = [listener.name for listener in others if listener.kind is not Kind.NOTIFIER]
+        self._in_hand = load_in_hand(listeners, taken, has_journal=self._outbox is not None)
+        found = _by_name([*others, *self._in_hand])
+        self._recipients = [listener for listener in found if listener.kind is not Kind.NOTIFIER]
+        self._own_problems = list(_nobodys_deliveries(read, [listener.name for listener in found]))
+        if isinstance(journal, str) and not read.fault:
+            _ = self.journal
+        elif journal is None and installed is not None:
+            self._own_problems += self._problems_of_journal(read)
+        self._list_listeners()
+        for problem in self.problems:
+            _log.warning("%s", problem)
+        if self._outbox is None or self._outbox.dispatches:
+            self.build_notifiers()
+
+    def build_notifiers(self) -> None:
+        """Build the notifiers of the configured listeners, unless that is done; what is wrong is in `problems`.
+
+        Without a journal `discover` does so, and with one `worker`: a host that only queues events needs no
+        configuration of listeners, and no secrets.
+        """
+        with self._building:
+            if self._is_built:
+                return
+            known = set(self.problems)
+            if self._installed is not None:
+                self._installed.build()
+            self._list_listeners()
+            self._is_built = True
+        for problem in self.problems:
+            if problem not in known:
+                _log.warning("%s", problem)
+
+    def _list_listeners(self) -> None:
+        installed = self._installed
+        self.listeners: tuple[Listener, ...] = tuple(
+            _by_name([*(installed.listeners if installed else ()), *self._in_hand])
+        )
+        self.problems: tuple[Problem, ...] = (*(installed.problems if installed else ()), *self._own_problems)
+        loaded = [listener for listener in self.listeners if listener.implementations]
+        self._registry = Registry(loaded, self._settings.dispatch.slow_seconds)
 
     def fire(  # noqa: PLR0913 - each option by its name
         self,
@@ -172,7 +217,7 @@ class Hooks(FiringMethods):
             ClosedError: `close` was called before.
         """
         event = self._event(event_type, body, call_report, event_id, operation_id, caused_by)
-        guards = self._registry.guards(event)
+        guards = self._registry.guards(event) if self._outbox is None else []
         if self._outbox is None and not guards and connection is None:
             self._in_flight.refuse_when_closed()
             return Report(event, ())
@@ -183,8 +228,9 @@ class Hooks(FiringMethods):
     ) -> Report:
         span = telemetry.begin_fire(event.type.value, event.id)
         try:
-            report = self._keep(event, guards, connection, may_be_stored=may_be_stored)
+            report = self._keep(event, connection, may_be_stored=may_be_stored)
             if report is None:
+                guards = guards if self._outbox is None else self._registry.guards(event)
                 report = Report(event, tuple(run_in_turn(guards, Original(event))))
         except BaseException as error:
             telemetry.end_fire(span, event.type.value, error)
@@ -210,10 +256,9 @@ class Hooks(FiringMethods):
         in the host's own transaction.
         """
         event = self._event(event_type, body, call_report, event_id, operation_id, caused_by)
-        guards = self._registry.guards(event)
 
         def keep(connection: "Connection | None") -> Report | None:
-            return self._keep(event, guards, connection, may_be_stored=event_id is not None)
+            return self._keep(event, connection, may_be_stored=event_id is not None)
 
         async def dispatch(inside: Callable[[], Context]) -> Report:
             context = inside()
@@ -230,7 +275,7 @@ class Hooks(FiringMethods):
                 elif self._outbox is not None:
                     report = await asyncio.get_running_loop().run_in_executor(None, in_thread)
                 if report is None:
-                    original = Original(event)
+                    guards, original = self._registry.guards(event), Original(event)
                     report = Report(event, tuple(await run_together(guards, original, self._in_flight.run, context)))
             except BaseException as error:
                 telemetry.end_fire(span, event.type.value, error)
@@ -240,14 +285,10 @@ class Hooks(FiringMethods):
 
         return await self._in_flight.run_async(dispatch)
 
-    def _keep(
-        self, event: Event, guards: Sequence[Guard], connection: "Connection | None", *, may_be_stored: bool
-    ) -> Report | None:
+    def _keep(self, event: Event, connection: "Connection | None", *, may_be_stored: bool) -> Report | None:
         """Store an event in the journal; return null if it is to be dispatched directly."""
         if self._outbox is not None:
-            names = [guard.listener for guard in guards]
-            ordered = [name for name in names if self._settings.delivery_of(name).ordered]
-            return self._outbox.put(event, guards, connection, ordered, may_be_stored=may_be_stored)
+            return self._outbox.put(event, self._recipients, connection, self._settings, may_be_stored=may_be_stored)
         if connection is not None:
             raise JournalError("a connection is given, and there is no journal; fix: add [journal] to the settings")
         return None
@@ -261,13 +302,13 @@ class Hooks(FiringMethods):
         """
         return None if self._outbox is None else self._outbox.journal
 
-    def worker(self, *, threads: int = 4) -> "Worker":
-        """Give a worker that delivers what the journal keeps to the listeners, in threads of this process.
+    def worker(self, *, threads_per_listener: int = 4) -> "Worker":
+        """Return a worker that delivers what the journal keeps to the listeners, in threads of this process.
 
         It begins with `start`, or with a `with` block, and ends with `stop`, with the block, or when this is closed.
 
         Args:
-            threads: How many attempts of one listener run at the same time.
+            threads_per_listener: Most attempts of each listener that run in this worker at the same time.
 
         Raises:
             JournalError: There is no journal.
@@ -279,7 +320,8 @@ class Hooks(FiringMethods):
             raise JournalError("there is no journal to work on: add [journal] with a url to the settings")
         from pulp_hooks.worker.worker import Worker  # noqa: PLC0415 - SQLAlchemy, for those who have a journal
 
-        worker = Worker(journal, self._registry, self._settings, threads=threads)
+        self.build_notifiers()
+        worker = Worker(journal, self._registry, self._settings, threads_per_listener=threads_per_listener)
         self._workers.add(worker)
         return worker
 
@@ -371,14 +413,14 @@ class Hooks(FiringMethods):
             return
         self._in_flight.close()
 
-    def _problems_of_journal(self, settings: Settings) -> Iterator[Problem]:
-        """Give what is wrong with the journal of the settings beyond what reading them has found."""
-        if settings.journal is None or settings.journal.fault:
+    def _problems_of_journal(self, read: ReadSettings) -> Iterator[Problem]:
+        """Yield what is wrong with the journal of the settings beyond what reading them has found."""
+        if read.fault or read.journal_fault:
             return
         try:
             _ = self.journal
         except JournalError as error:
-            yield Problem(str(settings.path), f"journal: {error}", "correct the url; until then no event is accepted")
+            yield Problem(read.origin, f"journal: {error}", "correct the url; until then no event is accepted")
 
     def _close_listeners(self) -> None:
         if self._outbox is not None:
@@ -449,29 +491,38 @@ def _close_in_time(listener: Listener, close: Callable[[], None]) -> None:
         _log.error("listener %s could not be closed: %s", listener.name, one_line(error, listener.secrets))
 
 
-def _outbox_of(journal: "str | Journal") -> Outbox:
-    if not isinstance(journal, str):
-        return Outbox(JournalSettings(""), journal)
-    outbox = Outbox(JournalSettings(journal))
-    _ = outbox.journal  # what is wrong with the host's own URL is told at once
-    return outbox
+def _with_journal(read: ReadSettings, journal: "str | Journal | None") -> ReadSettings:
+    """Return the settings with the journal that a host passes in place of theirs."""
+    if journal is None:
+        return read
+    url = journal if isinstance(journal, str) else journal.name
+    own = read.settings.journal
+    settings = replace(read.settings, journal=replace(own, url=url) if own else JournalSettings(url))
+    return replace(read, settings=settings, journal_fault=None)
 
 
-def _nobodys_deliveries(settings: Settings, names: Sequence[str]) -> Iterator[Problem]:
-    """Give a problem for each table of `[delivery.listeners]` that is of no listener."""
-    for name in settings.deliveries:
+def _outbox_of(read: ReadSettings, journal: "str | Journal | None") -> Outbox | None:
+    """Return an outbox for the journal; null without one. If no event is accepted, its journal raises that."""
+    settings = read.settings.journal
+    if settings is None and not read.fault and not read.journal_fault:
+        return None
+
+    def opening() -> "Journal":
+        usable = cast("JournalSettings", read.journal())
+        return open_journal(usable) if journal is None or isinstance(journal, str) else journal
+
+    on_error = settings.on_error if settings and not read.fault else "raise"
+    return Outbox(opening, on_error, is_own=journal is None or isinstance(journal, str))
+
+
+def _nobodys_deliveries(read: ReadSettings, names: Sequence[str]) -> Iterator[Problem]:
+    """Yield a problem for each name of `[delivery.listeners]` that no listener has."""
+    for name in read.settings.delivery_by_listener:
         if name not in names:
             nearest = difflib.get_close_matches(name, names, n=1)
             remedy = f"did you mean {nearest[0]!r}?" if nearest else "`pulp-hooks listeners` shows them"
-            yield Problem(str(settings.path), f"delivery.listeners.{name}: no listener has this name", remedy)
+            yield Problem(read.origin, f"delivery.listeners.{name}: no listener has this name", remedy)
 
 
-def _distinct(listeners: Iterable[Listener]) -> Iterator[Listener]:
-    taken: set[str] = set()
-    for listener in listeners:
-        name, number = listener.name, 1
-        while name in taken:
-            number += 1
-            name = f"{listener.name}-{number}"
-        taken.add(name)
-        yield listener if name == listener.name else replace(listener, name=name)
+def _by_name(listeners: Iterable[Listener]) -> list[Listener]:
+    return sorted(listeners, key=lambda listener: listener.name)

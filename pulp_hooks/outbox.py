@@ -1,17 +1,17 @@
 """The outbox of a host: events are stored in the journal instead of dispatched to the listeners."""
 
 import threading
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pulp_hooks import telemetry
-from pulp_hooks.dispatch.guard import Guard
 from pulp_hooks.dispatch.outcomes import Outcome, Report, Status
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.frames import calls_under_way
+from pulp_hooks.plugins.listeners import Listener
 from pulp_hooks.safe_logger import safe_logger
-from pulp_hooks.settings.model import JournalSettings
+from pulp_hooks.settings.model import JournalSettings, Settings
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -28,14 +28,16 @@ class Outbox:
     """Stores events in a journal, and applies `on_error` to those that the journal cannot take.
 
     Args:
-        settings: Settings of the journal.
-        journal: The host's own journal, if it has one open.
+        opening: Opens the journal, or returns the host's own, at the first use.
+        on_error: What to do with an event that the journal cannot take: `raise`, or `dispatch` it directly.
+        is_own: Whether `close` closes the journal.
     """
 
-    def __init__(self, settings: JournalSettings, journal: "Journal | None" = None) -> None:
-        self._settings = settings
-        self._journal = journal
-        self._is_own = journal is None
+    def __init__(self, opening: "Callable[[], Journal]", on_error: str = "raise", *, is_own: bool = True) -> None:
+        self._opening = opening
+        self._on_error = on_error
+        self._is_own = is_own
+        self._journal: Journal | None = None
         self._making = threading.Lock()
 
     @property
@@ -52,25 +54,31 @@ class Outbox:
             )
         with self._making:
             if self._journal is None:
-                self._journal = open_journal(self._settings)
+                self._journal = self._opening()
             return self._journal
+
+    @property
+    def dispatches(self) -> bool:
+        """Whether an event that the journal cannot take is dispatched directly."""
+        return self._on_error == "dispatch"
 
     def put(
         self,
         event: Event,
-        guards: Sequence[Guard],
+        recipients: Sequence[Listener],
         connection: "Connection | None",
-        ordered: Collection[str],
+        settings: Settings,
         *,
         may_be_stored: bool,
     ) -> Report | None:
-        """Store an event with a delivery for each listener.
+        """Store an event with a delivery for each listener that takes it.
 
         Args:
             event: The event.
-            guards: The guards of its listeners.
+            recipients: The listeners, in the order of the outcomes. A broken one gets no delivery, and an outcome that
+                says why.
             connection: The host's own connection, to commit the event with the host's work.
-            ordered: Names of the listeners that get the events of one repository in order.
+            settings: Which listeners get the events of one repository in order.
             may_be_stored: Whether the event may have been stored by an earlier call.
 
         Returns:
@@ -80,23 +88,25 @@ class Outbox:
             JournalError: The journal cannot take the event, and it is not to be dispatched directly. If the event may
                 be stored, the error has its `event_id`.
         """
-        hooks = {guard.listener: guard.hook for guard in guards}
+        takers = [listener for listener in recipients if listener.fault or listener.takes(event)]
+        names = [listener.name for listener in takers if not listener.fault]
         try:
             # Without the lock, which protects the first use only.
             journal = self._journal or self.journal
+            ordered = [name for name in names if settings.delivery_of(name).ordered]
             trace_context = telemetry.trace_context()
-            is_new = journal.append(event, hooks, connection, ordered=ordered, trace_context=trace_context)
+            is_new = journal.append(event, names, connection, ordered=ordered, trace_context=trace_context)
         except JournalError as error:
             if may_be_stored:
                 error.event_id = event.id
             # Workers would deliver an event that is stored a second time.
-            if self._settings.on_error == "raise" or connection is not None or error.event_id is not None:
+            if not self.dispatches or connection is not None or error.event_id is not None:
                 raise
             _log.error("event %s is dispatched directly and not stored: %s", event.id, error)
             return None
         if not is_new:
             return Report(event, (), is_duplicate=True)
-        return Report(event, tuple([Outcome(*item, Status.QUEUED, 0.0) for item in hooks.items()]))
+        return Report(event, tuple([_outcome(event, listener) for listener in takers]))
 
     def close(self) -> None:
         """Close the connections to the journal, unless it is the host's own."""
@@ -128,8 +138,6 @@ def open_journal(settings: JournalSettings) -> "Journal":
     Raises:
         JournalError: The settings or the URL are invalid, or a package that the journal needs is not installed.
     """
-    if settings.fault:
-        raise JournalError(f"no event is accepted: {settings.fault}; fix: run `pulp-hooks check`")
     try:
         # Only hosts with a journal pay for importing SQLAlchemy.
         from pulp_hooks.journal.journal import Journal  # noqa: PLC0415
@@ -143,3 +151,14 @@ def open_journal(settings: JournalSettings) -> "Journal":
         "busy_seconds": settings.busy_seconds,
     }
     return Journal(settings.url, **options)
+
+
+def _outcome(event: Event, listener: Listener) -> Outcome:
+    hook = event.type.hook_name
+    if listener.fault is None:
+        return Outcome(listener.name, hook, Status.QUEUED, 0.0)
+    _log.error(
+        "event %s is not queued for listener %s: %s; fix: run `pulp-hooks check`",
+        *(event.id, listener.name, listener.fault),
+    )
+    return Outcome(listener.name, hook, Status.NOT_QUEUED, 0.0, listener.fault)

@@ -15,6 +15,7 @@ from pulp_hooks.celery.sweeper import Sweeper
 from pulp_hooks.errors import JournalError
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.outbox import open_journal
+from pulp_hooks.settings.model import Settings
 from pulp_hooks.settings.reading import read_settings
 from pulp_hooks.worker.watchdog import ending_when_frozen
 from pulp_hooks.worker.worker import Worker
@@ -26,7 +27,7 @@ _REFUSAL = "pulp_hooks cannot carry deliveries: "
 
 
 def carry_deliveries(
-    app: Celery, settings: str | os.PathLike[str] | None = None, *, resend_seconds: float = 60.0
+    app: Celery, settings: str | os.PathLike[str] | Settings | None = None, *, resend_seconds: float = 60.0
 ) -> None:
     """Let the workers of a Celery app make the deliveries of a journal.
 
@@ -36,7 +37,7 @@ def carry_deliveries(
 
     Args:
         app: The app.
-        settings: Path of the settings file, as for `Hooks.discover`.
+        settings: Path of the settings file, or settings, as for `Hooks.discover`.
         resend_seconds: After so long a message counts as lost, and another one is sent.
     """
     app.conf.broker_transport_options = {**(app.conf.broker_transport_options or {}), "confirm_publish": True}
@@ -61,7 +62,7 @@ class _Carrier:
 
     task: Any
 
-    def __init__(self, app: Celery, settings: str | os.PathLike[str] | None, resend_seconds: float) -> None:
+    def __init__(self, app: Celery, settings: str | os.PathLike[str] | Settings | None, resend_seconds: float) -> None:
         self._app = app
         self._settings = settings
         self._resend_seconds = resend_seconds
@@ -84,11 +85,11 @@ class _Carrier:
         if sender.app is not self._app:
             return
         self._main_process = os.getpid()
-        read = read_settings(self._settings)
-        if read.journal is None:
-            raise SystemExit(_REFUSAL + "no journal is configured: add a table [journal] with a url to the settings")
         try:
-            open_journal(read.journal).close()
+            settings = read_settings(self._settings).journal()
+            if settings is None:
+                raise SystemExit(f"{_REFUSAL}no journal is configured; fix: add [journal] with a url to the settings")
+            open_journal(settings).close()
         except JournalError as error:
             raise SystemExit(f"{_REFUSAL}{error}") from error
 

@@ -30,19 +30,19 @@ def command(  # noqa: PLR0913 - one for each argument and option
     show_log("pulp_hooks.plugins")
     with journal_of(settings) as (journal, read):
         with stdout_for_listeners(as_json=as_json), Hooks.discover(read.path) as hooks:
-            loaded = {one.name: one for one in hooks.listeners if one.implementations}
+            loaded = {one.name: one for one in hooks.listeners if one.event_types}
         found = loaded[known_listener(listener, list(loaded))]
         wants = found.wants
         missed = Missed(
             since,
             until,
-            event_types=[event_type.value for event_type in EventType if event_type.hook_name in found.hooks],
+            event_types=[event_type.value for event_type in EventType if event_type in found.event_types],
             wants=None if wants is None else lambda content: wants(read_stored(content)),
         )
         count = journal.count_missed(listener, missed)
         if count:
             confirmed(f"Make {deliveries(count)} of missed events to {listener}?", yes=yes)
-        stored = journal.backfill(listener, missed, ordered=read.delivery_of(listener).ordered)
+        stored = journal.backfill(listener, missed, ordered=read.settings.delivery_of(listener).ordered)
         is_disabled = any(one.name == listener and one.disabled_at is not None for one in journal.listeners())
     if as_json:
         echo_json({"listener": listener, "stored": stored})

@@ -17,8 +17,9 @@ from pulp_hooks.cli.output import (
 from pulp_hooks.cli.parameters import EventTypeParameter
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
+from pulp_hooks.outcomes import Status
 
-_COLOURS = {"succeeded": "green", "failed": "red", "queued": "cyan"}
+_COLOURS = {"succeeded": "green", "failed": "red", "queued": "cyan", "not-queued": "red"}
 
 
 @click.command(
@@ -39,7 +40,7 @@ def command(
     """Fire an event at the listeners, to try them out.
 
     TYPE is one of the names that `pulp-hooks event-types` lists. Without --body an example is sent. Prints what became
-    of the event at each listener; exit code 1 when one failed.
+    of the event at each listener; exit code 1 when one failed, or when the event could not be queued for one.
     """
     show_log("pulp_hooks.hooks")
     content = EXAMPLES[event_type] if body is None else _read(body)
@@ -54,7 +55,7 @@ def command(
         echo_table(["LISTENER", "HOOK", "STATUS", "SECONDS", "ERROR"], rows, _COLOURS)
     else:
         click.echo("no listener took the event; `pulp-hooks listeners` shows what is installed")
-    if report.failures:
+    if report.failures or any(outcome.status is Status.NOT_QUEUED for outcome in report.outcomes):
         ctx.exit(1)
 
 

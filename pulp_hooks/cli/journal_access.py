@@ -11,8 +11,7 @@ from click.shell_completion import CompletionItem
 
 from pulp_hooks.errors import JournalError, PulpHooksError
 from pulp_hooks.outbox import open_journal
-from pulp_hooks.settings.model import Settings
-from pulp_hooks.settings.reading import FILE_NAME, read_settings
+from pulp_hooks.settings.reading import FILE_NAME, ReadSettings, read_settings
 
 if TYPE_CHECKING:
     from pulp_hooks.journal.journal import Journal
@@ -21,17 +20,18 @@ MISSING = "no journal is configured: add a table [journal] with a url to the set
 
 
 @contextlib.contextmanager
-def journal_of(settings: str | None) -> Iterator[tuple["Journal", Settings]]:
-    """Give the journal of the settings, and the settings; no plugin is loaded.
+def journal_of(settings: str | None) -> Iterator[tuple["Journal", ReadSettings]]:
+    """Return a context manager with the journal of the settings, and the settings; no plugin is loaded.
 
     Raises:
         JournalError: None is configured, or it is not there yet.
     """
     read = read_settings(settings)
-    if read.journal is None:
+    journal_settings = read.journal()
+    if journal_settings is None:
         faults = "; ".join(problem.cause for problem in read.problems) if read.path else f"there is no {FILE_NAME} here"
         raise JournalError(f"{MISSING} ({faults})" if faults else f"{MISSING} ({read.path})")
-    journal = open_journal(read.journal)
+    journal = open_journal(journal_settings)
     if not journal.exists():
         raise JournalError(f"there is no journal {journal.name} yet: the first event that is fired creates it")
     try:

@@ -48,6 +48,7 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
         return
     show_log("pulp_hooks.plugins")
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
+        hooks.build_notifiers()
         listeners, problems = hooks.listeners, hooks.problems
     reasons = _disabled(settings)
     if as_json:
@@ -114,7 +115,7 @@ def enable(inherited: str | None, name: str, settings: str | None, *, as_json: b
         listeners = journal.listeners()
         disabled = [known.name for known in listeners if known.disabled_at is not None]
         known_listener(name, [known.name for known in listeners])
-        rate = read.delivery_of(name).resume_per_second
+        rate = read.settings.delivery_of(name).resume_per_second
         resumed = journal.enable(name, rate)
         if name not in disabled and not resumed:
             raise click.UsageError(f"the listener {name!r} is not disabled")

@@ -34,7 +34,7 @@ def command(
     Unfinished deliveries are never deleted. Workers do the same once an hour, by the settings.
     """
     with journal_of(settings) as (journal, read):
-        now, kept = journal.now(), read.journal
+        now, kept = journal.now(), read.settings.journal
         days = {
             "delivered_before": delivered_days if delivered_days is not None or not kept else kept.keep_delivered_days,
             "dead_before": dead_days if dead_days is not None or not kept else kept.keep_dead_days,

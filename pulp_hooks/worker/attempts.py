@@ -134,7 +134,7 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: 
 
 def limits_of(settings: DeliverySettings) -> Limits:
     """Return what holds for the claims of a listener."""
-    return Limits(settings.concurrency, settings.per_second)
+    return Limits(settings.global_concurrency, settings.global_rate_per_second)
 
 
 def result_of(ended: Attempt, settings: DeliverySettings, *, started: float, now: float) -> Result:

@@ -52,7 +52,7 @@ class Worker:
         journal: The journal.
         registry: Knows the listeners.
         settings: How the deliveries are made, and how long they are kept.
-        threads: How many attempts of one listener run at the same time.
+        threads_per_listener: Most attempts of each listener that run at the same time.
 
     Attributes:
         journal: The journal.
@@ -61,17 +61,19 @@ class Worker:
         tally: How many attempts have ended in which way.
     """
 
-    def __init__(self, journal: Journal, registry: Registry, settings: Settings, *, threads: int) -> None:
-        if threads < 1:
-            raise ValueError(f"a worker needs at least 1 thread for each listener, not {threads}")
+    def __init__(
+        self, journal: Journal, registry: Registry, settings: Settings, *, threads_per_listener: int
+    ) -> None:
+        if threads_per_listener < 1:
+            raise ValueError(f"threads_per_listener must be at least 1, got {threads_per_listener}")
         self.journal = journal
         self._queue = journal.queue
         self._recorder = Recorder(journal, settings)
         self.tally = self._recorder.tally
         self._settings = settings
-        self.maintenance = Maintenance(journal, settings.journal or JournalSettings(""))
+        self.maintenance = Maintenance(journal, settings.journal or JournalSettings("-"))
         self._clock = Clock(journal.now, journal.backend.clock.elapsed)
-        self._lanes = {name: self._new_lanes(name, registry, threads) for name in registry.names}
+        self._lanes = {name: self._new_lanes(name, registry, threads_per_listener) for name in registry.names}
         self.limits = {name: limits_of(settings.delivery_of(name)) for name in registry.names}
         self._wake, self._hungry = threading.Event(), threading.Event()
         self._ended_lock = threading.Lock()
@@ -90,7 +92,7 @@ class Worker:
         most_tries = len(settings.retry_seconds) + 1 + MOST_LOST
         return Lanes(
             name=name,
-            width=min(threads, settings.concurrency or threads),
+            width=min(threads, settings.global_concurrency or threads),
             timeout_seconds=settings.timeout_seconds,
             call=lambda claim, began: attempt(claim, registry.guards, began, most_tries),
             elapsed=self._clock.elapsed,

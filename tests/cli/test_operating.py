@@ -175,7 +175,7 @@ def test_signal_lets_the_worker_finish_what_is_under_way(
     """The attempt goes on to its end and is recorded, nothing new is begun, and the exit code is 0."""
     for _ in range(2):
         fire("slow")
-    with working("--threads", "1", SECONDS="1.5") as worker:
+    with working("--threads-per-listener", "1", SECONDS="1.5") as worker:
         _heard(worker)
         worker.send_signal(number)
         _, said = worker.communicate(timeout=30)

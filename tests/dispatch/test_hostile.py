@@ -235,7 +235,7 @@ def test_control_with_an_odd_pause_is_retried_on_the_schedule(after: object, sta
         raise Odd
 
     url = f"sqlite:///{tmp_path / 'journal.db'}"
-    with Hooks([listener("a", listen), listener("b", lambda: None)], journal=url) as hooks:
+    with Hooks({"a": listener("a", listen), "b": listener("b", lambda: None)}, journal=url) as hooks:
         hooks.repo_sync_started(repo_id="zoo")
         hooks.worker().run_once()
     with contextlib.closing(sqlite3.connect(tmp_path / "journal.db")) as connection:

@@ -14,7 +14,7 @@ class Desk:
     @hookimpl
     def repo_sync_started(self): pass
 
-hooks = Hooks([Desk()], journal=sys.argv[1])
+hooks = Hooks({"Desk": Desk()}, journal=sys.argv[1])
 def fire(number):
     for _ in range(number):
         hooks.repo_sync_started(repo_id="zoo")
@@ -65,7 +65,7 @@ forks._PATIENCE_SECONDS = 0.2
 with hooks.journal.backend.writing("go on"):
     child = os.fork()
     if not child:
-        for host in (hooks, Hooks([Desk()], journal=sys.argv[1])):
+        for host in (hooks, Hooks({"Desk": Desk()}, journal=sys.argv[1])):
             try:
                 host.repo_sync_started(repo_id="zoo")
             except JournalError as error:

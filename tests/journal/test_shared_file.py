@@ -39,7 +39,7 @@ class Desk:
     @hookimpl
     def repo_sync_started(self): pass
 
-with Hooks([Desk()], journal=sys.argv[1]) as hooks:
+with Hooks({"Desk": Desk()}, journal=sys.argv[1]) as hooks:
     hooks.repo_sync_started(repo_id="zoo")
 path = sys.argv[1].removeprefix("sqlite:///")
 if sys.argv[2] == "engine":
@@ -53,7 +53,7 @@ elif sys.argv[2] == "descriptor":
     own = os.open(path, os.O_RDONLY)
 child = os.fork()
 if not child:
-    hooks = Hooks([Desk()], journal=sys.argv[1])
+    hooks = Hooks({"Desk": Desk()}, journal=sys.argv[1])
     fires = [lambda: hooks.repo_sync_started(repo_id="zoo")]
     if sys.argv[2] == "engine":
         fires.append(lambda: hooks.repo_sync_started(repo_id="zoo", connection=own.connect()))
@@ -107,7 +107,10 @@ def test_opening_a_journal_twice_in_a_process_keeps_its_locks(sqlite_url: str, t
     visiting.start()
     try:
         for _ in range(100):
-            with Hooks([Desk()], journal=sqlite_url) as first, Hooks([Desk()], journal=sqlite_url) as second:
+            with (
+                Hooks({"Desk": Desk()}, journal=sqlite_url) as first,
+                Hooks({"Desk": Desk()}, journal=sqlite_url) as second,
+            ):
                 for _ in range(5):
                     first.repo_sync_started(repo_id="zoo")
                     with engine.begin() as connection:
@@ -163,7 +166,7 @@ def test_file_that_is_mounted_by_itself_is_refused(tmp_path: Path, new_event: Ma
     names = [tmp_path / folder / "journal.db" for folder in ("a", "b")]
     for name in names:
         name.parent.mkdir()
-    with Hooks([Desk()], journal=f"sqlite:///{names[0]}") as hooks:
+    with Hooks({"Desk": Desk()}, journal=f"sqlite:///{names[0]}") as hooks:
         hooks.repo_sync_started(repo_id="zoo")
     names[1].touch()
     mounted = subprocess.run(["mount", "--bind", *map(str, names)], capture_output=True, check=False)

@@ -33,6 +33,8 @@ class Shelf:
     @hookimpl
     def repo_sync_started(self): pass
 
+LISTENERS = {"Desk": Desk(), "Shelf": Shelf()}
+
 book = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 def note(what, name):
@@ -51,7 +53,7 @@ def fire(hooks, **options):
     return name
 
 def host():
-    first, second = Hooks([Desk(), Shelf()], journal=url), Hooks([Desk(), Shelf()], journal=url)
+    first, second = Hooks(LISTENERS, journal=url), Hooks(LISTENERS, journal=url)
     own = create_engine(url)
     while True:
         fire(first)
@@ -66,13 +68,13 @@ def host():
             child = os.fork()
             if not child:
                 for _ in range(5):
-                    fire(random.choice([first, second, Hooks([Desk(), Shelf()], journal=url)]))
+                    fire(random.choice([first, second, Hooks(LISTENERS, journal=url)]))
                 os._exit(0)
             own = create_engine(url)
             os.waitpid(child, 0)
         if random.random() < 0.1:
             first.close()
-            first = Hooks([Desk(), Shelf()], journal=url)
+            first = Hooks(LISTENERS, journal=url)
 
 host()
 """
@@ -89,7 +91,7 @@ class Shelf:
     @hookimpl
     def repo_sync_started(self): pass
 
-with Hooks([Desk(), Shelf()], journal=sys.argv[1]) as hooks:
+with Hooks({"Desk": Desk(), "Shelf": Shelf()}, journal=sys.argv[1]) as hooks:
     hooks.worker().run()
 """
 

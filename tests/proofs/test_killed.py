@@ -25,7 +25,7 @@ class Desk:
 
 class Board(Desk): pass
 
-with Hooks([Desk(), Board()], journal=sys.argv[1]) as hooks:
+with Hooks({"Desk": Desk(), "Board": Board()}, journal=sys.argv[1]) as hooks:
     for number in range(int(sys.argv[2])):
         event = hooks.repo_sync_started(repo_id=f"r-{number % 7}").event
         print(event.id, flush=True)
@@ -34,7 +34,7 @@ with Hooks([Desk(), Board()], journal=sys.argv[1]) as hooks:
 WORK = """
 import os, signal, sys, time
 import pulp_hooks.worker.worker as module
-from pulp_hooks import Hooks, hookimpl
+from pulp_hooks import DeliverySettings, Hooks, Settings, hookimpl
 
 url, calls, seconds, dies, slack, threads = sys.argv[1:]
 module.SLACK_SECONDS = float(slack)
@@ -50,11 +50,11 @@ class Desk:
 
 class Board(Desk): pass
 
-from pulp_hooks.settings.model import DeliverySettings, Settings
-with Hooks([Desk()] if dies != "both" else [Desk(), Board()], journal=url) as hooks:
-    hooks._settings = Settings(delivery=DeliverySettings(timeout_seconds=1.0))
+listeners = {"Desk": Desk()} if dies != "both" else {"Desk": Desk(), "Board": Board()}
+settings = Settings(delivery=DeliverySettings(timeout_seconds=1.0))
+with Hooks(listeners, settings=settings, journal=url) as hooks:
     print("ready", flush=True)
-    with hooks.worker(threads=int(threads)):
+    with hooks.worker(threads_per_listener=int(threads)):
         time.sleep(120)
 """
 

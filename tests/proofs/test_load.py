@@ -86,11 +86,11 @@ def test_ten_thousand_events_for_a_dead_listener_harm_nobody(sqlite_url: str, ca
 
     dead, other = Listener(down), Other()
     rate = 200.0
-    with Hooks([dead, other], journal=sqlite_url) as hooks:
-        hooks._settings = Settings(delivery=DeliverySettings(disable_after_hours=0.5 / 3600, retry_seconds=(0.5,) * 50))
+    settings = Settings(delivery=DeliverySettings(disable_after_hours=0.5 / 3600, retry_seconds=(0.5,) * 50))
+    with Hooks({"Listener": dead, "Other": other}, settings=settings, journal=sqlite_url) as hooks:
         hooks.fire(STARTED, {"repo_id": "first"})
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with hooks.worker(threads=2):
+        with hooks.worker(threads_per_listener=2):
             for number in range(10_000):
                 hooks.fire(STARTED, {"repo_id": f"r-{number % 100}"})
             until(lambda: len(other.events) == 10_001)
@@ -103,7 +103,7 @@ def test_ten_thousand_events_for_a_dead_listener_harm_nobody(sqlite_url: str, ca
         called = len(dead.events)
         enabled = time.monotonic()
         held = journal.enable("Listener", per_second=rate)
-        with hooks.worker(threads=2):
+        with hooks.worker(threads_per_listener=2):
             time.sleep(2.0)
             made, passed = len(dead.events) - called, time.monotonic() - enabled
         assert held >= 9_000

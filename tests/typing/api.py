@@ -121,7 +121,7 @@ Mute({})  # type: ignore[abstract]
 
 def host() -> None:
     """Fire events and read the reports."""
-    with Hooks(plugins=[Listener(), Printer({}), AsyncPrinter({})], source="https://pulp.example") as hooks:
+    with Hooks([Listener(), Printer({}), AsyncPrinter({})], source="https://pulp.example") as hooks:
         assert_type(hooks, Hooks)
         report = hooks.fire("repo-sync-started", {"repo_id": "pulp-f17"})
         assert_type(report, Report)
@@ -164,8 +164,8 @@ def host() -> None:
             completed=datetime.now(UTC),
             result="skipped",  # type: ignore[arg-type]
         )
-    Hooks([], "https://pulp.example")  # type: ignore[call-arg]
-    assert_type(Hooks.discover("pulp-hooks.toml", source="https://pulp.example", plugins=[Listener()]), Hooks)
+    Hooks([], "https://pulp.example")  # type: ignore[arg-type,call-arg]
+    assert_type(Hooks.discover("pulp-hooks.toml", source="https://pulp.example", listeners=[Listener()]), Hooks)
 
 
 def operations(hooks: Hooks, connection: Connection) -> None:

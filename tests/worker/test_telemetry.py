@@ -52,7 +52,7 @@ def test_firing_and_attempts_are_spans(host: Host, told: tuple[InMemorySpanExpor
     """Both name the event, so that they are found together; a failed attempt is an error."""
     hooks = host.hooks(Listener(), Other(raises), retry_seconds=())
     event_id = hooks.fire(STARTED, {"repo_id": "zoo"}).event.id
-    hooks.worker(threads=1).run_once()
+    hooks.worker(threads_per_listener=1).run_once()
     sent, *processed = sorted(
         told[0].get_finished_spans(), key=lambda span: (span.name != f"send {STARTED}", span.start_time or 0)
     )
@@ -72,7 +72,7 @@ def test_events_and_attempts_are_measured(host: Host, told: tuple[InMemorySpanEx
     hooks = host.hooks(Listener(), Other(raises), retry_seconds=())
     for _ in range(3):
         hooks.fire(STARTED, {"repo_id": "zoo"})
-    hooks.worker(threads=1).run_once()
+    hooks.worker(threads_per_listener=1).run_once()
     data: Any = told[1].get_metrics_data()
     found = {metric.name: metric.data.data_points for metric in data.resource_metrics[0].scope_metrics[0].metrics}
     assert [point.value for point in found["pulp_hooks.events"]] == [3]
@@ -85,7 +85,8 @@ def test_events_and_attempts_are_measured(host: Host, told: tuple[InMemorySpanEx
 
 def test_event_that_the_journal_refuses_is_not_counted(told: tuple[InMemorySpanExporter, InMemoryMetricReader]) -> None:
     """Its span is an error, and the counter of events that were fired stays as it is."""
-    with Hooks([Listener()], journal="sqlite:////no/folder/journal.db") as hooks, pytest.raises(JournalError):
+    url = "sqlite:////no/folder/journal.db"
+    with Hooks({"Listener": Listener()}, journal=url) as hooks, pytest.raises(JournalError):
         hooks.fire(STARTED, {"repo_id": "zoo"})
     assert [span.status.status_code for span in told[0].get_finished_spans()] == [StatusCode.ERROR]
     assert told[1].get_metrics_data() is None
@@ -130,7 +131,7 @@ def test_telemetry_that_fails_harms_nobody_and_is_logged_once(
         hooks.fire(STARTED, {"repo_id": "zoo"})
     with pytest.raises(EventError):
         hooks.fire(STARTED, {"repo_id": "zoo"}, event_id="?")
-    hooks.worker(threads=1).run_once()
+    hooks.worker(threads_per_listener=1).run_once()
     assert sorted(host.states()) == ["dead", "dead", "delivered", "delivered"]
     assert len(listener.events) == 2
     (line,) = [record for record in caplog.records if "OpenTelemetry" in record.getMessage()]
@@ -218,7 +219,7 @@ def test_nothing_is_told_where_it_is_not_installed() -> None:
         "    @hookimpl\n"
         "    def repo_sync_started(self): print('heard')\n"
         "import tempfile\n"
-        "with Hooks([Listener()], journal=f'sqlite:///{tempfile.mkdtemp()}/j.db') as hooks:\n"
+        "with Hooks({'listener': Listener()}, journal=f'sqlite:///{tempfile.mkdtemp()}/j.db') as hooks:\n"
         "    hooks.repo_sync_started(repo_id='zoo')\n"
         "    hooks.worker().run_once()\n"
         "assert telemetry._api() is None\n"

@@ -295,7 +295,7 @@ def test_file_damaged_between_sync_and_publish_is_not_published(repository: "Rep
                 damage(file)
 
     with (
-        Hooks(plugins=[Damager()]) as hooks,
+        Hooks([Damager()]) as hooks,
         pytest.raises(MirrorError, match=r"file 'a' cannot be published: .* fix: "),
     ):
         mirror(repository.folder, dest, hooks, repo_id="repo")
