@@ -18,11 +18,10 @@ from benchmarks.plain import insert, plain
 from benchmarks.postgresql import schema
 from pulp_hooks import EventType, Hooks, hookimpl
 from pulp_hooks.bodies.examples import EXAMPLES
-from pulp_hooks.journal.queue import Queue
-from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.claims import Result
-from pulp_hooks.journal.sqlite_file import Synchronous
+from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.schema import State
+from pulp_hooks.journal.sqlite_file import Synchronous
 
 _BODIES = {
     EventType.REPO_SYNC_STARTED: EXAMPLES[EventType.REPO_SYNC_STARTED],

@@ -30,8 +30,7 @@ from pulp_hooks.identifiers import new_id
 from pulp_hooks.journal import schema
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.outbox import Outbox
-from pulp_hooks.plugins.notifiers import notifying
-from pulp_hooks.settings.model import JournalSettings, ListenerSettings
+from pulp_hooks.settings.model import JournalSettings
 
 STARTED = EventType.REPO_SYNC_STARTED
 BODY = {"repo_id": "zoo"}

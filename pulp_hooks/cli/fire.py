@@ -15,9 +15,9 @@ from pulp_hooks.cli.output import (
     stdout_for_listeners,
 )
 from pulp_hooks.cli.parameters import EventTypeParameter
+from pulp_hooks.dispatch.outcomes import Status
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
-from pulp_hooks.outcomes import Status
 
 _COLOURS = {"succeeded": "green", "failed": "red", "queued": "cyan", "not-queued": "red"}
 

@@ -61,9 +61,7 @@ class Worker:
         tally: How many attempts have ended in which way.
     """
 
-    def __init__(
-        self, journal: Journal, registry: Registry, settings: Settings, *, threads_per_listener: int
-    ) -> None:
+    def __init__(self, journal: Journal, registry: Registry, settings: Settings, *, threads_per_listener: int) -> None:
         if threads_per_listener < 1:
             raise ValueError(f"threads_per_listener must be at least 1, got {threads_per_listener}")
         self.journal = journal
