@@ -20,6 +20,7 @@ from pulp_hooks.event_types import EventType
 from pulp_hooks.firing_methods import FiringMethods
 from pulp_hooks.firings import Firings
 from pulp_hooks.foreign_code import call_foreign
+from pulp_hooks.forks import OwnProcess
 from pulp_hooks.guard import Guard, Original, run_together
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.operations import PublishOperation, SyncOperation
@@ -50,6 +51,8 @@ _CLOSE_SECONDS = 10.0
 class Hooks(FiringMethods):
     """Fires events at listeners. Any number of threads may use one object, and any number of objects one process.
 
+    A forked child creates its own: what it inherited raises `ClosedError`, except for `close`, which does nothing.
+
     `Hooks(plugins=[...])` knows just the objects in hand, `Hooks.discover()` the installed listeners too.
 
     Args:
@@ -78,6 +81,7 @@ class Hooks(FiringMethods):
         max_body_bytes: int = DEFAULTS.max_body_bytes,
         journal: "str | Journal | None" = None,
     ) -> None:
+        self._own = OwnProcess("these Hooks")
         self._source = check_source(f"pulp-hooks://{socket.gethostname()}" if source is None else source)
         self._serializer = BodySerializer(max_body_bytes)
         self._slow_seconds = slow_seconds
@@ -162,8 +166,9 @@ class Hooks(FiringMethods):
             BodyError: The body is not what the event type demands; no listener was called.
             EventError: `call_report` is neither an object nor null, or `event_id` can be no identifier.
             JournalError: The journal could not take the event; or there is none, and `connection` was given.
-            ClosedError: `close` was called before.
+            ClosedError: `close` was called before, or the parent process created this.
         """
+        self._own.check()
         event = self._event(event_type, body, call_report, event_id)
         guards = self._relay.guards(event)
         if self._outbox is None and not guards and connection is None:
@@ -192,6 +197,7 @@ class Hooks(FiringMethods):
         `async def` implementations are awaited together on the caller's loop; the others run in a thread, one after
         the other. With a journal, that is written in a thread.
         """
+        self._own.check()
         event = self._event(event_type, body, call_report, event_id)
 
         async def dispatch(inside: Callable[[], Context]) -> Report:
@@ -240,8 +246,9 @@ class Hooks(FiringMethods):
 
         Raises:
             JournalError: There is no journal.
-            ClosedError: `close` was called before.
+            ClosedError: `close` was called before, or the parent process created this.
         """
+        self._own.check()
         self._firings.refuse_when_closed()
         journal = self.journal
         if journal is None:
@@ -284,8 +291,9 @@ class Hooks(FiringMethods):
         Raises:
             BodyError: On entry for a wrong identifier, before anything is fired; on the way out of a block without an
                 exception of its own for a wrong count, with which `finished` went out as an `error`.
-            ClosedError: The block was entered before, or `close` was called.
+            ClosedError: The block was entered before, `close` was called, or the parent process created this.
         """
+        self._own.check()
         return SyncOperation(self, repo_id, importer_id, importer_type_id, call_report)
 
     def publish(
@@ -309,8 +317,9 @@ class Hooks(FiringMethods):
 
         Raises:
             BodyError: For a wrong identifier, before anything is fired.
-            ClosedError: The block was entered before, or `close` was called.
+            ClosedError: The block was entered before, `close` was called, or the parent process created this.
         """
+        self._own.check()
         return PublishOperation(self, repo_id, distributor_id, distributor_type_id, call_report)
 
     def close(self) -> None:
@@ -319,8 +328,10 @@ class Hooks(FiringMethods):
         Closing twice is harmless. What a notifier raises is logged. A listener that calls this does not wait for
         itself: the notifiers are closed when the event that it was called for has reached the others.
 
-        Workers of this are stopped first.
+        Workers of this are stopped first. In a forked child it does nothing: the listeners are the parent's.
         """
+        if self._own.is_parent:
+            return
         stopped = [worker.stop() for worker in tuple(self._workers)]
         if not all(stopped):
             threading.Thread(target=self.close, name="pulp_hooks closing").start()

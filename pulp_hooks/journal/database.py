@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, PoolProxiedConnection, TwoPhaseTransa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pulp_hooks.errors import JournalError
-from pulp_hooks.forks import ForkGate
+from pulp_hooks.forks import OwnProcess, keep_in_children
 from pulp_hooks.frames import calls_under_way
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.journal.creation import check_new, is_journal, journal_identity, prepare, prepare_within
@@ -92,11 +92,8 @@ class Database:
         self._file = SqliteFile(self._url, self.name, synchronous, busy_seconds) if self.is_sqlite else None
         self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError, sqlite3.Error)
         self._kept: list[tuple[Engine, PoolProxiedConnection]] = []
-        self._inherited: list[object] = []
-        self._process = os.getpid()
-        # What a process knows of the locks of its SQLite files goes over to its children, who would believe that they
-        # have them. PostgreSQL's connections are told apart by `_process`.
-        self._gate = ForkGate(self._close if self.is_sqlite else lambda: None, self._renew)
+        self._own = OwnProcess("these Hooks and their journal")
+        keep_in_children(self)
 
     @property
     def path(self) -> Path | None:
@@ -110,7 +107,7 @@ class Database:
         Raises:
             JournalError: The database failed; `doing` says in the message what was not done.
         """
-        with self.errors(doing), self._gate.passage(), self.open().begin() as connection:
+        with self.errors(doing), self.open().begin() as connection:
             yield connection
 
     def write(self, doing: str, work: Callable[[Any], _T]) -> _T:
@@ -125,29 +122,28 @@ class Database:
         """
         connection = None
         done: list[_T] = []
-        with self._gate.passage():
-            try:
-                engine, connection = self._take()
-                cursor = connection.cursor()
-                if self._file:
-                    self._file.keep_room(connection)
-                    self._file.begin_immediate(connection, cursor, on_busy=self._refuse_itself)
-                else:
-                    begin(connection, cursor)
-                # The driver of PostgreSQL begins the transaction, and the pool rolls back what was not committed.
-                done.append(work(cursor))
-                connection.commit()
-            except BaseException as error:
-                is_lost = bool(done) and _is_closed(connection)
-                if connection is not None:
-                    self._drop(connection, error)
-                # A host's handler of signals may raise an OSError, as TimeoutError is one.
-                if isinstance(error, self._failures) and not raised_by_signal_handler(error):
-                    said = self._failure(doing, error)
-                    raise (CommitLostError(said, done[0]) if is_lost else JournalError(said)) from error
-                raise
-            self._give_back(engine, connection)
-            return done[0]
+        try:
+            engine, connection = self._take()
+            cursor = connection.cursor()
+            if self._file:
+                self._file.keep_room(connection)
+                self._file.begin_immediate(connection, cursor, on_busy=self._refuse_itself)
+            else:
+                begin(connection, cursor)
+            # The driver of PostgreSQL begins the transaction, and the pool rolls back what was not committed.
+            done.append(work(cursor))
+            connection.commit()
+        except BaseException as error:
+            is_lost = bool(done) and _is_closed(connection)
+            if connection is not None:
+                self._drop(connection, error)
+            # A host's handler of signals may raise an OSError, as TimeoutError is one.
+            if isinstance(error, self._failures) and not raised_by_signal_handler(error):
+                said = self._failure(doing, error)
+                raise (CommitLostError(said, done[0]) if is_lost else JournalError(said)) from error
+            raise
+        self._give_back(engine, connection)
+        return done[0]
 
     def _drop(self, connection: PoolProxiedConnection, error: BaseException) -> None:
         """Give a connection up after a failure."""
@@ -185,7 +181,6 @@ class Database:
         """
         with (
             self.errors(doing),
-            self._gate.passage(),
             self.open().connect().execution_options(**{READS: True}) as connection,
         ):
             yield connection
@@ -216,16 +211,13 @@ class Database:
         Raises:
             JournalError: The database cannot be opened, or is none of this version's journals.
         """
+        self._own.check()
         engine = self._engine
-        if engine is not None and self._process == os.getpid() and self._is_in_place():
+        if engine is not None and self._is_in_place():
             return engine
         if self._opening.locked() and calls_under_way(_OPEN, self):
             raise self._interrupted("opening it")
-        with self._gate.passage(), self._opening, self.errors("be opened"):
-            if self._process != os.getpid():
-                # The connections are the parent's, which goes on with them: they are neither used nor closed here.
-                self._inherited += [self._engine, self._kept]
-                self._engine, self._kept, self._process = None, [], os.getpid()
+        with self._opening, self.errors("be opened"):
             if self._engine is not None and not self._is_in_place():
                 _log.warning("the file of the journal %s was removed or replaced; it is opened anew", self.name)
                 self._close()
@@ -250,10 +242,6 @@ class Database:
             "fix: do not fire events in signal handlers, __del__ methods or logging handlers"
         )
 
-    def _renew(self) -> None:
-        """Go on in a new process, in which no other thread has the lock."""
-        self._opening = threading.Lock()
-
     def check_connection(self, connection: object) -> None:
         """Check that something can be a host's connection to this database, in a transaction that events can join.
 
@@ -261,6 +249,7 @@ class Database:
             JournalError: It is not an SQLAlchemy connection, it leads to another kind of database, or it is in
                 AUTOCOMMIT or a two-phase transaction.
         """
+        self._own.check()
         if not isinstance(connection, Connection):
             kinds = [kind.__name__ for kind in type(connection).__mro__]
             remedy = next((_CONNECTIONS[kind] for kind in kinds if kind in _CONNECTIONS), _CONNECTIONS["Engine"])
@@ -350,7 +339,7 @@ class Database:
         Raises:
             JournalError: The database failed.
         """
-        with self.errors("take events"), self._gate.passage(), self.open().connect() as connection:
+        with self.errors("take events"), self.open().connect() as connection:
             if self._file:
                 # SQLite asks the disk for room when it commits, which a trial does not.
                 self._file.keep_room(connection.connection)
@@ -361,7 +350,8 @@ class Database:
     @contextmanager
     def _looking(self) -> Iterator[Connection]:
         """Open a connection to what is there, which leaves it as it is."""
-        with self.errors("be opened"), self._gate.passage():
+        self._own.check()
+        with self.errors("be opened"):
             engine = self._file.looking_engine() if self._file else self._connected()
             try:
                 with engine.connect().execution_options(**{READS: True}) as connection:
@@ -408,10 +398,11 @@ class Database:
         return self._ahead[0] + elapsed
 
     def close(self) -> None:
-        """Close every connection; the next use opens the database again."""
+        """Close every connection; the next use opens the database again. In a forked child it does nothing."""
+        if self._own.is_parent:
+            return
         with self._opening:
-            if self._engine is not None and self._process == os.getpid():
-                self._close()
+            self._close()
 
     def _close(self) -> None:
         while self._kept:

@@ -47,21 +47,6 @@ while lot := claims.claim("a", 7, 60):
     print(*[claim.event_id for claim in lot], *["late" for _ in late], flush=True)
 """
 
-FORK = """
-import os, sys
-from dataclasses import replace
-from pulp_hooks.event import Event
-from pulp_hooks.journal.journal import Journal
-event, journal = Event.from_json(sys.argv[2]), Journal(sys.argv[1])
-journal.append(event, ["a"])
-child = os.fork()
-assert journal.append(replace(event, id="child" if child == 0 else "parent"), ["a"])
-if child:
-    assert os.waitpid(child, 0)[1] == 0
-    assert journal.append(replace(event, id="parent again"), ["a"])
-journal.close()
-"""
-
 
 def started(script: str, *arguments: str) -> subprocess.Popen[str]:
     """Start a Python process of its own."""
@@ -107,18 +92,6 @@ def test_eight_processes_append_to_one_new_file(
     connection.close()
     assert {row[0] for row in stored} == set("".join(output for output, _errors in outputs).split())
     assert len(stored) == 800
-
-
-def test_journal_goes_on_in_both_processes_after_a_fork(url: str, new_event: Callable[..., Event]) -> None:
-    """A child opens connections of its own, and leaves those of its parent alone."""
-    process = started(FORK, url, new_event().to_json())
-    assert process.communicate(timeout=30) == ("", "")
-    assert process.returncode == 0
-    journal = Journal(url)
-    claims = Claims(journal.database).claim("a", 9, 30)
-    journal.close()
-    assert {claim.event_id for claim in claims} >= {"child", "parent", "parent again"}
-    assert len(claims) == 4
 
 
 def test_four_workers_claim_each_delivery_once(journal: Journal, url: str, new_event: Callable[..., Event]) -> None:

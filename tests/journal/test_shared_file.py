@@ -41,12 +41,17 @@ class Desk:
     @hookimpl
     def repo_sync_started(self): pass
 
-Hooks([Desk()], journal=sys.argv[1]).repo_sync_started(repo_id="zoo")
+with Hooks([Desk()], journal=sys.argv[1]) as hooks:
+    hooks.repo_sync_started(repo_id="zoo")
 path = sys.argv[1].removeprefix("sqlite:///")
 if sys.argv[2] == "engine":
     own = create_engine(sys.argv[1])
     with own.connect() as connection:
         connection.execute(text("SELECT count(*) FROM event"))
+elif sys.argv[2] == "hooks":
+    own = Hooks([Desk()], journal=sys.argv[1])
+    assert own.journal.database.is_there()
+    own.journal.database.open()
 elif sys.argv[2] == "driver":
     own = sqlite3.connect(path)
     own.execute("SELECT count(*) FROM event").fetchone()
@@ -123,7 +128,7 @@ def test_opening_a_journal_twice_in_a_process_keeps_its_locks(sqlite_url: str, t
     assert (count(path, "event"), count(path, "host")) == (600, 500)
 
 
-@pytest.mark.parametrize("kind", ["engine", "driver", "descriptor"])
+@pytest.mark.parametrize("kind", ["hooks", "engine", "driver", "descriptor"])
 def test_child_is_refused_a_file_that_it_inherited_from_anybody(sqlite_url: str, tmp_path: Path, kind: str) -> None:
     """The child of a process that had the file open, by whatever means, would write without SQLite's locks."""
     command = [sys.executable, "-c", FORKING, sqlite_url, kind]
@@ -134,7 +139,7 @@ def test_child_is_refused_a_file_that_it_inherited_from_anybody(sqlite_url: str,
 
 
 def test_child_of_a_process_that_closed_the_file_may_use_it(sqlite_url: str, tmp_path: Path) -> None:
-    """The parent's own journal is closed during the fork, and its descriptors are not in the child."""
+    """The parent's own hooks are closed before the fork, so that the child has none of their descriptors."""
     said = subprocess.run(
         [sys.executable, "-c", FORKING, sqlite_url, "none"], capture_output=True, text=True, check=True
     )
