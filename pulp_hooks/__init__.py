@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pulp_hooks.delivery_control import DisableListener, PermanentFailure, RetryLater
+    from pulp_hooks.dispatch.outcomes import Outcome, Report, Status
     from pulp_hooks.errors import (
         BodyError,
         ClosedError,
@@ -23,13 +25,11 @@ if TYPE_CHECKING:
     from pulp_hooks.hooks import Hooks
     from pulp_hooks.hookspecs import hookimpl
     from pulp_hooks.notifier import Notifier
-    from pulp_hooks.outcomes import Outcome, Report, Status
-    from pulp_hooks.steering import Disable, PermanentFailure, RetryLater
 
 __all__ = [
     "BodyError",
     "ClosedError",
-    "Disable",
+    "DisableListener",
     "Event",
     "EventError",
     "EventType",
@@ -49,16 +49,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Disable": "steering",
+    "DisableListener": "delivery_control",
     "Event": "event",
     "EventType": "event_types",
     "Hooks": "hooks",
     "Notifier": "notifier",
-    "Outcome": "outcomes",
-    "PermanentFailure": "steering",
-    "Report": "outcomes",
-    "RetryLater": "steering",
-    "Status": "outcomes",
+    "Outcome": "dispatch.outcomes",
+    "PermanentFailure": "delivery_control",
+    "Report": "dispatch.outcomes",
+    "RetryLater": "delivery_control",
+    "Status": "dispatch.outcomes",
     "hookimpl": "hookspecs",
 }
 

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from pulp_hooks.bodies.types import PublishResult, SyncResult
+from pulp_hooks.dispatch.outcomes import Report
 from pulp_hooks.event_types import EventType
-from pulp_hooks.outcomes import Report
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

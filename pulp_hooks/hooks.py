@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
 from pulp_hooks.bodies.serializer import BodySerializer
+from pulp_hooks.dispatch.copies import Original
+from pulp_hooks.dispatch.guard import Guard, run_together
+from pulp_hooks.dispatch.in_flight import EventsInFlight
+from pulp_hooks.dispatch.outcomes import Report
+from pulp_hooks.dispatch.registry import Registry
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event, check_id, check_source
 from pulp_hooks.event_types import EventType
 from pulp_hooks.firing_methods import FiringMethods
-from pulp_hooks.firings import Firings
 from pulp_hooks.foreign_code import call_foreign
 from pulp_hooks.forks import OwnProcess
-from pulp_hooks.guard import Guard, Original, run_together
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.operations import PublishOperation, SyncOperation
 from pulp_hooks.outbox import Outbox
-from pulp_hooks.outcomes import Report
 from pulp_hooks.plugins.listeners import Listener
 from pulp_hooks.plugins.loading import load_in_hand, load_installed
-from pulp_hooks.plugins.relay import Relay
 from pulp_hooks.problems import Problem
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import DEFAULTS, JournalSettings, Settings
@@ -85,7 +86,7 @@ class Hooks(FiringMethods):
         self._source = check_source(f"pulp-hooks://{socket.gethostname()}" if source is None else source)
         self._serializer = BodySerializer(max_body_bytes)
         self._slow_seconds = slow_seconds
-        self._firings = Firings(self._close_listeners)
+        self._in_flight = EventsInFlight(self._close_listeners)
         self._settings = DEFAULTS
         self._workers: WeakSet[Worker] = WeakSet()
         self._outbox = None if journal is None else _outbox_of(journal)
@@ -136,7 +137,7 @@ class Hooks(FiringMethods):
         others = [listener for listener in listeners if not listener.implementations]
         self.listeners: tuple[Listener, ...] = tuple(sorted([*others, *loaded], key=lambda listener: listener.name))
         self.problems: tuple[Problem, ...] = tuple(problems)
-        self._relay = Relay(loaded, self._slow_seconds)
+        self._registry = Registry(loaded, self._slow_seconds)
 
     def fire(
         self,
@@ -170,11 +171,11 @@ class Hooks(FiringMethods):
         """
         self._own.check()
         event = self._event(event_type, body, call_report, event_id)
-        guards = self._relay.guards(event)
+        guards = self._registry.guards(event)
         if self._outbox is None and not guards and connection is None:
-            self._firings.refuse_when_closed()
+            self._in_flight.refuse_when_closed()
             return Report(event, ())
-        return self._firings.run(self._dispatch, event, guards, connection)
+        return self._in_flight.run(self._dispatch, event, guards, connection)
 
     def _dispatch(self, event: Event, guards: Sequence[Guard], connection: "Connection | None") -> Report:
         with firing(event.type.value, event.id):
@@ -202,20 +203,20 @@ class Hooks(FiringMethods):
 
         async def dispatch(inside: Callable[[], Context]) -> Report:
             with firing(event.type.value, event.id):
-                guards = self._relay.guards(event)
+                guards = self._registry.guards(event)
                 context = inside()
                 if self._outbox is not None:
 
                     def keep() -> Report | None:
                         # The thread goes on when the caller is canceled.
-                        return context.run(self._firings.run, self._keep, event, guards, None)
+                        return context.run(self._in_flight.run, self._keep, event, guards, None)
 
                     kept = await asyncio.get_running_loop().run_in_executor(None, keep)
                     if kept is not None:
                         return kept
-                return Report(event, tuple(await run_together(guards, Original(event), self._firings.run, context)))
+                return Report(event, tuple(await run_together(guards, Original(event), self._in_flight.run, context)))
 
-        return await self._firings.run_async(dispatch)
+        return await self._in_flight.run_async(dispatch)
 
     def _keep(self, event: Event, guards: Sequence[Guard], connection: "Connection | None") -> Report | None:
         """Put an event into the journal; give nothing where it is to be dispatched directly."""
@@ -249,13 +250,13 @@ class Hooks(FiringMethods):
             ClosedError: `close` was called before, or the parent process created this.
         """
         self._own.check()
-        self._firings.refuse_when_closed()
+        self._in_flight.refuse_when_closed()
         journal = self.journal
         if journal is None:
             raise JournalError("there is no journal to work on: add [journal] with a url to the settings")
         from pulp_hooks.worker.worker import Worker  # noqa: PLC0415 - SQLAlchemy, for those who have a journal
 
-        worker = Worker(journal, self._relay, self._settings, threads=threads)
+        worker = Worker(journal, self._registry, self._settings, threads=threads)
         self._workers.add(worker)
         return worker
 
@@ -336,7 +337,7 @@ class Hooks(FiringMethods):
         if not all(stopped):
             threading.Thread(target=self.close, name="pulp_hooks closing").start()
             return
-        self._firings.close()
+        self._in_flight.close()
 
     def _problems_of_journal(self, settings: Settings) -> Iterator[Problem]:
         """Give what is wrong with the journal of the settings beyond what reading them has found."""

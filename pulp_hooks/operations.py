@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Protocol, Self
 
 from pulp_hooks.bodies.reported import reported_value
 from pulp_hooks.bodies.serializer import reported_object
+from pulp_hooks.dispatch.outcomes import Report
 from pulp_hooks.errors import ClosedError
 from pulp_hooks.event_loops import is_loop_running
 from pulp_hooks.event_types import EventType
-from pulp_hooks.outcomes import Report
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.signals import raised_by_signal_handler
 from pulp_hooks.text import one_line, text_of, type_name

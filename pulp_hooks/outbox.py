@@ -4,11 +4,11 @@ import threading
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from pulp_hooks.dispatch.guard import Guard
+from pulp_hooks.dispatch.outcomes import Outcome, Report, Status
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.frames import calls_under_way
-from pulp_hooks.guard import Guard
-from pulp_hooks.outcomes import Outcome, Report, Status
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import JournalSettings
 

@@ -47,7 +47,7 @@ def test_afire_reports_as_fire_does(event_type: EventType) -> None:
     assert report.event.type is event_type
     assert report.event.body == EXAMPLES[event_type]
     assert report.event.call_report == {"task_id": "1"}
-    assert [(outcome.plugin, outcome.hook, outcome.status, outcome.error) for outcome in report.outcomes] == [
+    assert [(outcome.listener, outcome.hook, outcome.status, outcome.error) for outcome in report.outcomes] == [
         ("a", hook, Status.FAILED, "LookupError: broken"),
         ("b", hook, Status.SUCCEEDED, None),
         ("c", hook, Status.SUCCEEDED, None),

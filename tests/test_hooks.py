@@ -107,7 +107,7 @@ def test_fire_takes_every_name_of_an_event_type(name: str) -> None:
     """Type ID, hook name and wire name fire the same event."""
     report = Hooks([listener("a", nothing)]).fire(name, BODY)
     assert report.event.type is EventType.REPO_SYNC_STARTED
-    assert [outcome.plugin for outcome in report.outcomes] == ["a"]
+    assert [outcome.listener for outcome in report.outcomes] == ["a"]
 
 
 def test_fire_calls_only_the_hook_of_the_event_type() -> None:
@@ -291,7 +291,7 @@ def test_listeners_are_called_in_the_order_of_their_names() -> None:
     plugins = [listener(name, lambda name=name: called.append(name)) for name in "cadb"]
     report = Hooks(plugins).fire(STARTED, BODY)
     assert called == ["a", "b", "c", "d"]
-    assert [outcome.plugin for outcome in report.outcomes] == called
+    assert [outcome.listener for outcome in report.outcomes] == called
 
 
 def test_tryfirst_and_trylast_come_before_names() -> None:
@@ -303,7 +303,7 @@ def test_tryfirst_and_trylast_come_before_names() -> None:
         listener("d", lambda: None, tryfirst=True),
     ]
     report = Hooks(plugins).fire(STARTED, BODY)
-    assert [outcome.plugin for outcome in report.outcomes] == ["d", "b", "c", "a"]
+    assert [outcome.listener for outcome in report.outcomes] == ["d", "b", "c", "a"]
 
 
 @pytest.mark.parametrize("option", ["tryfirst", "trylast"])
@@ -312,13 +312,13 @@ def test_listeners_that_insist_on_one_place_are_called_in_the_order_of_their_nam
     first, last = option == "tryfirst", option == "trylast"
     plugins = [listener(name, nothing, tryfirst=first, trylast=last) for name in "bca"]
     report = Hooks(plugins).fire(STARTED, BODY)
-    assert [outcome.plugin for outcome in report.outcomes] == ["a", "b", "c"]
+    assert [outcome.listener for outcome in report.outcomes] == ["a", "b", "c"]
 
 
 def test_plugins_of_the_same_name_are_all_called_under_names_of_their_own() -> None:
     """Two objects in hand with one name are told apart by a number."""
     report = Hooks([listener("a", nothing), listener("a", nothing), listener("a-2", nothing)]).fire(STARTED, BODY)
-    names = [outcome.plugin for outcome in report.outcomes]
+    names = [outcome.listener for outcome in report.outcomes]
     assert names[:2] == ["a", "a-2"]
     assert len(set(names)) == 3
 
@@ -332,7 +332,7 @@ def test_two_implementations_of_one_hook_in_one_plugin_are_both_called() -> None
         plugin.__dict__[name] = function
     report = Hooks([plugin]).fire(STARTED, BODY)
     assert sorted(called) == ["onepulp-f17", "twopulp-f17"]
-    assert [(outcome.plugin, outcome.status) for outcome in report.outcomes] == [("twice", Status.SUCCEEDED)] * 2
+    assert [(outcome.listener, outcome.status) for outcome in report.outcomes] == [("twice", Status.SUCCEEDED)] * 2
 
 
 SEEN: list[tuple[str, ...]] = []
@@ -406,7 +406,7 @@ def test_notifier_in_hand_receives_every_event() -> None:
     hooks = Hooks([Noting("n", notes)])
     for event_type in EventType:
         (outcome,) = hooks.fire(event_type, EXAMPLES[event_type]).outcomes
-        assert (outcome.plugin, outcome.hook, outcome.status) == ("n", event_type.hook_name, Status.SUCCEEDED)
+        assert (outcome.listener, outcome.hook, outcome.status) == ("n", event_type.hook_name, Status.SUCCEEDED)
     assert notes == ["n: notified"] * 4
 
 
@@ -430,13 +430,13 @@ def test_report_tells_of_every_listener() -> None:
 
     report = Hooks([listener("bad", fails), listener("good", nothing)]).fire(STARTED, BODY)
     bad, good = report.outcomes
-    assert (bad.plugin, bad.hook, bad.status, bad.error) == (
+    assert (bad.listener, bad.hook, bad.status, bad.error) == (
         "bad",
         "repo_sync_started",
         Status.FAILED,
         "ValueError: no space\\nleft",
     )
-    assert (good.plugin, good.hook, good.status, good.error) == ("good", "repo_sync_started", Status.SUCCEEDED, None)
+    assert (good.listener, good.hook, good.status, good.error) == ("good", "repo_sync_started", Status.SUCCEEDED, None)
     assert 0 <= good.seconds < PATIENCE
     assert report.failures == (bad,)
 
@@ -633,8 +633,8 @@ def test_listener_may_fire_another_event() -> None:
         ]
     )
     report = hooks.fire(STARTED, BODY)
-    assert [outcome.plugin for outcome in report.outcomes] == ["a"]
-    assert [outcome.plugin for outcome in inner[0].outcomes] == ["b"]
+    assert [outcome.listener for outcome in report.outcomes] == ["a"]
+    assert [outcome.listener for outcome in inner[0].outcomes] == ["b"]
     hooks.close()
 
 
@@ -736,8 +736,8 @@ def test_many_threads_may_fire_at_once() -> None:
         for round_ in range(rounds):
             repo_id = f"{number}-{round_}"
             report = hooks.fire(STARTED, {"repo_id": repo_id})
-            assert [outcome.plugin for outcome in report.outcomes] == ["a", "b", "c", "d"]
-            assert [outcome.plugin for outcome in report.failures] == ["c"]
+            assert [outcome.listener for outcome in report.outcomes] == ["a", "b", "c", "d"]
+            assert [outcome.listener for outcome in report.failures] == ["c"]
             fired.append((report.event.id, repo_id))
         return fired
 
@@ -759,6 +759,6 @@ def test_two_hooks_in_one_process_do_not_touch() -> None:
     with pytest.raises(ClosedError):
         first.fire(STARTED, BODY)
     report = second.fire(STARTED, {"repo_id": "x" * 200})
-    assert [outcome.plugin for outcome in report.outcomes] == ["shared"]
+    assert [outcome.listener for outcome in report.outcomes] == ["shared"]
     assert called == ["first:", "second:"]
     second.close()

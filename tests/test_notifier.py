@@ -17,9 +17,9 @@ import pytest
 from importlib_metadata import entry_points
 
 from pulp_hooks.bodies.examples import EXAMPLES
+from pulp_hooks.dispatch.outcomes import Status
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
-from pulp_hooks.outcomes import Status
 from pulp_hooks.plugins.listeners import State
 
 MODULE = "mod_post_office"
@@ -253,7 +253,7 @@ def test_listener_with_the_name_of_a_plugin_is_a_problem(office: Office) -> None
     (problem,) = hooks.problems
     assert "listener 'shout': name is the name of an installed plugin" in problem.cause
     assert "another name" in problem.remedy
-    assert [outcome.plugin for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == ["desk", "shout"]
+    assert [outcome.listener for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == ["desk", "shout"]
 
 
 def test_listener_may_have_the_name_of_its_notifier(office: Office) -> None:
@@ -261,7 +261,7 @@ def test_listener_may_have_the_name_of_its_notifier(office: Office) -> None:
     office.install(POST, post="Post")
     hooks = office.discover(listener("post"))
     assert hooks.problems == ()
-    assert [outcome.plugin for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == ["post"]
+    assert [outcome.listener for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == ["post"]
 
 
 def test_one_class_serves_several_listeners(office: Office) -> None:
@@ -277,9 +277,9 @@ def test_one_class_serves_several_listeners(office: Office) -> None:
     other = hooks.repo_publish_started(repo_id="rhel-9", distributor_id="yum")
     finished = EventType.REPO_SYNC_FINISHED
     failed = hooks.fire(finished, {**EXAMPLES[finished], "repo_id": "rhel-9", "result": "failed"})
-    assert [outcome.plugin for outcome in started.outcomes] == ["desk", "hall"]
+    assert [outcome.listener for outcome in started.outcomes] == ["desk", "hall"]
     assert other.outcomes == ()
-    assert [outcome.plugin for outcome in failed.outcomes] == ["roof"]
+    assert [outcome.listener for outcome in failed.outcomes] == ["roof"]
     assert office.log[made:] == [
         ("notified", ["bob"], "repo-sync-started"),
         ("notified", ["ann"], "repo-sync-started"),
@@ -433,7 +433,7 @@ def test_notifier_that_raises_stops_no_other(office: Office) -> None:
     office.install(f"{POST}\n{raising}", post="Post", raising="Raising")
     hooks = office.discover(listener("a", "raising"), listener("b"))
     outcomes = hooks.repo_sync_started(repo_id="r").outcomes
-    assert [(outcome.plugin, outcome.hook, outcome.status, outcome.error) for outcome in outcomes] == [
+    assert [(outcome.listener, outcome.hook, outcome.status, outcome.error) for outcome in outcomes] == [
         ("a", "repo_sync_started", Status.FAILED, "OSError: no route"),
         ("b", "repo_sync_started", Status.SUCCEEDED, None),
     ]

@@ -25,12 +25,14 @@ from pulp_hooks import (
     Status,
     hookimpl,
 )
+from pulp_hooks import outbox as outbox_module
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.journal import tables
 from pulp_hooks.journal.creation import prepare_within
 from pulp_hooks.journal.journal import Journal
+from pulp_hooks.outbox import Outbox
 from pulp_hooks.plugins.notifiers import notifying
-from pulp_hooks.settings.model import ListenerSettings
+from pulp_hooks.settings.model import JournalSettings, ListenerSettings
 
 STARTED = EventType.REPO_SYNC_STARTED
 BODY = {"repo_id": "zoo"}
@@ -89,7 +91,7 @@ def test_fired_event_is_stored_for_each_listener_and_calls_none(url: str, called
     with Hooks([called, Other(), Finishing()], journal=url) as hooks:
         report = hooks.fire(STARTED, BODY)
     assert stored(url) == [(report.event.id, "Called"), (report.event.id, "Other")]
-    assert [(x.plugin, x.hook, x.status, x.error) for x in report.outcomes] == [
+    assert [(x.listener, x.hook, x.status, x.error) for x in report.outcomes] == [
         ("Called", "repo_sync_started", Status.QUEUED, None),
         ("Other", "repo_sync_started", Status.QUEUED, None),
     ]
@@ -419,3 +421,25 @@ def test_closed_connection_is_refused(url: str, called: Called) -> None:
     with Hooks([called], journal=url) as hooks, pytest.raises(JournalError, match="the connection is closed; fix:"):
         hooks.repo_sync_started(repo_id="zoo", connection=connection)
     engine.dispose()
+
+
+def test_event_fired_while_the_thread_opens_the_journal_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler or `__del__` may fire at any point; the thread must not wait for itself."""
+    hooks = Hooks([Called()])
+    outbox = Outbox(JournalSettings("sqlite:///nowhere/journal.db"))
+    hooks._outbox = outbox
+    told: list[str] = []
+
+    def fire_again(_: JournalSettings) -> None:
+        try:
+            hooks.repo_sync_started(repo_id="zoo")
+        except JournalError as error:
+            told.append(str(error))
+        raise JournalError("outer")
+
+    # The point at which a signal arrives cannot be provoked from outside.
+    monkeypatch.setattr(outbox_module, "open_journal", fire_again)
+    with pytest.raises(JournalError):
+        hooks.repo_sync_started(repo_id="zoo")
+    assert len(told) == 1
+    assert "while this thread was opening it" in told[0]

@@ -156,7 +156,7 @@ def test_handler_that_fires_events_does_not_hear_of_them_without_end() -> None:
             hooks.repo_sync_started(repo_id="logged")
 
     first, second = Failing(), Failing()
-    log = logging.getLogger("pulp_hooks.guard")
+    log = logging.getLogger("pulp_hooks.dispatch")
     log.addHandler(handler := Firing())
     try:
         with Hooks([first, second]) as hooks:

@@ -479,7 +479,7 @@ def test_signal_while_a_report_is_read_leaves_fire(install: Callable[[Any], None
 def test_signal_while_a_failure_is_logged_leaves_fire(install: Callable[[Any], None]) -> None:
     """What is said about a listener decides nothing, but the host's own exception is not said by anybody."""
     install(plain(LimitError("limit")))
-    logger = logging.getLogger("pulp_hooks.guard")
+    logger = logging.getLogger("pulp_hooks.dispatch")
 
     def interrupt(_: logging.LogRecord) -> bool:
         raise_it()

@@ -46,11 +46,11 @@ def command(
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
         report = hooks.fire(event_type, content)
     if as_json:
-        keys = ("plugin", "hook", "status", "seconds", "error")
+        keys = ("listener", "hook", "status", "seconds", "error")
         outcomes = [{key: getattr(outcome, key) for key in keys} for outcome in report.outcomes]
         echo_json({"event": report.event.to_dict(), "outcomes": outcomes})
     elif report.outcomes:
-        rows = [[x.plugin, x.hook, x.status, f"{x.seconds:.3f}", x.error or ""] for x in report.outcomes]
+        rows = [[x.listener, x.hook, x.status, f"{x.seconds:.3f}", x.error or ""] for x in report.outcomes]
         echo_table(["LISTENER", "HOOK", "STATUS", "SECONDS", "ERROR"], rows, _COLOURS)
     else:
         click.echo("no listener took the event; `pulp-hooks listeners` shows what is installed")

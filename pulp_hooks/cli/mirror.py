@@ -20,10 +20,10 @@ from pulp_hooks.cli.output import (
     show_log,
     stdout_for_listeners,
 )
+from pulp_hooks.dispatch.outcomes import Report
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.hosts.file_mirror import MirrorResult, mirror
 from pulp_hooks.hosts.file_mirror.transfers import MIN_SPEED
-from pulp_hooks.outcomes import Report
 
 TERMINATED = 143
 """Exit code after SIGTERM: 128 and the number of the signal, as shells have it."""

@@ -1,1 +1,1 @@
-"""From installed packages to listeners that can be called: discovery, inspection, loading, and the hook relay."""
+"""From installed packages to listeners that can be called: discovery, inspection and loading."""

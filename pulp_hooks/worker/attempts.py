@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pulp_hooks import telemetry
+from pulp_hooks.delivery_control import DisableListener, PermanentFailure, RetryLater
+from pulp_hooks.dispatch.copies import Original
+from pulp_hooks.dispatch.guard import Guard
+from pulp_hooks.dispatch.outcomes import Outcome, Status
 from pulp_hooks.event import Event
-from pulp_hooks.guard import Guard, Original
 from pulp_hooks.journal.claim import Claim, Limits
 from pulp_hooks.journal.results import Result
 from pulp_hooks.journal.tables import State
-from pulp_hooks.outcomes import Outcome, Status
 from pulp_hooks.settings.model import DeliverySettings
-from pulp_hooks.steering import Disable, PermanentFailure, RetryLater
 from pulp_hooks.text import one_line
 from pulp_hooks.worker.schedule import next_pause, pause_elsewhere, wished_pause
 
@@ -79,13 +80,13 @@ class Attempt:
     @property
     def disables(self) -> bool:
         """Whether the listener has asked to be disabled."""
-        return any(isinstance(outcome.steering, Disable) for outcome in self.outcomes)
+        return any(isinstance(outcome.control, DisableListener) for outcome in self.outcomes)
 
     @property
     def refuses(self) -> bool:
         """Whether the listener has asked never to have this event again."""
         failed = [outcome for outcome in self.outcomes if outcome.status is Status.FAILED]
-        return bool(failed) and all(isinstance(outcome.steering, PermanentFailure) for outcome in failed)
+        return bool(failed) and all(isinstance(outcome.control, PermanentFailure) for outcome in failed)
 
     @property
     def is_failure(self) -> bool:
@@ -168,8 +169,8 @@ def _next(ended: Attempt, settings: DeliverySettings, now: float) -> tuple[State
         return State.WAITING, now, False
     if ended.ending is Ending.LOST or ended.refuses:
         return State.DEAD, None, True
-    steerings = [outcome.steering for outcome in ended.outcomes if outcome.status is Status.FAILED]
-    asked = [wished_pause(steering) for steering in steerings if isinstance(steering, RetryLater)]
+    controls = [outcome.control for outcome in ended.outcomes if outcome.status is Status.FAILED]
+    asked = [wished_pause(control) for control in controls if isinstance(control, RetryLater)]
     wishes = [pause for pause in asked if pause is not None]
     if wishes and ended.claim.attempts < _MOST_ATTEMPTS:
         return State.WAITING, now + max(wishes), False

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from pulp_hooks.steering import RetryLater
+from pulp_hooks.delivery_control import RetryLater
 
 _JITTER = 0.2
 """By which part a pause is varied, so that deliveries that failed together do not come back together."""
@@ -43,9 +43,9 @@ def pause_elsewhere(age_seconds: float, retry_seconds: Sequence[float]) -> float
     return min(max(age_seconds / 2, _SHORTEST_ELSEWHERE), _LONGEST_ELSEWHERE)
 
 
-def wished_pause(steering: RetryLater) -> float | None:
+def wished_pause(control: RetryLater) -> float | None:
     """Return the pause that a listener asked for, at most a day; null if it is not a number of seconds."""
-    after = getattr(steering, "after", None)
+    after = getattr(control, "after", None)
     if isinstance(after, bool) or not isinstance(after, int | float) or not after >= 0:
         return None
     # An integer may have more digits than a float can have.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+from pulp_hooks.dispatch.registry import Registry
 from pulp_hooks.errors import ClosedError, JournalError
 from pulp_hooks.forks import OwnProcess
 from pulp_hooks.journal.claim import Claim, Due
@@ -18,7 +19,6 @@ from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.reasons import may_pass
 from pulp_hooks.journal.waking import Waking
-from pulp_hooks.plugins.relay import Relay
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import JournalSettings, Settings
 from pulp_hooks.signals import raised_by_signal_handler
@@ -53,7 +53,7 @@ class Worker:
 
     Args:
         journal: The journal.
-        relay: Knows the listeners.
+        registry: Knows the listeners.
         settings: How the deliveries are made, and how long they are kept.
         threads: How many attempts of one listener run at the same time.
 
@@ -64,7 +64,7 @@ class Worker:
         tally: How many attempts have ended in which way.
     """
 
-    def __init__(self, journal: Journal, relay: Relay, settings: Settings, *, threads: int) -> None:
+    def __init__(self, journal: Journal, registry: Registry, settings: Settings, *, threads: int) -> None:
         if threads < 1:
             raise ValueError(f"a worker needs at least 1 thread for each listener, not {threads}")
         self._own = OwnProcess("these Hooks and their worker")
@@ -75,8 +75,8 @@ class Worker:
         self._settings = settings
         self.maintenance = Maintenance(journal.database, settings.journal or JournalSettings(""))
         self._clock = Clock(journal.database.now, journal.database.clock.elapsed)
-        self._lanes = {name: self._new_lanes(name, relay, threads) for name in relay.names}
-        self.limits = {name: limits_of(settings.delivery_of(name)) for name in relay.names}
+        self._lanes = {name: self._new_lanes(name, registry, threads) for name in registry.names}
+        self.limits = {name: limits_of(settings.delivery_of(name)) for name in registry.names}
         self._wake, self._hungry = threading.Event(), threading.Event()
         self._ended_lock = threading.Lock()
         self._ended: list[Attempt] = []
@@ -89,14 +89,14 @@ class Worker:
         self._stop_by: float | None = None
         self._thread: threading.Thread | None = None
 
-    def _new_lanes(self, name: str, relay: Relay, threads: int) -> Lanes:
+    def _new_lanes(self, name: str, registry: Registry, threads: int) -> Lanes:
         settings = self._settings.delivery_of(name)
         most_tries = len(settings.retry_seconds) + 1 + MOST_LOST
         return Lanes(
             name=name,
             width=min(threads, settings.concurrency or threads),
             timeout_seconds=settings.timeout_seconds,
-            call=lambda claim, began: attempt(claim, relay.guards, began, most_tries),
+            call=lambda claim, began: attempt(claim, registry.guards, began, most_tries),
             elapsed=self._clock.elapsed,
             ended=self._take,
         )

@@ -61,7 +61,7 @@ def test_json_is_one_document_with_event_and_outcomes(run: Run, install: Install
     shown = run("fire", "repo-sync-started", "--json")
     document = json.loads(shown.stdout)
     assert document["event"]["type"] == "repo-sync-started"
-    assert [(outcome["plugin"], outcome["status"]) for outcome in document["outcomes"]] == [
+    assert [(outcome["listener"], outcome["status"]) for outcome in document["outcomes"]] == [
         ("shout", "succeeded"),
         ("sulk", "failed"),
     ]

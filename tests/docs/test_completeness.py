@@ -19,10 +19,10 @@ from pulp_hooks import hookspecs
 from pulp_hooks.bodies.examples import EXAMPLES
 from pulp_hooks.bodies.json_schema import json_schema
 from pulp_hooks.cli import COMMANDS, cli
+from pulp_hooks.dispatch.outcomes import Outcome
 from pulp_hooks.errors import PulpHooksError
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
-from pulp_hooks.outcomes import Outcome
 from pulp_hooks.problems import Problem
 from pulp_hooks.settings.model import DEFAULTS
 from pulp_hooks.settings.schemas import TABLES, ListenerTable

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
@@ -15,10 +14,6 @@ from types import ModuleType
 import pytest
 from importlib_metadata import entry_points
 
-from pulp_hooks.bodies.examples import EXAMPLES
-from pulp_hooks.bodies.serializer import BodySerializer
-from pulp_hooks.event import Event
-from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.problems import Problem
 
@@ -133,16 +128,5 @@ def module(tmp_path: Path) -> Callable[[str], ModuleType]:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
-
-    return make
-
-
-@pytest.fixture
-def event() -> Callable[..., Event]:
-    """Give a function that makes an event of a type, with changes to its example body."""
-
-    def make(event_type: EventType, **changes: object) -> Event:
-        body = BodySerializer().serialize(event_type, {**EXAMPLES[event_type], **changes})
-        return Event(id="e1", type=event_type, time=datetime.now(UTC), source="test://", body=body)
 
     return make

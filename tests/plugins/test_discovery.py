@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pulp_hooks.dispatch.outcomes import Status
 from pulp_hooks.hooks import Hooks
-from pulp_hooks.outcomes import Status
 from pulp_hooks.plugins.discovery import find_installed
 from pulp_hooks.plugins.listeners import State
 
@@ -101,7 +101,7 @@ def test_plugins_come_in_order_of_name(site: "Site") -> None:
     hooks = site.discover()
     in_order = ["Z", "a", "a10", "a2", "b", "c"]
     assert [listener.name for listener in hooks.listeners] == in_order
-    assert [outcome.plugin for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == in_order
+    assert [outcome.listener for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == in_order
 
 
 def test_other_groups_are_left_alone(site: "Site") -> None:

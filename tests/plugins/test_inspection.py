@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pulp_hooks.dispatch.copies import Original
+from pulp_hooks.dispatch.guard import Guard
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
-from pulp_hooks.guard import Guard, Original
 from pulp_hooks.hookspecs import hookimpl
 from pulp_hooks.plugins.inspection import inspect_plugin
 from pulp_hooks.plugins.listeners import State
 
 if TYPE_CHECKING:
-    from pulp_hooks.outcomes import Outcome
+    from pulp_hooks.dispatch.outcomes import Outcome
     from pulp_hooks.problems import Problem
     from tests.plugins.conftest import Site
 

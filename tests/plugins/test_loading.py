@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pulp_hooks.dispatch.outcomes import Status
 from pulp_hooks.errors import PluginError
 from pulp_hooks.event import Event
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.hookspecs import hookimpl
 from pulp_hooks.notifier import Notifier
-from pulp_hooks.outcomes import Status
 from pulp_hooks.plugins.listeners import Kind, Listener, State
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def test_blocking_a_configured_listener_leaves_the_others(site: "Site") -> None:
     hooks = site.discover(write("[plugins]\nblock = ['desk']\n" + LISTENER + LISTENER.replace("desk", "hall")))
     assert hooks.problems == ()
     assert states(hooks) == {"desk": State.BLOCKED, "hall": State.LOADED, "post": State.LOADED}
-    assert [outcome.plugin for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == ["hall"]
+    assert [outcome.listener for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == ["hall"]
 
 
 def test_listeners_show_what_became_of_everything(site: "Site") -> None:
@@ -243,7 +243,7 @@ def test_plugin_in_hand_keeps_its_place_beside_an_installed_one_of_its_name(site
     site.plugin("Recorder", SOUND)
     with Hooks.discover(plugins=[recorder := Recorder()]) as hooks:
         outcomes = hooks.repo_sync_started(repo_id="pulp-f17").outcomes
-    assert [outcome.plugin for outcome in outcomes] == ["Recorder", "Recorder-2"]
+    assert [outcome.listener for outcome in outcomes] == ["Recorder", "Recorder-2"]
     assert [outcome.status for outcome in outcomes] == [Status.SUCCEEDED] * 2
     assert recorder.seen == ["pulp-f17"]
 
@@ -265,7 +265,7 @@ def test_two_objects_of_one_class_are_two_listeners() -> None:
     first, second = Recorder(), Recorder()
     with Hooks(plugins=[first, second]) as hooks:
         outcomes = hooks.repo_sync_started(repo_id="r").outcomes
-    assert [outcome.plugin for outcome in outcomes] == ["Recorder", "Recorder-2"]
+    assert [outcome.listener for outcome in outcomes] == ["Recorder", "Recorder-2"]
     assert (first.seen, second.seen) == (["r"], ["r"])
 
 

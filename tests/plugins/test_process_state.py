@@ -49,7 +49,7 @@ CHANGES = {
 
 def state() -> list[Any]:
     """Return what a host has set up: its loggers, its signals, its streams."""
-    names = ("", "a.host", "pulp_hooks", "pulp_hooks.hooks", "pulp_hooks.guard")
+    names = ("", "a.host", "pulp_hooks", "pulp_hooks.hooks", "pulp_hooks.dispatch")
     loggers = [logging.getLogger(name) for name in names]
     return [
         *((logger.disabled, logger.level, logger.propagate, tuple(logger.handlers)) for logger in loggers),

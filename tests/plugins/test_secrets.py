@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulp_hooks import EventType, Hooks
-from pulp_hooks.outcomes import Report
+from pulp_hooks.dispatch.outcomes import Report
 
 if TYPE_CHECKING:
     from tests.plugins.conftest import Site

@@ -3,9 +3,9 @@
 import pytest
 
 from pulp_hooks import RetryLater
+from pulp_hooks.dispatch.outcomes import Outcome, Status
 from pulp_hooks.journal.claim import Claim
 from pulp_hooks.journal.tables import State
-from pulp_hooks.outcomes import Outcome, Status
 from pulp_hooks.settings.model import DeliverySettings
 from pulp_hooks.worker.attempts import Attempt, Ending, result_of
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pulp_hooks import ClosedError, Disable, EventType, Hooks, JournalError, PermanentFailure, RetryLater
-from pulp_hooks.guard import Guard
+from pulp_hooks import ClosedError, DisableListener, EventType, Hooks, JournalError, PermanentFailure, RetryLater
+from pulp_hooks.dispatch.guard import Guard
 from pulp_hooks.journal.claim import Claim
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.database import Database
@@ -148,13 +148,13 @@ def test_listener_that_asks_for_it_is_disabled_and_nothing_of_it_is_lost(
     host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What it was to have is held with the reason, what the others have is delivered, and enabling resumes it."""
-    gone, other = Listener(raising(Disable("410 Gone"), None)), Other()
+    gone, other = Listener(raising(DisableListener("410 Gone"), None)), Other()
     hooks = host.hooks(gone, other)
     fire(hooks, "a", "b", "c")
     hooks.worker(threads=1).run_once()
     assert len(gone.events) == 1
     assert sorted(host.states()) == ["delivered"] * 3 + ["held"] * 3
-    assert "failed, held until the listener is enabled: Disable: 410 Gone" in caplog.text
+    assert "failed, held until the listener is enabled: DisableListener: 410 Gone" in caplog.text
     fire(hooks, "d")
     hooks.worker().run_once()
     assert len(gone.events) == 1

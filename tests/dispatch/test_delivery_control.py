@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pulp_hooks import Disable, Hooks, PermanentFailure, RetryLater, Status, hookimpl
+from pulp_hooks import DisableListener, Hooks, PermanentFailure, RetryLater, Status, hookimpl
 
 
 class Steered:
@@ -21,12 +21,12 @@ class Steered:
         raise self.error
 
 
-@pytest.mark.parametrize("error", [RetryLater(after=5), PermanentFailure("400"), Disable("410 Gone")])
+@pytest.mark.parametrize("error", [RetryLater(after=5), PermanentFailure("400"), DisableListener("410 Gone")])
 def test_steering_is_a_failure_in_direct_dispatch(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     """Without a journal nobody tries again: the outcome says that the listener failed, and what it asked for."""
     with Hooks([Steered(error)]) as hooks:
         (outcome,) = hooks.repo_sync_started(repo_id="zoo").outcomes
-    assert (outcome.status, outcome.steering) == (Status.FAILED, error)
+    assert (outcome.status, outcome.control) == (Status.FAILED, error)
     assert outcome.error == f"{type(error).__name__}: {error}"
     assert error.__traceback__ is None
     assert "Traceback" not in caplog.text

@@ -22,7 +22,7 @@ _LOOK_SECONDS = 0.005
 """How long `close` sleeps before it looks again whether events of others have arrived."""
 
 
-class _Firing(NamedTuple):
+class _InFlight(NamedTuple):
     """One event being dispatched.
 
     Attributes:
@@ -42,7 +42,7 @@ class _Firing(NamedTuple):
         return self.loop is not None and not self.loop.is_running()
 
 
-class Firings:
+class EventsInFlight:
     """Counts the firings of one host, and closes its listeners once, after the last of them.
 
     An exception of a signal handler may arrive between any two bytecodes. So nothing here is a context manager, whose
@@ -55,7 +55,7 @@ class Firings:
 
     def __init__(self, close_listeners: Callable[[], None]) -> None:
         self._close_listeners = close_listeners
-        self._running: dict[int, _Firing] = {}
+        self._events: dict[int, _InFlight] = {}
         self._closing = False
         # One thread takes the item, and closes the listeners.
         self._open = [True]
@@ -68,11 +68,11 @@ class Firings:
         """
         number = next(_numbers)
         try:
-            self._running[number] = _Firing(threading.get_ident(), None)
+            self._events[number] = _InFlight(threading.get_ident(), None)
             self.refuse_when_closed()
             return self._context(number).run(work, *args, **kwargs)
         finally:
-            self._running.pop(number, None)
+            self._events.pop(number, None)
             if self._closing:
                 self._close_at_last()
 
@@ -87,11 +87,11 @@ class Firings:
         """
         number = next(_numbers)
         try:
-            self._running[number] = _Firing(threading.get_ident(), asyncio.get_running_loop())
+            self._events[number] = _InFlight(threading.get_ident(), asyncio.get_running_loop())
             self.refuse_when_closed()
             return await work(lambda: self._context(number))
         finally:
-            self._running.pop(number, None)
+            self._events.pop(number, None)
             if self._closing:
                 self._close_at_last()
 
@@ -112,18 +112,18 @@ class Firings:
         own, mine = threading.get_ident(), _inside.get()
         while any(
             firing.thread != own and number not in mine and not firing.is_paused()
-            for number, firing in tuple(self._running.items())
+            for number, firing in tuple(self._events.items())
         ):
             time.sleep(_LOOK_SECONDS)
         self._close_at_last()
 
     def refuse_when_closed(self) -> None:
         """Raise `ClosedError` when `close` was called, except inside of a firing that is still under way."""
-        if self._closing and not _inside.get() & self._running.keys():
+        if self._closing and not _inside.get() & self._events.keys():
             raise ClosedError("these hooks are closed; fire before close(), or inside the `with` block")
 
     def _close_at_last(self) -> None:
-        if not all(firing.is_lost() for firing in tuple(self._running.values())):
+        if not all(firing.is_lost() for firing in tuple(self._events.values())):
             return
         try:
             self._open.pop()

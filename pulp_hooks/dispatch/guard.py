@@ -3,68 +3,28 @@
 import asyncio
 import decimal
 import inspect
-import marshal
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, ContextVar, copy_context
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
+from pulp_hooks.delivery_control import control_in
+from pulp_hooks.dispatch.copies import Original
+from pulp_hooks.dispatch.outcomes import Outcome, Status
 from pulp_hooks.event import Event
 from pulp_hooks.event_loops import is_loop_running, run_to_end
 from pulp_hooks.event_types import EventType
 from pulp_hooks.foreign_code import Raised, end_child
-from pulp_hooks.outcomes import Outcome, Status
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.signals import interruption_in
-from pulp_hooks.steering import control_in
 from pulp_hooks.text import one_line, redacted
 from pulp_hooks.tracebacks import traceback_text
 
-if TYPE_CHECKING:
-    from pulp_hooks.bodies.types import Body
-
 _T = TypeVar("_T")
 
-_log = safe_logger(__name__)
-
-
-class Original:
-    """An event as the host fired it, of which each listener gets a copy of its own.
-
-    Only the containers inside need copying; they are kept as bytes, which are read faster than objects are copied, and
-    which nobody can change.
-    """
-
-    __slots__ = ("_call_report", "_containers", "event")
-
-    def __init__(self, event: Event) -> None:
-        self.event = event
-        self._containers = _frozen({name: value for name, value in event.body.items() if type(value) in _CONTAINERS})
-        self._call_report = None if event.call_report is None else _frozen(event.call_report)
-
-    def body(self) -> "Body":
-        """Give a copy of the body."""
-        body: Body = self.event.body | _thawed(self._containers)
-        return body
-
-    def copy(self) -> Event:
-        """Give a copy of the event."""
-        call_report = None if self._call_report is None else _thawed(self._call_report)
-        return self.event.with_body(self.body(), call_report)
-
-
-_CONTAINERS = (dict, list)
-
-
-def _frozen(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
-    return marshal.dumps(value, 2)
-
-
-def _thawed(octets: bytes) -> Any:  # noqa: ANN401 - what was frozen
-    # The bytes were written a moment ago in this process: they are no input.
-    return marshal.loads(octets)  # noqa: S302
+_log = safe_logger("pulp_hooks.dispatch")
 
 
 def _both(original: Original) -> tuple[object, object]:

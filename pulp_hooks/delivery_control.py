@@ -1,4 +1,4 @@
-"""What a listener raises to say what is to follow. Whatever else it raises means: try again, as the schedule says."""
+"""Exceptions that control redelivery. Any other exception is retried on the schedule."""
 
 import math
 from collections.abc import Iterator
@@ -9,22 +9,22 @@ from pulp_hooks.foreign_code import call_foreign
 from pulp_hooks.signals import members_of
 
 
-class Steering(Exception):  # noqa: N818 - it is an instruction
-    """Base of the three below; raise one of them."""
+class DeliveryControl(Exception):  # noqa: N818 - it is an instruction
+    """Base of `RetryLater`, `PermanentFailure` and `DisableListener`; raise one of these."""
 
 
-class RetryLater(Steering):
-    """Try again after so long, not when the schedule says; no step of the schedule is used up.
+class RetryLater(DeliveryControl):
+    """Retry after a pause of your choice instead of the schedule's; no step of the schedule is used up.
 
     Args:
         message: Why.
-        after: Seconds, or a `timedelta`; at most a day counts.
+        after: Seconds, or a `timedelta`; longer pauses than a day are shortened to a day.
 
     Attributes:
         after: Seconds.
 
     Raises:
-        ValueError: `after` is negative or no number.
+        ValueError: `after` is negative or not a number.
     """
 
     def __init__(self, message: str = "", *, after: float | timedelta) -> None:
@@ -38,26 +38,29 @@ class RetryLater(Steering):
         return partial(RetryLater, after=self.after), self.args
 
 
-class PermanentFailure(Steering):
-    """Never try this delivery again: it becomes a dead letter at once."""
+class PermanentFailure(DeliveryControl):
+    """Never retry this delivery: it becomes a dead letter at once."""
 
 
-class Disable(Steering):
-    """Disable this listener, as what it forwards to is gone for good; what it was to have is held."""
+class DisableListener(DeliveryControl):
+    """Disable this listener, because its target is gone for good; its deliveries are on hold until it is enabled."""
 
 
-def control_in(error: BaseException) -> tuple[Steering | None, bool]:
-    """Return what an exception asks of the journal, also from within groups, and whether it says nothing else.
+_KINDS = (DisableListener, RetryLater, PermanentFailure)
 
-    In a group, `Disable` counts before all others; `PermanentFailure` counts when no other exception is in there, and
-    of several `RetryLater` the one with the longest pause. What a subclass asks for is returned as one of the three:
-    its own methods and attributes may raise.
+
+def control_in(error: BaseException) -> tuple[DeliveryControl | None, bool]:
+    """Return the delivery control of an exception or group, and whether the exception is nothing else.
+
+    In a group, `DisableListener` counts before all others; of several `RetryLater` the one with the longest pause
+    counts; `PermanentFailure` counts if the group has no other exception. A subclass is returned as one of the three,
+    because its own methods and attributes may raise.
     """
     members = list(_leaves(error))
-    controls = [_plain(member) for member in members if issubclass(type(member), Steering)]
+    controls = [_plain(member) for member in members if issubclass(type(member), DeliveryControl)]
     is_all = len(controls) == len(members)
     for control in controls:
-        if isinstance(control, Disable):
+        if isinstance(control, DisableListener):
             return control, is_all
     later = [control for control in controls if isinstance(control, RetryLater)]
     if later:
@@ -78,15 +81,15 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield found
 
 
-def _plain(error: BaseException) -> Steering:
+def _plain(error: BaseException) -> DeliveryControl:
     """Return a control without the frames that it was raised in, which are not to be kept alive."""
-    kind = next((kind for kind in (Disable, RetryLater, PermanentFailure) if issubclass(type(error), kind)), Steering)
+    kind = next((kind for kind in _KINDS if issubclass(type(error), kind)), DeliveryControl)
     if type(error) is kind:
         return error.with_traceback(None)
     plain = kind.__new__(kind, *_arguments_of(error))
     if isinstance(plain, RetryLater):
         after = call_foreign(lambda: getattr(error, "after", None))
-        # What is not a number asks for no pause, and leaves it to the schedule.
+        # Anything but a number asks for no pause: then the schedule holds.
         plain.after = after if type(after) is float or type(after) is int else math.nan
     return plain
 

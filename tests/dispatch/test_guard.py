@@ -109,7 +109,7 @@ def test_listener_that_raises_stops_no_other_and_does_not_leave_fire(way: Way, k
     ]
     report = way(Hooks(plugins))
     assert sorted(called) == ["a", "c", "d"]
-    assert [outcome.plugin for outcome in report.outcomes] == ["a", "b", "c", "d"]
+    assert [outcome.listener for outcome in report.outcomes] == ["a", "b", "c", "d"]
     (failure,) = report.failures
     # Python itself turns a StopIteration that leaves a coroutine into a RuntimeError.
     coroutine_stopped = kind != "plain" and isinstance(fault, StopIteration)
@@ -164,7 +164,7 @@ def test_error_that_cannot_be_told_stops_no_other(way: Way, error: type[BaseExce
         raise SilentError
 
     report = way(Hooks([listener("a", fails), listener("b", lambda: None)]))
-    assert [(outcome.plugin, outcome.error) for outcome in report.outcomes] == [("a", "SilentError"), ("b", None)]
+    assert [(outcome.listener, outcome.error) for outcome in report.outcomes] == [("a", "SilentError"), ("b", None)]
 
 
 @every_way
@@ -547,7 +547,7 @@ def test_failure_is_logged_with_listener_hook_event_and_traceback(way: Way, capl
         assert report.event.id in message
         assert "LookupError: no such thing" in message
         assert ", in breaks_down\n" in message
-    assert {record.name for record in caplog.records if record.levelno == logging.ERROR} == {"pulp_hooks.guard"}
+    assert {record.name for record in caplog.records if record.levelno == logging.ERROR} == {"pulp_hooks.dispatch"}
 
 
 def test_failure_with_an_undecodable_file_name_is_written_to_a_log_in_utf_8(
@@ -556,7 +556,7 @@ def test_failure_with_an_undecodable_file_name_is_written_to_a_log_in_utf_8(
     """A lone surrogate, as file names bring it into messages, does not keep the line out of the host's log file."""
     log = tmp_path / "host.log"
     handler = logging.FileHandler(log, encoding="utf-8")
-    guard_log = logging.getLogger("pulp_hooks.guard")
+    guard_log = logging.getLogger("pulp_hooks.dispatch")
     # To this file only: pytest could not pass such a line on between its processes.
     monkeypatch.setattr(guard_log, "propagate", False)
     guard_log.addHandler(handler)
@@ -592,7 +592,7 @@ def test_success_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
 def tick(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Have the guard's clock go on by so many seconds each time that it is read."""
     readings = count()
-    monkeypatch.setattr("pulp_hooks.guard.perf_counter", lambda: next(readings) * seconds)
+    monkeypatch.setattr("pulp_hooks.dispatch.guard.perf_counter", lambda: next(readings) * seconds)
 
 
 def slow_warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -690,7 +690,7 @@ def test_secrets_of_the_settings_stand_neither_in_outcomes_nor_in_logs(
     with Hooks.discover(tmp_path / "pulp-hooks.toml") as hooks:
         report = way(hooks)
     del sys.modules["leaky_notifier"]
-    errors = {outcome.plugin: outcome.error for outcome in report.failures}
+    errors = {outcome.listener: outcome.error for outcome in report.failures}
     assert errors["drip"] == "ConnectionError: no answer from https://u:***@host, *** and ***"
     for told in ("https://u:***@host, *** and ***", "bad ***", "tried ***"):
         assert told in caplog.text

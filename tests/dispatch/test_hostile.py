@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from pulp_hooks import Disable, EventError, Hooks, PermanentFailure, Report, RetryLater, hookimpl
-from pulp_hooks.steering import Steering, control_in
+from pulp_hooks import DisableListener, EventError, Hooks, PermanentFailure, Report, RetryLater, hookimpl
+from pulp_hooks.delivery_control import DeliveryControl, control_in
 
 BODY = {"repo_id": "zoo"}
 WORDS = ["ValueError", "RuntimeError", "SystemExit"]
@@ -203,20 +203,20 @@ def group(*errors: Exception) -> ExceptionGroup[Exception]:
         (group(PermanentFailure("a")), PermanentFailure),
         (group(group(PermanentFailure("a")), PermanentFailure("b")), PermanentFailure),
         (group(PermanentFailure("a"), ValueError()), type(None)),
-        (group(ValueError(), group(Disable("a"))), Disable),
-        (group(RetryLater(after=1), Disable("a"), PermanentFailure("b")), Disable),
+        (group(ValueError(), group(DisableListener("a"))), DisableListener),
+        (group(RetryLater(after=1), DisableListener("a"), PermanentFailure("b")), DisableListener),
         (group(ValueError(), RetryLater(after=1), PermanentFailure("b")), RetryLater),
         (group(ValueError()), type(None)),
     ],
 )
-def test_delivery_control_in_a_group_counts(error: Exception, expected: type[Steering]) -> None:
+def test_delivery_control_in_a_group_counts(error: Exception, expected: type[DeliveryControl]) -> None:
     """As if each member were raised by an implementation of its own."""
 
     def listen() -> None:
         raise error
 
     report = Hooks([listener("a", listen)]).fire("repo-sync-started", BODY)
-    assert type(report.outcomes[0].steering) is expected
+    assert type(report.outcomes[0].control) is expected
 
 
 @pytest.mark.parametrize(

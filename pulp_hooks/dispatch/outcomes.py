@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pulp_hooks.delivery_control import DeliveryControl
 from pulp_hooks.event import Event
-from pulp_hooks.steering import Steering
 
 
 class Status(StrEnum):
@@ -26,20 +26,20 @@ class Outcome:
     """What became of one event at one listener.
 
     Attributes:
-        plugin: Name of the listener.
+        listener: Name of the listener.
         hook: Name of the hook that was called.
         status: Whether the listener succeeded.
         seconds: How long it ran, in seconds of elapsed time.
         error: Type and message of what it raised, on one line and without the secrets of its settings; null on success.
-        steering: What it raised, if that says what is to follow.
+        control: What it raised, if that says what is to follow.
     """
 
-    plugin: str
+    listener: str
     hook: str
     status: Status
     seconds: float
     error: str | None = None
-    steering: Steering | None = field(default=None, repr=False, compare=False)
+    control: DeliveryControl | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

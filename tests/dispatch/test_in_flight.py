@@ -1,4 +1,4 @@
-"""Firings that are broken off at any point: nothing stays half done."""
+"""Events whose dispatch is broken off at any point: nothing stays half done."""
 
 import asyncio
 import subprocess
@@ -10,10 +10,7 @@ from typing import Any
 
 import pytest
 
-from pulp_hooks import Hooks, JournalError, hookimpl
-from pulp_hooks import outbox as outbox_module
-from pulp_hooks.outbox import Outbox
-from pulp_hooks.settings.model import JournalSettings
+from pulp_hooks import Hooks, hookimpl
 
 ROUNDS = 2000
 
@@ -58,12 +55,12 @@ closing = threading.Thread(target=hooks.close, daemon=True)
 closing.start()
 closing.join(30)
 assert not closing.is_alive(), "close() hangs"
-assert not hooks._firings._running, hooks._firings._running
+assert not hooks._in_flight._events, hooks._in_flight._events
 print(hits)
 """
 
 
-def test_exceptions_of_signals_at_any_point_leave_no_firing_behind(tmp_path: Path) -> None:
+def test_exceptions_of_signals_at_any_point_leave_no_event_in_flight(tmp_path: Path) -> None:
     """After thousands of them other threads fire, and `close` returns."""
     command = [sys.executable, "-c", HOST, str(ROUNDS)]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
@@ -90,7 +87,7 @@ def close_coroutines(*tasks: asyncio.Task[Any]) -> None:
         coroutine.close()
 
 
-def test_loop_closed_inside_of_afire_leaves_no_firing_behind() -> None:
+def test_loop_closed_inside_of_afire_leaves_no_event_in_flight() -> None:
     """`close` in another thread does not wait for a coroutine that can never go on."""
     hooks = Hooks([Waiting()])
     loop = asyncio.new_event_loop()
@@ -106,7 +103,7 @@ def test_loop_closed_inside_of_afire_leaves_no_firing_behind() -> None:
     close_coroutines(firing, *pending)
 
 
-def test_coroutine_of_afire_that_is_closed_elsewhere_leaves_no_firing_behind() -> None:
+def test_coroutine_of_afire_that_is_closed_elsewhere_leaves_no_event_in_flight() -> None:
     """It may be closed in another context than the one in which it began."""
     hooks = Hooks([Waiting()])
     loop = asyncio.new_event_loop()
@@ -121,7 +118,7 @@ def test_coroutine_of_afire_that_is_closed_elsewhere_leaves_no_firing_behind() -
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     coroutine.close()
-    assert not hooks._firings._running
+    assert not hooks._in_flight._events
     hooks.close()
 
 
@@ -136,25 +133,3 @@ def test_listener_whose_loop_is_closed_has_not_failed(caplog: pytest.LogCaptureF
     close_coroutines(firing, *pending)
     assert not caplog.records
     hooks.close()
-
-
-def test_event_fired_while_the_thread_opens_the_journal_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal handler or `__del__` may fire at any point; the thread must not wait for itself."""
-    hooks = Hooks([Waiting()])
-    outbox = Outbox(JournalSettings("sqlite:///nowhere/journal.db"))
-    hooks._outbox = outbox
-    told: list[str] = []
-
-    def fire_again(_: JournalSettings) -> None:
-        try:
-            hooks.repo_sync_started(repo_id="zoo")
-        except JournalError as error:
-            told.append(str(error))
-        raise JournalError("outer")
-
-    # The point at which a signal arrives cannot be provoked from outside.
-    monkeypatch.setattr(outbox_module, "open_journal", fire_again)
-    with pytest.raises(JournalError):
-        hooks.repo_sync_started(repo_id="zoo")
-    assert len(told) == 1
-    assert "while this thread was opening it" in told[0]

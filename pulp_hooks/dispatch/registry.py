@@ -1,32 +1,32 @@
-"""The hook relay: who is called for an event, and in which order. pluggy decides."""
+"""The registry: which listeners there are, and whom pluggy calls in which order."""
 
 from collections.abc import Callable, Sequence
 
 import pluggy
 
 from pulp_hooks import hookspecs
+from pulp_hooks.dispatch.guard import Guard
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
-from pulp_hooks.guard import Guard
 from pulp_hooks.plugins.inspection import Implementation
 from pulp_hooks.plugins.listeners import Listener
 
 _Call = Callable[[object, Event], Guard | None]
 
 
-class Relay:
-    """Knows the loaded listeners.
+class Registry:
+    """The loaded listeners, in the order in which pluggy calls them.
 
-    Each of them is registered with pluggy as a stand-in, whose hook implementations answer with the guard of the real
-    one. So pluggy keeps the order, by name with `tryfirst` and `trylast`, and the caller decides how guards run: one
-    after the other, or together on an event loop.
+    Each implementation is registered with pluggy as a stand-in that returns the guard of the real one. pluggy orders
+    them, by name with `tryfirst` and `trylast`, and the caller decides how the guards run: one after the other, or
+    together on an event loop.
 
     Args:
         listeners: The loaded listeners, each with a name of its own.
-        slow_seconds: A listener's call that takes longer is logged; seconds.
+        slow_seconds: Calls that take longer are logged; seconds.
 
     Attributes:
-        names: The names of the listeners.
+        names: Names of the listeners, in order.
     """
 
     def __init__(self, listeners: Sequence[Listener], slow_seconds: float) -> None:
@@ -42,13 +42,13 @@ class Relay:
         self._callers = {event_type: getattr(manager.hook, event_type.hook_name) for event_type in EventType}
 
     def guards(self, event: Event) -> list[Guard]:
-        """Give the guards of the implementations that this event is for, in the order of their calls."""
+        """Return the guards for an event, in call order; listeners whose filter refuses it have none."""
         guards: list[Guard] = self._callers[event.type](body=event.body, event=event)
         return guards
 
 
 class _StandIn:
-    """What pluggy sees of an implementation."""
+    """What pluggy sees of an implementation: compared by identity, as equal plugins must all be called."""
 
     def __init__(self, answer: _Call) -> None:
         self.answer = answer

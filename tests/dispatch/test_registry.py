@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pulp_hooks.bodies.examples import EXAMPLES
+from pulp_hooks.dispatch.registry import Registry
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.hookspecs import hookimpl
 from pulp_hooks.plugins.inspection import Implementation
 from pulp_hooks.plugins.listeners import Kind, Listener, State
-from pulp_hooks.plugins.relay import Relay
 
 MakeEvent = Callable[..., Event]
 
@@ -35,8 +35,8 @@ def listener(
 
 
 def called(listeners: Sequence[Listener], event: Event) -> list[str]:
-    """Give the names of the listeners that the relay would call, in order."""
-    return [guard.listener for guard in Relay(listeners, slow_seconds=60).guards(event)]
+    """Give the names of the listeners that the registry would call, in order."""
+    return [guard.listener for guard in Registry(listeners, slow_seconds=60).guards(event)]
 
 
 def test_listeners_are_called_in_order_of_name(event: MakeEvent) -> None:
@@ -145,9 +145,9 @@ def test_plugins_that_compare_equal_are_all_called() -> None:
     assert got == ["a", "b"]
 
 
-def test_two_relays_do_not_touch(event: MakeEvent) -> None:
-    """Each relay calls its own listeners only."""
+def test_two_registries_do_not_touch(event: MakeEvent) -> None:
+    """Each registry calls its own listeners only."""
     fired = event(STARTED)
-    first, second = Relay([listener("a")], slow_seconds=60), Relay([listener("b")], slow_seconds=60)
+    first, second = Registry([listener("a")], slow_seconds=60), Registry([listener("b")], slow_seconds=60)
     assert [guard.listener for guard in first.guards(fired)] == ["a"]
     assert [guard.listener for guard in second.guards(fired)] == ["b"]
