@@ -68,7 +68,7 @@ class SettingsError(PulpHooksError, ValueError):
 
 
 class ClosedError(PulpHooksError, RuntimeError):
-    """Something was asked of a `Hooks` or an operation that has ended."""
+    """A `Hooks`, journal, worker or operation that has ended, or that a forked child inherited from its parent."""
 
 
 class MirrorError(PulpHooksError):

@@ -26,6 +26,7 @@ from pulp_hooks.event import Event, check_id, check_source
 from pulp_hooks.event_types import EventType
 from pulp_hooks.firing_methods import FiringMethods
 from pulp_hooks.foreign_code import call_foreign
+from pulp_hooks.forks import OwnProcess
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.operations import Operation, PublishOperation, SyncOperation
 from pulp_hooks.outbox import Outbox, open_journal, run_sync_of
@@ -52,6 +53,8 @@ _CLOSE_SECONDS = 10.0
 
 class Hooks(FiringMethods):
     """Fires events at listeners. Any number of threads may use one object, and any number of objects one process.
+
+    A forked child creates its own: what it inherited raises `ClosedError`, except for `close`, which does nothing.
 
     `Hooks({"mail": listener})` knows just the objects in hand, `Hooks.discover()` the installed listeners too.
 
@@ -129,6 +132,7 @@ class Hooks(FiringMethods):
         source: str | None,
         journal: "str | Journal | None",
     ) -> None:
+        self._own = OwnProcess("these Hooks")
         self._source = check_source(f"pulp-hooks://{socket.gethostname()}" if source is None else source)
         read = _with_journal(read, journal)
         self._settings = read.settings
@@ -214,8 +218,9 @@ class Hooks(FiringMethods):
             BodyError: The body is not what the event type demands; no listener was called.
             EventError: `call_report` is neither an object nor null, or an identifier is invalid.
             JournalError: The journal could not take the event; or there is none, and `connection` was given.
-            ClosedError: `close` was called before.
+            ClosedError: `close` was called before, or the parent process created this.
         """
+        self._own.check()
         event = self._event(event_type, body, call_report, event_id, operation_id, caused_by)
         guards = self._registry.guards(event) if self._outbox is None else []
         if self._outbox is None and not guards and connection is None:
@@ -255,6 +260,7 @@ class Hooks(FiringMethods):
         the other. With a journal, that is written in a thread, or with `connection`, an SQLAlchemy `AsyncConnection`,
         in the host's own transaction.
         """
+        self._own.check()
         event = self._event(event_type, body, call_report, event_id, operation_id, caused_by)
 
         def keep(connection: "Connection | None") -> Report | None:
@@ -312,8 +318,9 @@ class Hooks(FiringMethods):
 
         Raises:
             JournalError: There is no journal.
-            ClosedError: `close` was called before.
+            ClosedError: `close` was called before, or the parent process created this.
         """
+        self._own.check()
         self._in_flight.refuse_when_closed()
         journal = self.journal
         if journal is None:
@@ -365,8 +372,9 @@ class Hooks(FiringMethods):
             BodyError: On entry for an invalid identifier, before anything is fired; on the way out of a block without
                 an exception of its own for an invalid count, with which `finished` was fired as an `error`.
             EventError: On entry for an invalid `caused_by` or `call_report`, before anything is fired.
-            ClosedError: The block was entered before, or `close` was called.
+            ClosedError: The block was entered before, `close` was called, or the parent process created this.
         """
+        self._own.check()
         ids = {"repo_id": repo_id, "importer_id": importer_id, "importer_type_id": importer_type_id}
         return SyncOperation(self, ids, call_report, caused_by)
 
@@ -394,8 +402,9 @@ class Hooks(FiringMethods):
         Raises:
             BodyError: For an invalid identifier, before anything is fired.
             EventError: On entry for an invalid `caused_by` or `call_report`, before anything is fired.
-            ClosedError: The block was entered before, or `close` was called.
+            ClosedError: The block was entered before, `close` was called, or the parent process created this.
         """
+        self._own.check()
         ids = {"repo_id": repo_id, "distributor_id": distributor_id, "distributor_type_id": distributor_type_id}
         return PublishOperation(self, ids, call_report, caused_by)
 
@@ -405,8 +414,10 @@ class Hooks(FiringMethods):
         Closing twice is harmless. What a notifier raises is logged. A listener that calls this does not wait for
         itself: the notifiers are closed when the event that it was called for has reached the others.
 
-        Workers of this are stopped first.
+        Workers of this are stopped first. In a forked child it does nothing: the listeners are the parent's.
         """
+        if self._own.is_parent:
+            return
         stopped = [worker.stop() for worker in tuple(self._workers)]
         if not all(stopped):
             threading.Thread(target=self.close, name="pulp_hooks closing").start()

@@ -6,7 +6,8 @@ twice, the second finds nothing to claim.
 
 import os
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from celery import Celery, signals
@@ -69,6 +70,7 @@ class _Carrier:
         self._made: tuple[int, Worker, Sweeper] | None = None
         self._main_process: int | None = None
         self._making = threading.Lock()
+        self._using = threading.RLock()
 
     def deliver(self, event_id: str, listener: str) -> str | None:
         """Make a delivery, if it can be claimed; give how that ended."""
@@ -97,8 +99,12 @@ class _Carrier:
         """Sweep, and prune the journal, in threads of the worker's first process."""
         if sender.app is self._app:
             worker, sweeper = self._here()
-            sweeper.start()
-            worker.maintenance.start()
+            # The pool forks again for a process that has ended. A child cannot use a SQLite file that it inherits open.
+            os.register_at_fork(
+                before=self._using.acquire, after_in_parent=self._using.release, after_in_child=self._using.release
+            )
+            sweeper.start(self._alone)
+            worker.maintenance.start(self._alone)
 
     def stop(self, **_: object) -> None:
         """Sweep and prune no more."""
@@ -115,6 +121,17 @@ class _Carrier:
                 sweeper = Sweeper(worker.journal, worker.limits, self._send, self._resend_seconds)
                 self._made = os.getpid(), worker, sweeper
             return self._made[1:]
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Use the journal in the worker's first process, and close a SQLite file before the pool forks."""
+        journal = self._here()[0].journal
+        with self._using if journal.database.is_sqlite else nullcontext():
+            try:
+                yield
+            finally:
+                if journal.database.is_sqlite:
+                    journal.close()
 
     def _send(self, event_id: str, listener: str) -> None:
         # The sweeper itself tries again.

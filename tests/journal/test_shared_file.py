@@ -46,6 +46,10 @@ if sys.argv[2] == "engine":
     own = create_engine(sys.argv[1])
     with own.connect() as connection:
         connection.execute(text("SELECT count(*) FROM pulp_hooks_event"))
+elif sys.argv[2] == "hooks":
+    own = Hooks({"Desk": Desk()}, journal=sys.argv[1])
+    assert own.journal.exists()
+    own.journal.open()
 elif sys.argv[2] == "driver":
     own = sqlite3.connect(path)
     own.execute("SELECT count(*) FROM pulp_hooks_event").fetchone()
@@ -125,7 +129,7 @@ def test_opening_a_journal_twice_in_a_process_keeps_its_locks(sqlite_url: str, t
     assert (count(path, "pulp_hooks_event"), count(path, "host")) == (600, 500)
 
 
-@pytest.mark.parametrize("kind", ["engine", "driver", "descriptor"])
+@pytest.mark.parametrize("kind", ["hooks", "engine", "driver", "descriptor"])
 def test_child_is_refused_a_file_that_it_inherited_from_anybody(sqlite_url: str, tmp_path: Path, kind: str) -> None:
     """The child of a process that had the file open, by whatever means, would write without SQLite's locks."""
     command = [sys.executable, "-c", FORKING, sqlite_url, kind]
@@ -136,7 +140,7 @@ def test_child_is_refused_a_file_that_it_inherited_from_anybody(sqlite_url: str,
 
 
 def test_child_of_a_process_that_closed_the_file_may_use_it(sqlite_url: str, tmp_path: Path) -> None:
-    """Once the parent has closed its journal, the child has none of its descriptors."""
+    """The parent's own hooks are closed before the fork, so that the child has none of their descriptors."""
     said = subprocess.run(
         [sys.executable, "-c", FORKING, sqlite_url, "none"], capture_output=True, text=True, check=True
     )

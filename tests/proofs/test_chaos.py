@@ -63,13 +63,17 @@ def host():
             connection.execute(text("INSERT INTO host VALUES (:name)"), {"name": name})
         note("accepted", name)
         if random.random() < 0.05:
-            # SQLite's locks do not survive a fork: a host closes its own engine before.
+            # SQLite's locks do not survive a fork: a host closes its hooks and its own engine before.
+            for opened in (first, second):
+                opened.close()
             own.dispose()
             child = os.fork()
             if not child:
-                for _ in range(5):
-                    fire(random.choice([first, second, Hooks(LISTENERS, journal=url)]))
+                with Hooks(LISTENERS, journal=url) as hooks:
+                    for _ in range(5):
+                        fire(hooks)
                 os._exit(0)
+            first, second = Hooks(LISTENERS, journal=url), Hooks(LISTENERS, journal=url)
             own = create_engine(url)
             os.waitpid(child, 0)
         if random.random() < 0.1:
