@@ -126,11 +126,11 @@ class _Carrier:
     def _alone(self) -> Iterator[None]:
         """Use the journal in the worker's first process, and close a SQLite file before the pool forks."""
         journal = self._here()[0].journal
-        with self._using if journal.database.is_sqlite else nullcontext():
+        with self._using if journal.is_file else nullcontext():
             try:
                 yield
             finally:
-                if journal.database.is_sqlite:
+                if journal.is_file:
                     journal.close()
 
     def _send(self, event_id: str, listener: str) -> None:

@@ -50,7 +50,7 @@ class Delivery:
     event_id: str
     listener: str
     state: str
-    tries: int
+    step: int
     attempts: int
     due: float | None
     lease: str | None
@@ -72,8 +72,10 @@ class Host:
 
     def deliveries(self) -> list[Delivery]:
         """Give what is in the journal, in the order of the events."""
-        columns = [schema.delivery.c[name] for name in Delivery.__dataclass_fields__]
-        return [Delivery(*row) for row in self._rows(select(*columns).order_by(schema.delivery.c.event_id))]
+        names = list(Delivery.__dataclass_fields__)[1:]
+        columns = [schema.event.c.id, *(schema.delivery.c[name] for name in names)]
+        query = select(*columns).join(schema.event).order_by(schema.event.c.number)
+        return [Delivery(*row) for row in self._rows(query)]
 
     def attempts(self) -> list[tuple[int, str, str | None]]:
         """Give number, status and error of every attempt, in the order of their beginnings."""

@@ -81,7 +81,7 @@ def test_claim_whose_lease_is_over_is_given_back_and_not_begun() -> None:
 
     ended: list[Attempt] = []
     lanes = Lanes("a", 1, 60, call, lambda: sum(elapsed), lambda _, one: ended.append(one))
-    claims = [Claim(str(number), "a", "token", b"", 1, 1, 0.0) for number in range(4)]
+    claims = [Claim(number, str(number), "a", "token", b"", 1, 1, 0.0) for number in range(4)]
     lanes.feed(claims[:3], 30.0)
     until(lambda: begun)
     elapsed.append(31.0)
@@ -103,16 +103,16 @@ def test_single_delivery_whose_lease_is_over_is_given_back(host: Host, monkeypat
     assert hooks.journal is not None
     hooks.journal.backend.clock = Clock(elapsed=lambda: SYSTEM_CLOCK.elapsed() + sum(elapsed))
     worker = hooks.worker()
-    claim = worker._claims.claim
+    claim = worker._queue.claim
 
     def claimed(*arguments: object, **options: object) -> list[Claim]:
         found = claim(*arguments, **options)  # type: ignore[arg-type]
         elapsed.append(31.0)
         return found
 
-    monkeypatch.setattr(worker._claims, "claim", claimed)
+    monkeypatch.setattr(worker._queue, "claim", claimed)
     assert worker.run_one(event_id, "Listener") is None
     (delivery,) = host.deliveries()
-    assert (listener.events, delivery.state, delivery.lease, delivery.attempts) == ([], "waiting", None, 0)
+    assert (listener.events, delivery.state, delivery.lease, delivery.attempts) == ([], "pending", None, 0)
     ending = hooks.worker().run_one(event_id, "Listener")
     assert ending is Ending.SUCCEEDED

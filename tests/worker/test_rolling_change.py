@@ -12,7 +12,7 @@ from pulp_hooks import Hooks, hookimpl
 from pulp_hooks.journal import schema
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.queue import Queue
-from pulp_hooks.journal.replay import Missed, Replay
+from pulp_hooks.journal.replay import Missed
 from pulp_hooks.worker.attempts import Ending
 from pulp_hooks.worker.schedule import pause_elsewhere
 from tests.worker.conftest import Host, Listener
@@ -47,7 +47,7 @@ def test_older_worker_gives_back_what_its_listener_does_not_take(host: Host, cap
     older = host.hooks(OLDER()).worker()
     older.run_once()
     (delivery,) = host.deliveries()
-    assert (delivery.state, delivery.lease, delivery.step, delivery.attempts) == ("waiting", None, 0, 0)
+    assert (delivery.state, delivery.lease, delivery.step, delivery.attempts) == ("pending", None, 0, 0)
     assert delivery.due is not None
     assert 0.5 < delivery.due - before < 10
     assert (host.attempts(), older.tally) == ([], {Ending.UNWANTED: 1})
@@ -72,7 +72,7 @@ def test_event_that_no_worker_takes_is_dead_when_its_schedule_is_over(host: Host
     fire(host.hooks(Listener()), "a")
     age(hooks, 3 * DAY - 60)
     hooks.worker().run_once()
-    assert (host.states(), host.attempts()) == (["waiting"], [])
+    assert (host.states(), host.attempts()) == (["pending"], [])
     due = host.deliveries()[0].due
     assert due is not None
     assert 299 <= due - time.time() <= 301
@@ -103,7 +103,7 @@ def test_event_of_a_newer_release_is_given_back_too(host: Host) -> None:
     worker = hooks.worker()
     worker.run_once()
     (delivery,) = host.deliveries()
-    assert (delivery.state, delivery.attempts, host.attempts()) == ("waiting", 0, [])
+    assert (delivery.state, delivery.attempts, host.attempts()) == ("pending", 0, [])
     assert worker.tally == {Ending.UNREADABLE: 1}
     age(hooks, 100 * DAY)
     assert hooks.journal is not None
@@ -119,7 +119,7 @@ def test_single_delivery_is_given_back_too(host: Host) -> None:
     ending = host.hooks(OLDER()).worker().run_one(event_id, "Listener")
     assert ending is Ending.UNWANTED
     (delivery,) = host.deliveries()
-    assert (delivery.state, delivery.attempts, host.attempts()) == ("waiting", 0, [])
+    assert (delivery.state, delivery.attempts, host.attempts()) == ("pending", 0, [])
     assert host.hooks(OLDER()).worker().run_one(event_id, "Listener") is None
 
 
@@ -135,7 +135,7 @@ def test_repository_waits_for_what_was_given_back(host: Host) -> None:
         newer.repo_sync_finished(repo_id=repo_id, result="success", **names)
     host.hooks(type("Listener", (), members)()).worker().run_once()
     assert called == ["b"]
-    assert sorted(host.states()) == ["delivered", "waiting", "waiting"]
+    assert sorted(host.states()) == ["delivered", "pending", "pending"]
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])
@@ -167,7 +167,7 @@ def test_what_was_stored_without_order_waits_for_nothing_at_a_worker_that_has_on
     listener = Listener(does)
     ids = fire(host.hooks(listener, ordered=False), "a", "a")
     host.hooks(listener, ordered=True).worker().run_once()
-    assert sorted(host.states()) == ["delivered", "waiting"]
+    assert sorted(host.states()) == ["delivered", "pending"]
 
 
 def test_order_begins_while_a_worker_runs(host: Host) -> None:
@@ -192,5 +192,5 @@ def test_events_that_a_new_listener_missed_keep_the_order_that_it_asks_for(
     for _ in range(3):
         hooks.fire(STARTED, {"repo_id": "a"})
     assert hooks.journal is not None
-    assert Replay(hooks.journal.backend).to("new", Missed(), ordered=ordered) == 3
+    assert hooks.journal.backfill("new", Missed(), ordered=ordered) == 3
     assert len(Queue(hooks.journal.backend).claim("new", 9, 30)) == claimed

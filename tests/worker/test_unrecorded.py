@@ -46,7 +46,7 @@ def test_nobody_is_called_when_results_could_not_be_recorded(host: Host) -> None
     with pytest.raises(JournalError, match="not permitted"):
         hooks.worker().run_one(event_id, "Listener")
     assert listener.events == []
-    assert [(one.state, one.attempts, one.lease) for one in host.deliveries()] == [("waiting", 0, None)] * 2
+    assert [(one.state, one.attempts, one.lease) for one in host.deliveries()] == [("pending", 0, None)] * 2
     execute(host, _ALLOW)
     settle(host, hooks.worker())
     assert sorted(listener.repo_ids) == ["a", "b"]
@@ -97,7 +97,7 @@ def test_single_run_says_what_it_could_not_record(host: Host) -> None:
     with pytest.raises(JournalError, match="1 call of listeners could not be recorded, and will be made again"):
         hooks.worker(threads_per_listener=1).run_once()
     assert len(listener.events) == 1
-    assert host.states() == ["waiting"] * 3
+    assert host.states() == ["pending"] * 3
 
 
 @contextmanager

@@ -11,11 +11,9 @@ import pytest
 
 from pulp_hooks import ClosedError, DisableListener, EventType, Hooks, JournalError, PermanentFailure, RetryLater
 from pulp_hooks.dispatch.guard import Guard
-from pulp_hooks.journal.backend import Database
 from pulp_hooks.journal.claims import Claim
-from pulp_hooks.journal.listeners import Listeners
+from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.queue import Queue
-from pulp_hooks.journal.replay import Replay
 from pulp_hooks.settings.model import JournalSettings
 from pulp_hooks.worker.attempts import Attempt, Ending, attempt
 from pulp_hooks.worker.lanes import Lanes
@@ -47,7 +45,7 @@ def raising(*errors: BaseException | None) -> Callable[[object], None]:
 def settle(host: Host, worker: Worker) -> None:
     """Let a worker come again and again, until nothing waits any more."""
     deadline = time.monotonic() + PATIENCE
-    while "waiting" in host.states():
+    while "pending" in host.states():
         assert time.monotonic() < deadline, "something still waits"
         worker.run_once()
         time.sleep(0.02)
@@ -126,7 +124,7 @@ def test_permanent_failure_is_dead_at_once(host: Host) -> None:
     hooks.worker().run_once()
     assert host.states() == ["dead"]
     assert hooks.journal is not None
-    assert Replay(hooks.journal.backend).one(event_id, "Listener")
+    assert hooks.journal.replay(event_id, "Listener")
     hooks.worker().run_once()
     assert host.states() == ["delivered"]
     assert [number for number, _, _ in host.attempts()] == [1, 2]
@@ -159,19 +157,19 @@ def test_listener_that_asks_for_it_is_disabled_and_nothing_of_it_is_lost(
     hooks.worker().run_once()
     assert len(gone.events) == 1
     assert hooks.journal is not None
-    listeners = Listeners(hooks.journal.backend)
-    (known,) = [state for state in _known(listeners) if state.name == "Listener"]
+    journal = hooks.journal
+    (known,) = [state for state in _known(journal) if state.name == "Listener"]
     assert known.disabled_at is not None
     assert "410 Gone" in str(known.reason)
-    assert listeners.enable("Listener", per_second=1000) == 4
+    assert journal.enable("Listener", per_second=1000) == 4
     time.sleep(0.05)
     hooks.worker().run_once()
     assert sorted(set(gone.repo_ids)) == ["a", "b", "c", "d"]
     assert host.states() == ["delivered"] * 8
 
 
-def _known(listeners: Listeners) -> list[Any]:
-    known: Any = listeners.known()
+def _known(journal: Journal) -> list[Any]:
+    known: Any = journal.listeners()
     return list(known.values()) if isinstance(known, dict) else known
 
 
@@ -224,7 +222,7 @@ def test_blocked_listener_delays_no_other(host: Host, until: Until, blocked: thr
         assert len(hung.events) == 2
         worker.stop(grace_seconds=0)
     assert host.states().count("delivered") == 50
-    assert host.states().count("waiting") == 50
+    assert host.states().count("pending") == 50
 
 
 def test_hung_threads_are_bounded(host: Host, until: Until, blocked: threading.Event) -> None:
@@ -239,7 +237,7 @@ def test_hung_threads_are_bounded(host: Host, until: Until, blocked: threading.E
         assert len(listener.events) == 16
         assert threading.active_count() <= before + 16 + 6
         blocked.set()
-        until(lambda: "waiting" not in host.states())
+        until(lambda: "pending" not in host.states())
     assert len(listener.events) == 60
 
 
@@ -252,7 +250,7 @@ def test_stopped_worker_finishes_what_is_under_way(host: Host, until: Until) -> 
     worker.start()
     until(lambda: listener.events)
     worker.stop()
-    assert sorted(host.states()) == ["delivered", "waiting", "waiting"]
+    assert sorted(host.states()) == ["delivered", "pending", "pending"]
     assert [delivery.lease for delivery in host.deliveries()] == [None] * 3
     assert sorted(delivery.step for delivery in host.deliveries()) == [0, 0, 1]
 
@@ -270,7 +268,7 @@ def test_stopped_worker_gives_back_what_does_not_end(host: Host, until: Until, b
     worker.stop(grace_seconds=0.2)
     assert time.monotonic() - began < 3
     (delivery,) = host.deliveries()
-    assert (delivery.state, delivery.lease, delivery.step, delivery.attempts) == ("waiting", None, 0, 1)
+    assert (delivery.state, delivery.lease, delivery.step, delivery.attempts) == ("pending", None, 0, 1)
     assert (host.attempts(), delivery.error) == ([(1, "interrupted", None)], None)
     blocked.set()
     hooks.worker().run_once()
@@ -348,7 +346,7 @@ def test_listener_that_is_not_loaded_keeps_what_waits_for_it(host: Host) -> None
     fire(first, "a")
     other = Other()
     host.hooks(other).worker().run_once()
-    assert sorted(host.states()) == ["delivered", "waiting"]
+    assert sorted(host.states()) == ["delivered", "pending"]
     host.hooks(Listener()).worker().run_once()
     assert host.states() == ["delivered"] * 2
 
@@ -438,7 +436,7 @@ def test_stop_while_the_journal_is_away_ends_soon_and_quietly(
 
     with Hooks({"Listener": Listener()}, journal=sqlite_url) as hooks:
         worker = hooks.worker()
-        monkeypatch.setattr(worker._claims, "dues", away)
+        monkeypatch.setattr(worker._queue, "dues", away)
         worker.start()
         until(lambda: "the server is gone" in caplog.text)
         began = time.monotonic()
@@ -450,7 +448,7 @@ def test_stop_while_the_journal_is_away_ends_soon_and_quietly(
 def test_attempt_is_in_hand_until_its_end_is_known() -> None:
     """Who sees nothing in hand has been told of every end, so that none goes unrecorded."""
     seen: list[int] = []
-    claim = Claim("e", "a", "token", b"", 1, 1, 0.0)
+    claim = Claim(1, "e", "a", "token", b"", 1, 1, 0.0)
     lanes = Lanes(
         name="a",
         width=1,
@@ -477,7 +475,7 @@ def test_lane_goes_on_when_a_call_breaks_out_of_the_guard() -> None:
         return Attempt(claim, Ending.SUCCEEDED, began, 0.0)
 
     lanes = Lanes("a", 1, 10, call, time.monotonic, lambda _, one: ended.append(one))
-    lanes.feed([Claim(str(number), "a", "token", b"", 1, 1, 0.0) for number in (1, 2)], time.monotonic() + 10)
+    lanes.feed([Claim(number, str(number), "a", "token", b"", 1, 1, 0.0) for number in (1, 2)], time.monotonic() + 10)
     deadline = time.monotonic() + 10
     while len(ended) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -490,12 +488,12 @@ def test_refusal_of_an_event_says_nothing_of_the_listener(host: Host) -> None:
     listener = Listener(raising(PermanentFailure("400"), RuntimeError("down")))
     hooks = host.hooks(listener, retry_seconds=[])
     assert hooks.journal is not None
-    listeners = Listeners(hooks.journal.backend)
+    journal = hooks.journal
     seen = []
     for repo_id in ("refused", "failed"):
         fire(hooks, repo_id)
         hooks.worker().run_once()
-        seen.append([state.failing_since is not None for state in _known(listeners)])
+        seen.append([state.failing_since is not None for state in _known(journal)])
     assert seen == [[], [True]]
 
 
@@ -525,13 +523,13 @@ def test_secret_of_a_listener_is_not_stored_whatever_it_raises(sqlite_url: str) 
         slow_seconds=5,
         secrets=["hunter2-hunter2"],
     )
-    ended = attempt(Claim("e", "a", "token", content, 1, 1, 0.0), lambda _: [guard], 0.0, 10)
+    ended = attempt(Claim(1, "e", "a", "token", content, 1, 1, 0.0), lambda _: [guard], 0.0, 10)
     assert (ended.ending, ended.error) == (Ending.FAILED, "KeyboardInterrupt: the token is ***")
 
 
 def test_pruning_survives_an_outage(caplog: pytest.LogCaptureFixture) -> None:
     """A server that does not even tell the time is logged, and asked again later."""
-    Maintenance(Database("postgresql://me@127.0.0.1:9/journal"), JournalSettings("")).prune()
+    Maintenance(Journal("postgresql://me@127.0.0.1:9/journal"), JournalSettings("-")).prune()
     assert "the server cannot be reached or is gone" in caplog.text
 
 
