@@ -15,10 +15,16 @@ from pulp_hooks.cli.output import (
     stdout_for_listeners,
 )
 from pulp_hooks.cli.parameters import EventTypeParameter
+from pulp_hooks.dispatch.outcomes import Status
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
 
-_COLOURS = {"succeeded": "green", "failed": "red", "queued": "cyan"}
+_COLOURS: dict[str, str] = {
+    Status.SUCCEEDED: "green",
+    Status.FAILED: "red",
+    Status.QUEUED: "cyan",
+    Status.NOT_QUEUED: "red",
+}
 
 
 @click.command(
