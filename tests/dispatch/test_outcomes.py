@@ -57,8 +57,17 @@ def afire(hooks: Hooks) -> Report:
     return asyncio.run(hooks.afire("repo-sync-started", BODY))
 
 
+def fire_inside_a_loop(hooks: Hooks) -> Report:
+    """Fire in a thread that runs an event loop already."""
+
+    async def main() -> Report:
+        return fire(hooks)
+
+    return asyncio.run(main())
+
+
 Way = Callable[[Hooks], Report]
-every_way = pytest.mark.parametrize("way", [fire, afire])
+every_way = pytest.mark.parametrize("way", [fire, fire_inside_a_loop, afire])
 
 
 def outcome_of(function: Callable[..., object], way: Way = fire) -> Outcome:
