@@ -151,7 +151,7 @@ def _in_use(distribution: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401 - a Dis
     if first is None:
         return None, []
     folder = str(first.locate_file(""))
-    beside = DistributionFinder.Context(name=name, path=[folder])  # type: ignore[no-untyped-call] - it has no types
+    beside = DistributionFinder.Context(name=name, path=[folder])  # type: ignore[no-untyped-call] # it has no types
     rivals = [
         other for other in MetadataPathFinder().find_distributions(beside) if _metadata(other, "Name") != _UNKNOWN
     ]
