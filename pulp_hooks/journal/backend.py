@@ -178,7 +178,6 @@ class Backend(ABC):
             engine = self._migrating_engine()
             try:
                 with engine.begin() as connection:
-                    self._begin_migration(connection)
                     yield connection
             finally:
                 engine.dispose()
@@ -391,6 +390,10 @@ class Backend(ABC):
         """Wake the workers of all processes when the transaction is committed, where the database can."""
 
     @abstractmethod
+    def preparing_migration(self) -> tuple[str, ...]:
+        """Return the statements that come before those of the revisions, in their transaction."""
+
+    @abstractmethod
     @contextmanager
     def listening(self) -> Iterator[Callable[[float], bool] | None]:
         """Listen for new deliveries of other processes, on a connection of its own.
@@ -434,9 +437,6 @@ class Backend(ABC):
 
     @abstractmethod
     def _begin_within(self, connection: Connection) -> None: ...
-
-    @abstractmethod
-    def _begin_migration(self, connection: Connection) -> None: ...
 
     @abstractmethod
     def _keep_room(self, connection: PoolProxiedConnection) -> None:
