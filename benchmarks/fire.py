@@ -38,7 +38,7 @@ def serialized() -> Any:  # noqa: ANN401 - a body
 
 def ours(listeners: int) -> Callable[[], object]:
     """Give the firing of an event at so many listeners."""
-    hooks = Hooks(plugins=[Listener() for _ in range(listeners)])
+    hooks = Hooks([Listener() for _ in range(listeners)])
     return lambda: hooks.fire(TYPE, BODY)
 
 

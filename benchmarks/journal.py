@@ -18,11 +18,10 @@ from benchmarks.plain import insert, plain
 from benchmarks.postgresql import schema
 from pulp_hooks import EventType, Hooks, hookimpl
 from pulp_hooks.bodies.examples import EXAMPLES
-from pulp_hooks.journal.queue import Queue
-from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.claims import Result
-from pulp_hooks.journal.sqlite_file import Synchronous
+from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.schema import State
+from pulp_hooks.journal.sqlite_file import Synchronous
 
 _BODIES = {
     EventType.REPO_SYNC_STARTED: EXAMPLES[EventType.REPO_SYNC_STARTED],
@@ -41,7 +40,7 @@ class Desk:
     @hookimpl
     def repo_sync_started(self): pass
 
-with Hooks([Desk()], journal=sys.argv[1]) as hooks:
+with Hooks({"Desk": Desk()}, journal=sys.argv[1]) as hooks:
     sys.stdin.readline()
     for _ in range(int(sys.argv[2])):
         began = time.perf_counter()
@@ -70,8 +69,8 @@ class Desk:
     @hookimpl
     def repo_sync_started(self): time.sleep(0.01)
 
-with Hooks([Desk()], journal=sys.argv[1]) as hooks:
-    worker = hooks.worker(threads=1)
+with Hooks({"Desk": Desk()}, journal=sys.argv[1]) as hooks:
+    worker = hooks.worker(threads_per_listener=1)
     print("ready", flush=True)
     sys.stdin.readline()
     worker.run_once()
@@ -106,13 +105,13 @@ def _fire_and_deliver(event_type: EventType, synchronous: Synchronous) -> Iterat
     body = _BODIES[event_type]
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(f"sqlite:///{folder}/journal.db", synchronous=synchronous)
-        hooks = Hooks([Listener()], journal=journal)
+        hooks = Hooks({"Listener": Listener()}, journal=journal)
         content = hooks.fire(event_type, body).event.to_json().encode()
         floors = plain(Path(folder) / "plain.db", synchronous)
         for _ in range(_ROUNDS):
             floor = _seconds(lambda: insert(floors, content))
             fired.append(floor / _seconds(lambda: hooks.fire(event_type, body)))
-            worker = hooks.worker(threads=1)
+            worker = hooks.worker(threads_per_listener=1)
             began = time.perf_counter()
             worker.run_once()
             delivered.append(floor * worker.tally.total() / (time.perf_counter() - began))
@@ -221,7 +220,7 @@ def _fill(journal: Journal, path: Path, stored: int) -> None:
 
 def _claim_and_finish(journal: Journal) -> float:
     """Give the median seconds of claiming and finishing 50 deliveries."""
-    hooks, claims, seconds = Hooks([Listener()], journal=journal), journal.queue, []
+    hooks, claims, seconds = Hooks({"Listener": Listener()}, journal=journal), journal.queue, []
     for _ in range(40):
         for _ in range(50):
             hooks.fire(EventType.REPO_SYNC_STARTED, {"repo_id": "zoo"})
@@ -240,7 +239,7 @@ def _workers() -> Iterator[Figure]:
     try:
         for number in (1, 4):
             with schema(f"benchmark_{uuid.uuid4().hex}") as url:
-                hooks = Hooks([_Waiting()], journal=url)
+                hooks = Hooks({"Waiting": _Waiting()}, journal=url)
                 for _ in range(1600):
                     hooks.fire(EventType.REPO_SYNC_STARTED, {"repo_id": "zoo"})
                 hooks.close()

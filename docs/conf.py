@@ -39,7 +39,7 @@ nitpick_ignore_regex = [
     # The documentation is built without a network, so there is no inventory of what others document: links into the
     # standard library and into marshmallow cannot be had.
     ("py:.*", r"(asyncio|celery|collections|datetime|marshmallow|os|pathlib|sqlalchemy|types|typing)\..*"),
-    ("py:class", "Connection"),
+    ("py:class", "(Async)?Connection"),
     # What a listener in the list of listeners holds for the use of this package alone.
     ("py:class", r"pulp_hooks\.plugins\.(discovery\.Installed|inspection\.Implementation)"),
 ]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         MirrorError,
         PluginError,
         PulpHooksError,
+        SettingsError,
         UnknownEventTypeError,
     )
     from pulp_hooks.event import Event
@@ -25,39 +26,60 @@ if TYPE_CHECKING:
     from pulp_hooks.hooks import Hooks
     from pulp_hooks.hookspecs import hookimpl
     from pulp_hooks.notifier import Notifier
+    from pulp_hooks.settings.model import (
+        DeliverySettings,
+        DispatchSettings,
+        JournalSettings,
+        ListenerSettings,
+        PluginSettings,
+        Settings,
+    )
 
 __all__ = [
     "BodyError",
     "ClosedError",
+    "DeliverySettings",
     "DisableListener",
+    "DispatchSettings",
     "Event",
     "EventError",
     "EventType",
     "Hooks",
     "JournalError",
+    "JournalSettings",
+    "ListenerSettings",
     "MirrorError",
     "Notifier",
     "Outcome",
     "PermanentFailure",
     "PluginError",
+    "PluginSettings",
     "PulpHooksError",
     "Report",
     "RetryLater",
+    "Settings",
+    "SettingsError",
     "Status",
     "UnknownEventTypeError",
     "hookimpl",
 ]
 
 _HOMES = {
+    "DeliverySettings": "settings.model",
     "DisableListener": "delivery_control",
+    "DispatchSettings": "settings.model",
     "Event": "event",
     "EventType": "event_types",
     "Hooks": "hooks",
+    "JournalSettings": "settings.model",
+    "ListenerSettings": "settings.model",
     "Notifier": "notifier",
     "Outcome": "dispatch.outcomes",
     "PermanentFailure": "delivery_control",
+    "PluginSettings": "settings.model",
     "Report": "dispatch.outcomes",
     "RetryLater": "delivery_control",
+    "Settings": "settings.model",
     "Status": "dispatch.outcomes",
     "hookimpl": "hookspecs",
 }

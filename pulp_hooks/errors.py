@@ -63,12 +63,12 @@ class PluginError(PulpHooksError):
     """A plugin in hand that cannot be used as one, with every reason found."""
 
 
-class SettingsError(PulpHooksError):
-    """Settings that cannot be used; says file, place, key and rule, and never a value that may be a secret."""
+class SettingsError(PulpHooksError, ValueError):
+    """Settings that are not valid; names the field and its rule, and never a value that may be a secret."""
 
 
 class ClosedError(PulpHooksError, RuntimeError):
-    """Something was asked of a `Hooks` or an operation that has ended."""
+    """A `Hooks`, journal, worker or operation that has ended, or that a forked child inherited from its parent."""
 
 
 class MirrorError(PulpHooksError):

@@ -2,10 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pulp_hooks.errors import EventError, UnknownEventTypeError
 from pulp_hooks.event_types import EventType
@@ -20,12 +19,15 @@ class Event:
     """One event, as every listener receives it.
 
     Attributes:
-        id: Identifier of the event; the same on every delivery, so that a consumer can tell a repetition.
+        id: Identifier of the event, the same on every delivery: consumers recognize repetitions by it.
         type: The event type; as a string it is the type ID, `repo-sync-finished`.
         time: When the host fired the event, in UTC.
         source: URI of the host.
         body: The body, exactly as the specification shows it. Each listener has a copy of its own.
-        call_report: The task in which the event happened, or null outside of one.
+        call_report: The task in which the event happened; null outside a task.
+        operation_id: Identifier of the sync or publish, the same on its started and its finished event; null where the
+            host fires events without one.
+        caused_by: The `operation_id` of the operation that caused this one; null where there is none.
     """
 
     id: str
@@ -34,18 +36,11 @@ class Event:
     source: str
     body: "Body" = field(repr=False, hash=False)
     call_report: "dict[str, JsonValue] | None" = field(default=None, repr=False, hash=False)
-
-    def with_body(self, body: "Body", call_report: "dict[str, JsonValue] | None") -> Self:
-        """Give an event that differs in these two only; much faster than `dataclasses.replace`."""
-        event = object.__new__(type(self))
-        members = vars(event)
-        members.update(vars(self))
-        members["body"] = body
-        members["call_report"] = call_report
-        return event
+    operation_id: str | None = None
+    caused_by: str | None = None
 
     def to_dict(self) -> "dict[str, JsonValue]":
-        """Give the event as an object that JSON can hold; it shares the body with this event."""
+        """Return the event as a JSON object; it shares the body with this event."""
         return {
             "id": self.id,
             "type": self.type.value,
@@ -53,66 +48,72 @@ class Event:
             "source": self.source,
             "body": self.body,
             "call_report": self.call_report,
+            "operation_id": self.operation_id,
+            "caused_by": self.caused_by,
         }
 
     def to_json(self) -> str:
-        """Give the event as one line of JSON (RFC 8259) without line breaks in it."""
+        """Return the event as JSON (RFC 8259) on one line."""
         return _encode(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Event":
-        """Read what `to_json` wrote.
+        """Read an event that `to_json` of this release, or of an older or newer one, wrote.
+
+        Unknown members of the envelope are ignored, unknown fields of the body are kept, and everything else is
+        validated.
 
         Raises:
-            EventError: This is no JSON, or the envelope has a wrong, missing or unknown member.
-            BodyError: The body is not what its event type demands.
+            EventError: The text is not JSON, or a member of the envelope is missing or invalid.
+            BodyError: A known field of the body is missing or invalid.
         """
         try:
             members = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            raise EventError(f"this is no event: it is no JSON ({error})") from error
+            raise EventError(f"invalid event: not JSON ({error})") from error
         if not isinstance(members, dict):
-            raise EventError(f"this is no event: it is a JSON {type(members).__name__}, not an object")
+            raise EventError(f"invalid event: must be a JSON object, got {type(members).__name__}")
         return _event_from(cast("dict[str, Any]", members))
 
-    @classmethod
-    def from_stored(cls, text: str | bytes) -> "Event":
-        """Read what `to_json` wrote and nobody else can have changed; unlike `from_json` this validates nothing.
 
-        Raises:
-            ValueError: This is not what `to_json` wrote.
-        """
-        try:
-            members = json.loads(text)
-            members["type"] = EventType(members["type"])
-            members["time"] = datetime.fromisoformat(members["time"])
-            return cls(**members)
-        except (TypeError, KeyError, RecursionError) as error:
-            raise ValueError(f"this is no stored event: {type(error).__name__}: {error}") from error
+def read_stored(content: str | bytes) -> Event:
+    """Read an event from the journal: as `Event.from_json`, but without validation.
+
+    Raises:
+        ValueError: This release cannot read the event.
+    """
+    try:
+        members = json.loads(content)
+        known = {name: members[name] for name in _REQUIRED} | {name: members.get(name) for name in _NULLABLE}
+        known["type"] = EventType(known["type"])
+        known["time"] = datetime.fromisoformat(known["time"])
+        return Event(**known)
+    except (AttributeError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"unreadable event: {type(error).__name__}: {error}") from error
 
 
-def check_id(event_id: str) -> str:
-    """Give an event's identifier back when it can be one.
+def check_id(value: str, what: str = "event_id") -> str:
+    """Return an identifier of an event or operation.
 
     Raises:
         EventError: It is not 1 to 128 letters, digits, `_`, `-` or `:`, which fit into every header, key and path.
     """
-    if not isinstance(event_id, str) or not _ID.fullmatch(event_id):
+    if not isinstance(value, str) or not _ID.fullmatch(value):
         raise EventError(
-            f"the event's id {shortened_repr(event_id)} must be 1 to 128 letters, digits, '_', '-' or ':' (ASCII)"
+            f"invalid {what} {shortened_repr(value)}: use 1 to 128 letters, digits, '_', '-' or ':' (ASCII)"
         )
-    return event_id
+    return value
 
 
 def check_source(source: str) -> str:
-    """Give the source back when it can be one.
+    """Return the source.
 
     Raises:
-        EventError: It is empty, holds blanks or control characters, or a user name or password.
+        EventError: It is empty, contains blanks or control characters, or a user name or password.
     """
     authority = _AUTHORITY.match(source)
     if authority and "@" in authority[1]:
-        raise EventError("source must not hold a user name or password: listeners are shown it")
+        raise EventError("source must not contain a user name or password: listeners see it")
     if not source or not source.isprintable() or " " in source:
         raise EventError(f"source {shortened_repr(source)} must be a URI: not empty, no blanks, no control characters")
     return source
@@ -125,56 +126,58 @@ _ID = re.compile(r"[A-Za-z0-9_:-]{1,128}")
 _AUTHORITY = re.compile(r"(?:[^/?#]*:)?//([^/?#]*)")
 """The part of a URI (RFC 3986, appendix B) that may hold a user name and a password."""
 
-_MEMBERS = ("id", "type", "time", "source", "body", "call_report")
+_REQUIRED = ("id", "type", "time", "source", "body", "call_report")
+
+_NULLABLE = ("operation_id", "caused_by")
+"""Members that events of older releases lack."""
 
 
-def _event_from(members: Mapping[str, Any]) -> Event:
+def _event_from(members: dict[str, Any]) -> Event:
     from pulp_hooks.bodies.reported import reported_value  # noqa: PLC0415 - needed by readers of events only
     from pulp_hooks.bodies.serializer import (  # noqa: PLC0415 - marshmallow, which plugin authors must not pay for
         BodySerializer,
     )
 
-    lacking = [name for name in _MEMBERS if name not in members]
-    unknown = [shortened_repr(name).strip("'") for name in members if name not in _MEMBERS]
-    for what, names in (("lacks", lacking), ("has the unknown", unknown)):
-        if names:
-            raise EventError(f"this is no event: it {what} {', '.join(names[:_MOST_SHOWN])}")
-    for name in ("id", "type", "time", "source"):
-        if not isinstance(members[name], str) or not members[name] or clean_text(members[name]) != members[name]:
-            raise EventError(f"this is no event: its {name} must be text that is not empty, in valid Unicode")
-    call_report = members["call_report"]
+    missing = [name for name in _REQUIRED if name not in members]
+    if missing:
+        raise EventError(f"invalid event: missing {', '.join(missing)}")
+    known: dict[str, Any] = dict.fromkeys(_NULLABLE) | members
+    for name in ("id", "type", "time", "source", *(name for name in _NULLABLE if known[name] is not None)):
+        text = known[name]
+        if not isinstance(text, str) or not text or clean_text(text) != text:
+            raise EventError(f"invalid event: {name} must be a non-empty string in valid Unicode")
+    call_report = known["call_report"]
     if call_report is not None and not isinstance(call_report, dict):
-        raise EventError("this is no event: its call_report must be an object or null")
+        raise EventError("invalid event: call_report must be an object or null")
     try:
-        event_type = EventType(members["type"])
+        event_type = EventType(known["type"])
     except UnknownEventTypeError as error:
-        raise EventError(f"this is no event: its type {error}") from error
+        raise EventError(f"invalid event: type {error}") from error
     return Event(
-        id=members["id"],
+        id=known["id"],
         type=event_type,
-        time=_moment(members["time"]),
-        source=check_source(members["source"]),
-        body=BodySerializer(max_bytes=None).serialize(event_type, members["body"]),
+        time=_time_from(known["time"]),
+        source=check_source(known["source"]),
+        body=BodySerializer(max_bytes=None).read(event_type, known["body"]),
         call_report=cast("dict[str, JsonValue] | None", reported_value(call_report)),
+        operation_id=known["operation_id"],
+        caused_by=known["caused_by"],
     )
 
 
-_MOST_SHOWN = 10
+def _utc(time: datetime) -> datetime:
+    return time if time.tzinfo is UTC else time.astimezone(UTC)
 
 
-def _utc(moment: datetime) -> datetime:
-    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-
-
-def _moment(text: str) -> datetime:
+def _time_from(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
         if time.utcoffset() is not None:
             return time.astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise EventError(f"this is no event: its time {shortened_repr(text)} is no moment in ISO 8601") from error
-    raise EventError(f"this is no event: its time {shortened_repr(text)} has no time zone")
+        raise EventError(f"invalid event: time {shortened_repr(text)} is not ISO 8601") from error
+    raise EventError(f"invalid event: time {shortened_repr(text)} has no time zone")
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

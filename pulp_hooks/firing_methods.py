@@ -12,21 +12,25 @@ from pulp_hooks.event_types import EventType
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-Moment = datetime | str
+Timestamp = datetime | str
 """An aware `datetime`, or ISO 8601 text with an offset."""
 
 
 class FireOptions(TypedDict, total=False):
-    """What `fire` takes beside the event type and the body.
+    """Options of `fire` besides the event type and the body.
 
     Attributes:
         call_report: The task in which the event happens.
         event_id: Identifier of the event, where the host has one.
+        operation_id: Identifier of the sync or publish that the event belongs to.
+        caused_by: The `operation_id` of the operation that caused this one.
         connection: The host's own connection to the database of the journal.
     """
 
     call_report: Mapping[str, Any] | None
     event_id: str | None
+    operation_id: str | None
+    caused_by: str | None
     connection: "Connection | None"
 
 
@@ -34,13 +38,15 @@ class FiringMethods(ABC):
     """Fires each event type by a method of its own."""
 
     @abstractmethod
-    def fire(
+    def fire(  # noqa: PLR0913 - each option by its name
         self,
         event_type: EventType | str,
         body: Mapping[str, Any],
         *,
         call_report: Mapping[str, Any] | None = None,
         event_id: str | None = None,
+        operation_id: str | None = None,
+        caused_by: str | None = None,
         connection: "Connection | None" = None,
     ) -> Report:
         """Fire an event of any type."""
@@ -55,8 +61,8 @@ class FiringMethods(ABC):
         repo_id: str,
         importer_id: str,
         importer_type_id: str,
-        started: Moment,
-        completed: Moment,
+        started: Timestamp,
+        completed: Timestamp,
         result: SyncResult,
         added_count: int | None = None,
         updated_count: int | None = None,
@@ -100,8 +106,8 @@ class FiringMethods(ABC):
         repo_id: str,
         distributor_id: str,
         distributor_type_id: str,
-        started: Moment,
-        completed: Moment,
+        started: Timestamp,
+        completed: Timestamp,
         result: PublishResult,
         summary: object = None,
         details: object = None,

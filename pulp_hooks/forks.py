@@ -1,126 +1,75 @@
-"""Forks of the process: other threads finish what they are doing first, and the child knows what it inherited."""
+"""Forked children: what belongs to the parent is refused there at once, and is neither used nor closed."""
 
 import os
 import stat
-import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from weakref import WeakSet
+
+from pulp_hooks.errors import ClosedError
 
 FileIdentity = tuple[int, int]
 """Device and inode of a file: the same under each of its names."""
 
-_PATIENCE_SECONDS = 10.0
-"""How long a fork waits for other threads."""
+_process = object()
+"""Stands for this process; a child replaces it. To compare it costs a tenth of what `os.getpid` does."""
+
+_kept: "WeakSet[object]" = WeakSet()
+_inherited: dict[int, FileIdentity] = {}
+"""The files that this process inherited open, by their descriptors."""
 
 
-_LOOK_SECONDS = 0.001
-"""How long a thread sleeps before it looks again whether a fork is over, or whether others are."""
+class OwnProcess:
+    """The process that created an object, which no other process may use.
 
-
-class ForkGate:
-    """Keeps the process from forking while other threads are in a `passage`.
-
-    A passage counts as long as its object lives, which the frame of the `with` block holds. So an exception of a signal
-    handler, which may arrive between any two bytecodes, leaves no passage behind that is never left.
+    A child has none of its parent's threads, and must not use connections that its parent goes on with.
 
     Args:
-        close: Called before a fork, if nobody is in a passage.
-        renew: Called after a fork in the new process, which has none of the other threads.
+        name: Name of the object in messages, in the plural.
     """
 
-    def __init__(self, close: Callable[[], None], renew: Callable[[], None]) -> None:
-        self._close = close
-        self._renew = renew
-        # Not a Condition: an exception inside its `__enter__`, which is Python code, would leave it locked for ever.
-        self._lock = threading.RLock()
-        self._passages: WeakSet[Passage] = WeakSet()
-        self._is_shut = False
-        _gates.add(self)
+    __slots__ = ("_name", "_process")
 
-    def passage(self) -> "Passage":
-        """Return a context manager around a block that no fork of another thread interrupts."""
-        return Passage(self)
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._process = _process
 
-    def enter(self, passage: "Passage") -> None:
-        """Count a passage, as soon as no other thread is about to fork."""
-        while True:
-            with self._lock:
-                # A thread that is inside already may go on until it leaves.
-                if not self._is_shut or self.is_inside():
-                    self._passages.add(passage)
-                    return
-            time.sleep(_LOOK_SECONDS)
+    @property
+    def is_parent(self) -> bool:
+        """Whether the object was created before this process was forked."""
+        return self._process is not _process
 
-    def leave(self, passage: "Passage") -> None:
-        """Count a passage no longer."""
-        with self._lock:
-            self._passages.discard(passage)
+    def check(self) -> None:
+        """Check that this process created the object.
 
-    def is_inside(self) -> bool:
-        """Return whether the calling thread is in a passage."""
-        me = threading.get_ident()
-        with self._lock:
-            return any(passage.thread == me for passage in self._passages)
-
-    def shut(self) -> None:
-        """Let nobody in, wait until no other thread is inside, and call `close` unless this thread is inside."""
-        me = threading.get_ident()
-        with self._lock:
-            self._is_shut = True
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while time.monotonic() < deadline:
-            with self._lock:
-                inside = {passage.thread for passage in self._passages}
-            if not inside:
-                self._close()
-            if inside <= {me}:
-                return
-            time.sleep(_LOOK_SECONDS)
-
-    def open(self) -> None:
-        """Let everybody in again."""
-        self._is_shut = False
-
-    def renew(self) -> None:
-        """Let everybody in, in a new process that has no other thread."""
-        self._lock = threading.RLock()
-        self._passages = WeakSet()
-        self._is_shut = False
-        self._renew()
+        Raises:
+            ClosedError: It was created before this process was forked.
+        """
+        if self._process is not _process:
+            raise ClosedError(
+                f"{self._name} belong to the parent process, which forked this one; "
+                "fix: create Hooks after the fork, in each process"
+            )
 
 
-class Passage:
-    """One `with` block behind a gate.
+def keep_in_children(owner: object) -> None:
+    """Keep an object, and all that it refers to, from being finalized in forked children."""
+    # Imported here, as only a journal needs it; in the child it might wait for the import of a thread that is gone.
+    import ctypes  # noqa: F401, PLC0415
 
-    Attributes:
-        thread: The thread that is inside.
+    _kept.add(owner)
+
+
+def _leak(owner: object) -> None:
+    """Take a reference that is never given back.
+
+    A child that closes a connection of its parent does harm: SQLite may take it for the last one and delete the
+    write-ahead log, and a driver of PostgreSQL ends the parent's session. A finalizer does the same as a call of
+    `close`. A list that refers to the connections would not be enough, because the interpreter clears all modules when
+    it exits; a reference that nobody owns keeps them until the process is gone.
     """
+    import ctypes  # noqa: PLC0415 - see `keep_in_children`
 
-    __slots__ = ("__weakref__", "_gate", "thread")
-
-    def __init__(self, gate: ForkGate) -> None:
-        self._gate = gate
-        self.thread = threading.get_ident()
-
-    def __enter__(self) -> None:
-        self._gate.enter(self)
-
-    def __exit__(self, *_: object) -> None:
-        self._gate.leave(self)
-
-
-_gates: WeakSet[ForkGate] = WeakSet()
-
-
-def _each(action: Callable[[ForkGate], None]) -> None:
-    for gate in tuple(_gates):
-        action(gate)
-
-
-_inherited: dict[int, FileIdentity] = {}
-"""The files that this process has from its parent, by their descriptors."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
 
 
 def inherited_files() -> set[FileIdentity]:
@@ -136,7 +85,11 @@ def _regular_file(descriptor: int) -> FileIdentity | None:
     return None
 
 
-def _note_inherited() -> None:
+def _begin_child() -> None:
+    global _process  # noqa: PLW0603 - there is one process
+    _process = object()
+    for owner in tuple(_kept):
+        _leak(owner)
     _inherited.clear()
     with suppress(OSError):  # a system that does not list them
         for name in os.listdir("/dev/fd"):  # noqa: PTH208 - descriptors are numbers, not paths
@@ -144,25 +97,4 @@ def _note_inherited() -> None:
                 _inherited[int(name)] = identity
 
 
-def _begin_child() -> None:
-    _note_inherited()
-    _each(ForkGate.renew)
-
-
-os.register_at_fork(
-    before=lambda: _each(ForkGate.shut), after_in_parent=lambda: _each(ForkGate.open), after_in_child=_begin_child
-)
-
-
-class OwnProcess:
-    """Placeholder."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._process = os.getpid()
-
-    def is_own(self) -> bool:
-        return self._process == os.getpid()
-
-    def check(self) -> None:
-        pass
+os.register_at_fork(after_in_child=_begin_child)

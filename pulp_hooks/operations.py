@@ -3,21 +3,27 @@
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from pulp_hooks.bodies.reported import reported_value
 from pulp_hooks.bodies.serializer import reported_object
 from pulp_hooks.dispatch.outcomes import Report
-from pulp_hooks.errors import ClosedError
+from pulp_hooks.errors import ClosedError, JournalError
 from pulp_hooks.event_loops import is_loop_running
 from pulp_hooks.event_types import EventType
+from pulp_hooks.host_transaction import HostTransaction
+from pulp_hooks.identifiers import new_id
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.signals import raised_by_signal_handler
 from pulp_hooks.text import one_line, text_of, type_name
 from pulp_hooks.tracebacks import frames_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 _log = safe_logger(__name__)
 
@@ -28,17 +34,18 @@ _MAX_FRAMES = 100
 class Firing(Protocol):
     """What an operation needs of the host's hooks."""
 
-    def fire(self, event_type: EventType, body: Mapping[str, Any], *, call_report: Mapping[str, Any] | None) -> Report:
+    @property
+    def fire(self) -> Callable[..., Report]:
         """Fire an event."""
         ...
 
-    def afire(
-        self, event_type: EventType, body: Mapping[str, Any], *, call_report: Mapping[str, Any] | None
-    ) -> Awaitable[Report]:
+    @property
+    def afire(self) -> Callable[..., Awaitable[Report]]:
         """Fire an event from a coroutine."""
         ...
 
-    def validate(self, event_type: EventType, body: Mapping[str, Any], *, partial: bool = False) -> None:
+    @property
+    def validate(self) -> Callable[..., None]:
         """Raise `BodyError` for a body that `fire` would refuse."""
         ...
 
@@ -47,38 +54,89 @@ class Operation(ABC):
     """One sync or publish, from `started` to `finished`; used once, by `with` or `async with`.
 
     Attributes:
-        summary: What the importer or distributor sums up; any value.
-        details: What it reports in detail; any value.
-        call_report: The task in which it happens, or null.
+        summary: Summary of the importer or distributor; any value.
+        details: Detailed report of the importer or distributor; any value.
+        call_report: The task in which the operation happens, or null.
     """
 
     # A misspelt attribute is an error, and not a count that nobody reports.
-    __slots__ = ("_begun", "_failure", "_hooks", "_ids", "_started_body", "call_report", "details", "summary")
+    __slots__ = (
+        *("_begun", "_caused_by", "_event_id", "_failure", "_hooks", "_id", "_ids", "_is_stored"),
+        *("_transaction", "call_report", "details", "summary"),
+    )
 
     _started_type: ClassVar[EventType]
+    _started_fields: ClassVar[tuple[str, ...]]
     _finished_type: ClassVar[EventType]
 
     def __init__(
-        self, hooks: Firing, started: Mapping[str, str], ids: Mapping[str, str], call_report: Mapping[str, Any] | None
+        self,
+        hooks: Firing,
+        ids: Mapping[str, str],
+        call_report: Mapping[str, Any] | None,
+        caused_by: "Operation | str | None",
     ) -> None:
         self.call_report = call_report
         self.summary: Any = {}
         self.details: Any = None
         self._hooks = hooks
-        self._started_body = started
         self._ids = ids
+        self._id = new_id()
+        self._caused_by = caused_by.id if isinstance(caused_by, Operation) else caused_by
         self._failure: str | None = None
         self._begun: tuple[datetime, float] | None = None
+        # The id of the event that `succeed` fires, its last transaction, and whether the event was stored in there.
+        self._event_id: str | None = None
+        self._transaction: HostTransaction | None = None
+        self._is_stored = False
+
+    @property
+    def id(self) -> str:
+        """The `operation_id` of its events, which identifies the operation."""
+        return self._id
 
     def fail(self, message: str) -> None:
-        """Mark the operation as failed where no exception does it; the block goes on."""
+        """Mark the operation as failed where no exception does; the block continues."""
         self._failure = text_of(message, fallback=type_name(message))
+
+    def succeed(self, *, connection: "Connection") -> None:
+        """Fire `finished` in the host's transaction, to be committed with the host's work or not at all.
+
+        Call it last in the transaction, and end the transaction inside the block. The result is `success`, or what
+        `fail` or `skip` has marked. If the transaction is not committed, the end of the block fires `finished`: with
+        `error` or `canceled` for an exception, otherwise `failed`. Exactly one of the two is stored. You may call this
+        again in another transaction, after a rollback.
+
+        Args:
+            connection: SQLAlchemy connection to the database of the journal.
+
+        Raises:
+            BodyError: A count is invalid; nothing was fired.
+            EventError: `call_report` is neither an object nor null; nothing was fired.
+            JournalError: The journal could not take the event, or there is no journal.
+            ClosedError: The block was not entered, or `close` was called.
+        """
+        body = self._body_of_success(connection)
+        try:
+            self._hooks.fire(self._finished_type, body, **self._options(self.call_report), connection=connection)
+            self._is_stored = True
+        finally:
+            self._transaction = HostTransaction(connection)
+
+    async def asucceed(self, *, connection: "AsyncConnection") -> None:
+        """Do what `succeed` does in an `async with` block, with an SQLAlchemy `AsyncConnection`."""
+        body = self._body_of_success(connection)
+        try:
+            await self._hooks.afire(self._finished_type, body, **self._options(self.call_report), connection=connection)
+            self._is_stored = True
+        finally:
+            self._transaction = HostTransaction(connection)
 
     def __enter__(self) -> Self:
         """Fire `started`."""
         self._begin()
         try:
-            self._hooks.fire(self._started_type, self._started_body, call_report=self.call_report)
+            self._hooks.fire(self._started_type, self._started_body(), **self._options(self.call_report))
         except BaseException as error:
             if _is_interruption(error):
                 self.__exit__(None, error, error.__traceback__)
@@ -86,10 +144,16 @@ class Operation(ABC):
         return self
 
     def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Fire `finished`, whatever the way out; an exception of the block goes on."""
-        body, call_report, fault = self._finish(error, trace)
+        """Fire `finished` on every way out; an exception of the block propagates."""
+        transaction = self._left_over(error)
+        fault: BaseException | None = None
         try:
-            self._hooks.fire(self._finished_type, body, call_report=call_report)
+            fault = _left_open() if transaction and transaction.roll_back() else None
+        except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
+            fault = wrong
+        body, options, fault = self._finish(error, trace, fault)
+        try:
+            self._hooks.fire(self._finished_type, body, **options)
         except BaseException as lost:  # noqa: BLE001 - raised again where the block has no exception of its own
             self._lost(lost, fault if error is None else error)
         if fault is not None and (error is None or raised_by_signal_handler(fault)):
@@ -99,7 +163,7 @@ class Operation(ABC):
         """Fire `started` and await its listeners."""
         self._begin()
         try:
-            await self._hooks.afire(self._started_type, self._started_body, call_report=self.call_report)
+            await self._hooks.afire(self._started_type, self._started_body(), **self._options(self.call_report))
         except BaseException as error:
             if _is_interruption(error) or issubclass(type(error), asyncio.CancelledError):
                 await self.__aexit__(None, error, error.__traceback__)
@@ -107,17 +171,25 @@ class Operation(ABC):
         return self
 
     async def __aexit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Fire `finished` and await its listeners, whatever the way out; an exception of the block goes on."""
+        """Fire `finished` and await its listeners on every way out; an exception of the block propagates."""
         if not is_loop_running():
             # A coroutine that is closed after its loop: nothing can be awaited, but `finished` can be fired.
             self.__exit__(None, error, trace)
             return
-        body, call_report, fault = self._finish(error, trace)
+        canceled = await _to_its_end(self._afinish(error, trace))
+        if canceled is not None and error is None:
+            raise canceled
+
+    async def _afinish(self, error: BaseException | None, trace: TracebackType | None) -> None:
+        transaction = self._left_over(error)
+        fault: BaseException | None = None
         try:
-            await _to_its_end(
-                self._hooks.afire(self._finished_type, body, call_report=call_report),
-                raises=error is None and fault is None,
-            )
+            fault = _left_open() if transaction and await transaction.aroll_back() else None
+        except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
+            fault = wrong
+        body, options, fault = self._finish(error, trace, fault)
+        try:
+            await self._hooks.afire(self._finished_type, body, **options)
         except BaseException as lost:  # noqa: BLE001 - raised again where the block has no exception of its own
             self._lost(lost, fault if error is None else error)
         if fault is not None and (error is None or raised_by_signal_handler(fault)):
@@ -125,53 +197,87 @@ class Operation(ABC):
 
     def _begin(self) -> None:
         if self._begun:
-            raise ClosedError(f"this {type(self).__name__} was used already; make another one for the next operation")
-        # What is wrong with the identifiers of `finished` is said before anything is done, not when it is too late.
+            raise ClosedError(
+                f"this {type(self).__name__} was used already; fix: make another one for the next operation"
+            )
+        # Invalid identifiers of `finished` are reported before anything is done, not when it is too late.
         self._hooks.validate(self._finished_type, self._ids, partial=True)
         self._begun = (datetime.now(UTC), time.monotonic())
 
-    def _finish(
-        self, error: BaseException | None, trace: TracebackType | None
-    ) -> tuple[dict[str, Any], Mapping[str, Any] | None, BaseException | None]:
-        """Return the body and call report of `finished`, and what is wrong with what the host set on this operation.
+    def _started_body(self) -> dict[str, str]:
+        return {name: self._ids[name] for name in self._started_fields}
 
-        The body is made in steps, each of which needs less than the one before, so that there always is one.
+    def _options(self, call_report: Mapping[str, Any] | None) -> dict[str, Any]:
+        ids = {"event_id": self._event_id, "operation_id": self._id, "caused_by": self._caused_by}
+        return {"call_report": call_report, **ids}
+
+    def _times(self) -> dict[str, datetime]:
+        started, clock = self._begun or (datetime.now(UTC), time.monotonic())
+        # By the steady clock: the other one may have been set in the meantime.
+        return {"started": started, "completed": started + timedelta(seconds=time.monotonic() - clock)}
+
+    def _body(self, error: BaseException | None, trace: TracebackType | None) -> dict[str, Any]:
+        reported = {"summary": self.summary, "details": self.details, **self._reported()}
+        return {**self._ids, **self._times(), **reported, **self._ending(error, trace)}
+
+    def _bare_body(self) -> dict[str, Any]:
+        return {**self._ids, **self._times(), **self._unreported()}
+
+    def _body_of_success(self, connection: object) -> dict[str, Any]:
+        """Return the body for `succeed`, and take an id for its event and those that may replace it."""
+        if connection is None:
+            raise JournalError("connection must be an SQLAlchemy connection, not None; fix: pass your transaction's")
+        if not self._begun:
+            raise ClosedError(f"this {type(self).__name__} has not begun; fix: call succeed() inside its block")
+        self._event_id = self._event_id or new_id()
+        self._is_stored = False
+        return self._body(None, None)
+
+    def _left_over(self, error: BaseException | None) -> HostTransaction | None:
+        """Return the transaction that must have ended by the end of the block.
+
+        The event that follows would wait for it, and a transaction that is committed later would add a second event.
+        """
+        return self._transaction if error is not None or self._is_stored else None
+
+    def _finish(
+        self, error: BaseException | None, trace: TracebackType | None, fault: BaseException | None
+    ) -> tuple[dict[str, Any], dict[str, Any], BaseException | None]:
+        """Return the body and the options of `finished`, and the exception for an invalid value that the host has set.
+
+        There is always a body: each step needs less than the one before.
         """
         call_report: Mapping[str, Any] | None = None
-        fault: BaseException | None = None
         body: dict[str, Any] = {}
 
         def with_report() -> dict[str, Any]:
-            reported = {"summary": self.summary, "details": self.details, **self._reported()}
-            return reported | self._ending(fault if error is None else error, trace)
+            return self._body(fault if error is None else error, trace)
 
         def without_report() -> dict[str, Any]:
-            return self._unreported() | self._ending(fault if error is None else error, None, short=True)
+            return self._bare_body() | self._ending(fault if error is None else error, None, short=True)
 
         def bare() -> dict[str, Any]:
-            return self._unreported() | _ended("error", type_name(fault if error is None else error))
+            return self._bare_body() | _ended("error", type_name(fault if error is None else error))
 
-        started, clock = self._begun or (datetime.now(UTC), time.monotonic())
-        # By the steady clock: the other one may have been set in the meantime.
-        times = {"started": started, "completed": started + timedelta(seconds=time.monotonic() - clock)}
         try:
             call_report = reported_object(self.call_report)
         except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
             fault = wrong
         for step in (with_report, without_report, bare):
             try:
-                body = {**self._ids, **times, **step()}
+                body = step()
                 self._hooks.validate(self._finished_type, body)
                 break
             except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
                 fault = wrong if fault is None or _is_interruption(wrong) else fault
-        return body, call_report, fault
+        return body, self._options(call_report), fault
 
     def _ending(
         self, error: BaseException | None, trace: TracebackType | None, *, short: bool = False
     ) -> dict[str, Any]:
         if error is None:
-            return _ended("success") if self._failure is None else _ended("failed", self._failure)
+            message = _ROLLED_BACK if self._failure is None and self._is_stored else self._failure
+            return _ended("success") if message is None else _ended("failed", message)
         if issubclass(type(error), KeyboardInterrupt | asyncio.CancelledError):
             return _ended("canceled", f"canceled by {type_name(error)}")
         return _broken_off(error, trace, short=short)
@@ -182,13 +288,15 @@ class Operation(ABC):
 
     @abstractmethod
     def _unreported(self) -> dict[str, Any]:
-        """Return what stands in place of everything reported when the host has set wrong values."""
+        """Return the report that replaces invalid values of the host."""
 
     def _lost(self, lost: BaseException, error: BaseException | None) -> None:
         if error is None or raised_by_signal_handler(lost):
             raise lost
         _log.error("%s could not be fired: %s", self._finished_type, one_line(lost))
 
+
+_ROLLED_BACK = "the transaction of succeed() was not committed"
 
 _COUNTS = ("added_count", "updated_count", "removed_count")
 
@@ -205,18 +313,17 @@ class SyncOperation(Operation):
     __slots__ = ("added_count", "removed_count", "updated_count")
 
     _started_type = EventType.REPO_SYNC_STARTED
+    _started_fields = ("repo_id",)
     _finished_type = EventType.REPO_SYNC_FINISHED
 
     def __init__(
         self,
         hooks: Firing,
-        repo_id: str,
-        importer_id: str,
-        importer_type_id: str,
-        call_report: Mapping[str, Any] | None = None,
+        ids: Mapping[str, str],
+        call_report: Mapping[str, Any] | None,
+        caused_by: Operation | str | None,
     ) -> None:
-        ids = {"repo_id": repo_id, "importer_id": importer_id, "importer_type_id": importer_type_id}
-        super().__init__(hooks, {"repo_id": repo_id}, ids, call_report)
+        super().__init__(hooks, ids, call_report, caused_by)
         self.added_count: int | None = 0
         self.updated_count: int | None = 0
         self.removed_count: int | None = 0
@@ -234,22 +341,21 @@ class PublishOperation(Operation):
     __slots__ = ("_skipped",)
 
     _started_type = EventType.REPO_PUBLISH_STARTED
+    _started_fields = ("repo_id", "distributor_id")
     _finished_type = EventType.REPO_PUBLISH_FINISHED
 
     def __init__(
         self,
         hooks: Firing,
-        repo_id: str,
-        distributor_id: str,
-        distributor_type_id: str,
-        call_report: Mapping[str, Any] | None = None,
+        ids: Mapping[str, str],
+        call_report: Mapping[str, Any] | None,
+        caused_by: Operation | str | None,
     ) -> None:
-        started = {"repo_id": repo_id, "distributor_id": distributor_id}
-        super().__init__(hooks, started, {**started, "distributor_type_id": distributor_type_id}, call_report)
+        super().__init__(hooks, ids, call_report, caused_by)
         self._skipped: str | None = None
 
     def skip(self, reason: str) -> None:
-        """Mark the publish as skipped; the reason stands in the summary as `skipped`."""
+        """Mark the publish as skipped; the reason is `skipped` in the summary."""
         self._skipped = text_of(reason, fallback=type_name(reason))
 
     def _reported(self) -> dict[str, Any]:
@@ -268,6 +374,13 @@ class PublishOperation(Operation):
     ) -> dict[str, Any]:
         ending = super()._ending(error, trace, short=short)
         return _ended("skipped") if ending["result"] == "success" and self._skipped is not None else ending
+
+
+def _left_open() -> ClosedError:
+    return ClosedError(
+        "the transaction of succeed() was still open at the end of the block, and was rolled back; "
+        "fix: begin and commit it inside the block"
+    )
 
 
 def _ended(result: str, message: str | None = None) -> dict[str, Any]:
@@ -291,12 +404,12 @@ def _is_interruption(error: BaseException) -> bool:
     return issubclass(type(error), KeyboardInterrupt) or raised_by_signal_handler(error)
 
 
-async def _to_its_end(firing: Awaitable[Report], *, raises: bool) -> None:
-    """Await the firing; a cancellation meanwhile is passed on when it is over."""
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> asyncio.CancelledError | None:
+    """Await a coroutine whose caller may be canceled meanwhile, and return the cancellation."""
 
     async def carried() -> BaseException | None:
         try:
-            await firing
+            await work
         except BaseException as error:  # noqa: BLE001 - raised below: out of a task of its own it could break the loop
             return error
         return None
@@ -311,5 +424,4 @@ async def _to_its_end(firing: Awaitable[Report], *, raises: bool) -> None:
     error = task.result()
     if error is not None:
         raise error
-    if canceled and raises:
-        raise canceled
+    return canceled

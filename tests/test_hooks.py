@@ -18,12 +18,14 @@ import pytest
 from pulp_hooks import (
     BodyError,
     ClosedError,
+    DispatchSettings,
     Event,
     EventError,
     EventType,
     Hooks,
     Notifier,
     PluginError,
+    Settings,
     Status,
     UnknownEventTypeError,
     hookimpl,
@@ -205,7 +207,8 @@ def test_validate_checks_without_firing() -> None:
 def test_reports_over_the_size_cap_are_truncated() -> None:
     """The size cap of the host holds for what listeners receive."""
     seen: list[Any] = []
-    hooks = Hooks([listener("a", lambda body: seen.append(body["details"]), "repo_sync_finished")], max_body_bytes=2000)
+    settings = Settings(dispatch=DispatchSettings(max_body_bytes=2000))
+    hooks = Hooks([listener("a", lambda body: seen.append(body["details"]), "repo_sync_finished")], settings=settings)
     hooks.fire("repo-sync-finished", {**EXAMPLES[EventType.REPO_SYNC_FINISHED], "details": ["x" * 100] * 100})
     assert seen[0]["truncated"] is True
 
@@ -752,13 +755,17 @@ def test_two_hooks_in_one_process_do_not_touch() -> None:
     """One plugin may serve two hosts; events, settings and the end of one are not felt by the other."""
     called: list[str] = []
     shared = listener("shared", lambda event: called.append(event.source))
-    first = Hooks([shared, listener("own", nothing)], source="first:", max_body_bytes=100)
+    first = Hooks(
+        [shared, listener("own", nothing)],
+        source="first:",
+        settings=Settings(dispatch=DispatchSettings(max_body_bytes=1024)),
+    )
     second = Hooks([shared], source="second:")
     first.fire(STARTED, BODY)
     first.close()
     with pytest.raises(ClosedError):
         first.fire(STARTED, BODY)
-    report = second.fire(STARTED, {"repo_id": "x" * 200})
+    report = second.fire(STARTED, {"repo_id": "x" * 2000})
     assert [outcome.listener for outcome in report.outcomes] == ["shared"]
     assert called == ["first:", "second:"]
     second.close()

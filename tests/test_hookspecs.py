@@ -36,7 +36,7 @@ def received(event_type: EventType) -> tuple[Any, Event]:
         calls.append((body, event))
 
     plugin.__dict__["record"] = record
-    Hooks(plugins=[plugin]).fire(event_type, EXAMPLES[event_type])
+    Hooks([plugin]).fire(event_type, EXAMPLES[event_type])
     ((body, event),) = calls
     return body, event
 
@@ -107,5 +107,5 @@ def test_example_of_hook_works_as_a_plugin(event_type: EventType) -> None:
     plugin = ModuleType("example")
     plugin.__dict__.update(hookimpl=hookimpl, purge_cache=purge_cache)
     exec(example_of(event_type.hook_name), plugin.__dict__)  # noqa: S102 - the code is our own documentation
-    report = Hooks(plugins=[plugin]).fire(event_type, EXAMPLES[event_type])
+    report = Hooks([plugin]).fire(event_type, EXAMPLES[event_type])
     assert [(outcome.hook, outcome.error) for outcome in report.outcomes] == [(event_type.hook_name, None)]

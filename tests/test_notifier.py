@@ -156,13 +156,13 @@ def test_configuration_may_be_left_out(office: Office) -> None:
 @pytest.mark.parametrize(
     ("config", "keys"),
     [
-        pytest.param("{tries = 'many'}", ["config.step"], id="wrong type"),
+        pytest.param("{tries = 'many'}", ["config.tries"], id="wrong type"),
         pytest.param("{trys = 1}", ["config.trys"], id="misspelt key"),
         pytest.param("{to = ['ann', 1]}", ["config.to[1]"], id="wrong type in a list"),
         pytest.param("{auth = {}}", ["config.auth.user"], id="missing key in a table"),
         pytest.param("{auth = {user = 'a', pass = 'b'}}", ["config.auth.pass"], id="unknown key in a table"),
         pytest.param("{auth = 1}", ["config.auth"], id="number for a table"),
-        pytest.param("{tries = 1.5, token = 1}", ["config.token", "config.step"], id="two faults"),
+        pytest.param("{tries = 1.5, token = 1}", ["config.token", "config.tries"], id="two faults"),
     ],
 )
 def test_configuration_against_the_schema_is_a_problem(office: Office, config: str, keys: list[str]) -> None:

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulp_hooks import BodyError, ClosedError, Event, EventError, Hooks, hookimpl
+from pulp_hooks import BodyError, ClosedError, DispatchSettings, Event, EventError, Hooks, Settings, hookimpl
 from pulp_hooks.bodies.serializer import MAX_BODY_BYTES
 from pulp_hooks.operations import Operation, PublishOperation, SyncOperation
 
@@ -409,8 +409,9 @@ def test_recursion_without_end_is_an_error_as_others() -> None:
 def test_exception_is_told_of_under_a_small_size_cap_too() -> None:
     """Where a host has set a small cap, a long message is shortened, not replaced by a complaint about its size."""
     recorder = Recorder()
+    settings = Settings(dispatch=DispatchSettings(max_body_bytes=4000))
     with pytest.raises(LookupError):
-        with_block(sync_of(Hooks([recorder], max_body_bytes=4000)), raising(LookupError("own " + "x" * 10_000)))
+        with_block(sync_of(Hooks([recorder], settings=settings)), raising(LookupError("own " + "x" * 10_000)))
     body = recorder.finished
     assert body["exception"].startswith("LookupError('own ")
     assert body["error_message"].startswith("own ")
@@ -1124,7 +1125,7 @@ def test_both_events_carry_the_call_report(form: Form) -> None:
         def repo_publish_finished(self, event: Event) -> None:
             reports.append(event.call_report)
 
-    hooks = Hooks(plugins=[Listener()])
+    hooks = Hooks([Listener()])
     task = {"task_id": "7d1f", "state": "running"}
     form(hooks.sync("zoo", importer_id="i", importer_type_id="t", call_report=task), nothing)
     form(hooks.publish("zoo", distributor_id="d", distributor_type_id="t", call_report=task), nothing)
@@ -1135,7 +1136,7 @@ def test_both_events_carry_the_call_report(form: Form) -> None:
 def test_call_report_that_is_no_object_is_refused_before_anything_is_fired(call_report: Any) -> None:  # noqa: ANN401 - wrong on purpose
     """What describes a task is an object, or null."""
     recorder = Recorder()
-    hooks = Hooks(plugins=[recorder])
+    hooks = Hooks([recorder])
     with (
         pytest.raises(EventError, match="call_report"),
         hooks.sync("zoo", importer_id="i", importer_type_id="t", call_report=call_report),
@@ -1153,5 +1154,5 @@ def test_misspelt_count_is_an_error_in_the_block(form: Form) -> None:
         sync.aded_count = 4
 
     with pytest.raises(AttributeError, match="aded_count"):
-        form(sync_of(Hooks(plugins=[recorder])), block)
+        form(sync_of(Hooks([recorder])), block)
     assert recorder.finished["result"] == "error"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pulp_hooks import Hooks, hookimpl
+from pulp_hooks import DispatchSettings, Hooks, Settings, hookimpl
 from pulp_hooks.safe_logger import safe_logger
 
 ROOT = Path(__file__).parent.parent
@@ -106,7 +106,7 @@ def test_every_logger_of_the_package_is_one_that_cannot_fail() -> None:
 def test_listener_that_fails_is_an_outcome_although_nobody_can_log_it() -> None:
     """Neither the host nor the next listener notices what the host's logging does."""
     first, second = Failing(), Failing()
-    with Hooks([first, second], slow_seconds=0) as hooks:
+    with Hooks([first, second], settings=Settings(dispatch=DispatchSettings(slow_seconds=0))) as hooks:
         report = hooks.repo_sync_started(repo_id="zoo")
         assert len(report.failures) == 2
         assert len(asyncio.run(hooks.afire("repo-sync-started", {"repo_id": "zoo"})).failures) == 2
@@ -117,7 +117,7 @@ def test_listener_that_fails_is_an_outcome_although_nobody_can_log_it() -> None:
 def test_worker_in_a_host_goes_on_although_nobody_can_log_it(sqlite_url: str) -> None:
     """Every event is attempted, and the attempts are recorded."""
     listener = Failing()
-    with Hooks([listener], journal=sqlite_url) as hooks, hooks.worker():
+    with Hooks({"failing": listener}, journal=sqlite_url) as hooks, hooks.worker():
         for number in range(1, 4):
             hooks.repo_sync_started(repo_id="zoo")
             deadline = time.monotonic() + 20
@@ -135,14 +135,14 @@ def test_event_is_dispatched_when_the_journal_fails_although_nobody_can_log_it(
     settings.write_text('[journal]\nurl = "sqlite:///no/folder/x.db"\non_error = "dispatch"\n[unknown]\n')
     monkeypatch.setenv("PULP_HOOKS_BLOCK", "console,jsonl")
     listener = Failing()
-    with Hooks.discover(settings, plugins=[listener]) as hooks:
+    with Hooks.discover(settings, listeners={"failing": listener}) as hooks:
         assert len(hooks.repo_sync_started(repo_id="zoo").failures) == 1
 
 
 @pytest.mark.usefixtures("broken")
 def test_exception_of_a_block_passes_although_nobody_can_log_that_finished_was_lost() -> None:
     """Finished cannot be fired, nor can that be logged; the host's own exception is what counts."""
-    hooks = Hooks([Failing()], journal="sqlite:///no/folder/x.db")
+    hooks = Hooks({"Failing": Failing()}, journal="sqlite:///no/folder/x.db")
     operation = hooks.sync("zoo", importer_id="i", importer_type_id="i")
     operation.__exit__(KeyError, KeyError("mine"), None)
 

@@ -35,7 +35,7 @@ def hooks_on(url: str) -> Hooks:
     """Give hooks with a journal, and a time limit of 5 seconds for an attempt."""
     settings = Path("pulp-hooks.toml")
     settings.write_text(_SETTINGS.format(url=url))
-    return Hooks.discover(settings, plugins=[Listener()])
+    return Hooks.discover(settings, listeners={"Listener": Listener()})
 
 
 @contextmanager
@@ -48,4 +48,4 @@ def firing_into(url: str) -> Iterator[Callable[[str], object]]:
 
 def work_on(url: str) -> None:
     """Work."""
-    hooks_on(url).worker(threads=1).run()
+    hooks_on(url).worker(threads_per_listener=1).run()

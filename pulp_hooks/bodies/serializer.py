@@ -18,9 +18,6 @@ from pulp_hooks.text import clean_text, printable, shortened_repr
 MAX_BODY_BYTES = 2**20
 """How large a body may be as JSON in UTF-8, unless set otherwise."""
 
-_JSON_PER_MARSHAL = 8
-"""More than any value grows from `marshal` to JSON (a control character: 6); so small bodies need no exact size."""
-
 _LONGEST_NAME = 100
 _PIECE = 2**16
 _MANY = 1000
@@ -59,6 +56,19 @@ class BodySerializer:
             self._cap(event_type, serialized, self._max_bytes)
         return serialized
 
+    def read(self, event_type: EventType, body: object) -> Body:
+        """Return the body of an event that another release may have written, with the fields that this one lacks.
+
+        Raises:
+            BodyError: A known field is missing, or of a wrong type or value.
+        """
+        if not isinstance(body, dict):
+            return self.serialize(event_type, cast("Any", body))
+        known = self._schemas[event_type].fields
+        unknown = {clean_text(name): reported_value(value) for name, value in body.items() if name not in known}
+        read = self.serialize(event_type, {name: value for name, value in body.items() if name in known})
+        return cast("Body", {**unknown, **read})
+
     def serialize_call_report(self, call_report: Mapping[str, Any] | None) -> dict[str, JsonValue] | None:
         """Give the report of a task as listeners receive it: by the rules of `reported_value`, under the size cap.
 
@@ -91,9 +101,6 @@ class BodySerializer:
 
     @staticmethod
     def _cap(event_type: EventType, body: Body, max_bytes: int) -> None:
-        longest = max([len(value) for value in body.values() if isinstance(value, str)], default=0)
-        if longest <= max_bytes and len(marshal.dumps(body, 2)) * _JSON_PER_MARSHAL <= max_bytes:
-            return
         size = _size(body)
         for report in _REPORTS:
             if size > max_bytes and report in body:

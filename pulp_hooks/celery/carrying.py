@@ -6,7 +6,8 @@ twice, the second finds nothing to claim.
 
 import os
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from celery import Celery, signals
@@ -15,6 +16,7 @@ from pulp_hooks.celery.sweeper import Sweeper
 from pulp_hooks.errors import JournalError
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.outbox import open_journal
+from pulp_hooks.settings.model import Settings
 from pulp_hooks.settings.reading import read_settings
 from pulp_hooks.worker.watchdog import ending_when_frozen
 from pulp_hooks.worker.worker import Worker
@@ -26,7 +28,7 @@ _REFUSAL = "pulp_hooks cannot carry deliveries: "
 
 
 def carry_deliveries(
-    app: Celery, settings: str | os.PathLike[str] | None = None, *, resend_seconds: float = 60.0
+    app: Celery, settings: str | os.PathLike[str] | Settings | None = None, *, resend_seconds: float = 60.0
 ) -> None:
     """Let the workers of a Celery app make the deliveries of a journal.
 
@@ -36,7 +38,7 @@ def carry_deliveries(
 
     Args:
         app: The app.
-        settings: Path of the settings file, as for `Hooks.discover`.
+        settings: Path of the settings file, or settings, as for `Hooks.discover`.
         resend_seconds: After so long a message counts as lost, and another one is sent.
     """
     app.conf.broker_transport_options = {**(app.conf.broker_transport_options or {}), "confirm_publish": True}
@@ -61,13 +63,14 @@ class _Carrier:
 
     task: Any
 
-    def __init__(self, app: Celery, settings: str | os.PathLike[str] | None, resend_seconds: float) -> None:
+    def __init__(self, app: Celery, settings: str | os.PathLike[str] | Settings | None, resend_seconds: float) -> None:
         self._app = app
         self._settings = settings
         self._resend_seconds = resend_seconds
         self._made: tuple[int, Worker, Sweeper] | None = None
         self._main_process: int | None = None
         self._making = threading.Lock()
+        self._using = threading.RLock()
 
     def deliver(self, event_id: str, listener: str) -> str | None:
         """Make a delivery, if it can be claimed; give how that ended."""
@@ -84,11 +87,11 @@ class _Carrier:
         if sender.app is not self._app:
             return
         self._main_process = os.getpid()
-        read = read_settings(self._settings)
-        if read.journal is None:
-            raise SystemExit(_REFUSAL + "no journal is configured: add a table [journal] with a url to the settings")
         try:
-            open_journal(read.journal).close()
+            settings = read_settings(self._settings).journal()
+            if settings is None:
+                raise SystemExit(f"{_REFUSAL}no journal is configured; fix: add [journal] with a url to the settings")
+            open_journal(settings).close()
         except JournalError as error:
             raise SystemExit(f"{_REFUSAL}{error}") from error
 
@@ -96,8 +99,12 @@ class _Carrier:
         """Sweep, and prune the journal, in threads of the worker's first process."""
         if sender.app is self._app:
             worker, sweeper = self._here()
-            sweeper.start()
-            worker.maintenance.start()
+            # The pool forks again for a process that has ended. A child cannot use a SQLite file that it inherits open.
+            os.register_at_fork(
+                before=self._using.acquire, after_in_parent=self._using.release, after_in_child=self._using.release
+            )
+            sweeper.start(self._alone)
+            worker.maintenance.start(self._alone)
 
     def stop(self, **_: object) -> None:
         """Sweep and prune no more."""
@@ -114,6 +121,17 @@ class _Carrier:
                 sweeper = Sweeper(worker.journal, worker.limits, self._send, self._resend_seconds)
                 self._made = os.getpid(), worker, sweeper
             return self._made[1:]
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Use the journal in the worker's first process, and close a SQLite file before the pool forks."""
+        journal = self._here()[0].journal
+        with self._using if journal.database.is_sqlite else nullcontext():
+            try:
+                yield
+            finally:
+                if journal.database.is_sqlite:
+                    journal.close()
 
     def _send(self, event_id: str, listener: str) -> None:
         # The sweeper itself tries again.

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.claims import NO_LIMITS, Claim, Limits
@@ -40,11 +41,14 @@ class Sweeper:
         self._resend_seconds = resend_seconds
         self._wake = threading.Event()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="pulp_hooks sweeper", daemon=True)
 
-    def start(self) -> None:
-        """Begin to sweep."""
-        self._thread.start()
+    def start(self, using: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        """Start the thread.
+
+        Args:
+            using: Returns a context manager around each use of the journal.
+        """
+        threading.Thread(target=self._work, args=(using,), name="pulp_hooks sweeper", daemon=True).start()
 
     def stop(self) -> None:
         """Sweep no more; does not wait for a message that is on its way."""
@@ -105,16 +109,17 @@ class Sweeper:
         except Exception as error:  # noqa: BLE001 - a broker's client may raise anything
             _log.warning("the next message for listener %s is sent by the sweeper: %s", name, one_line(error))
 
-    def _work(self) -> None:
+    def _work(self, using: Callable[[], AbstractContextManager[None]]) -> None:
         with self._journal.subscribed(self._wake.set):
-            self._sweep_on()
+            self._sweep_on(using)
 
-    def _sweep_on(self) -> None:
+    def _sweep_on(self, using: Callable[[], AbstractContextManager[None]]) -> None:
         pause = 0.0
         while not self._over.is_set():
             self._wake.clear()
             try:
-                self.sweep()
+                with using():
+                    self.sweep()
                 pause = 0.0
             except JournalError as error:
                 pause = self._longer(pause)

@@ -24,9 +24,10 @@ COMMANDS = {
     "worker": "Deliver what the journal keeps to the listeners.",
     "deliveries": "List the deliveries of the journal, or show one with its attempts.",
     "events": "List the events of the journal.",
-    "stats": "Tell how each listener does.",
-    "replay": "Deliver again what was delivered or given up.",
-    "prune": "Forget what was finished long ago.",
+    "stats": "Show the deliveries of each listener in figures.",
+    "replay": "Make finished deliveries due again.",
+    "backfill": "Deliver events of the past to a listener that was added later.",
+    "prune": "Delete finished deliveries past their retention, and events without any.",
 }
 """Every command with its short help; its file in this folder has its name with underscores."""
 

@@ -33,8 +33,9 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
     """
     show_log("pulp_hooks.plugins")
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
+        hooks.build_notifiers()
         problems = [*hooks.problems, *_problems_of_journal(hooks)]
-        loaded = sum(bool(listener.hooks) for listener in hooks.listeners)
+        loaded = sum(bool(listener.implementations) for listener in hooks.listeners)
     if as_json:
         echo_json({"ok": not problems, "loaded": loaded, "problems": [asdict(problem) for problem in problems]})
     else:

@@ -1,7 +1,6 @@
 """`pulp-hooks deliveries`."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -22,10 +21,10 @@ from pulp_hooks.cli.output import (
 from pulp_hooks.cli.parameters import check_window, checked_text, listing_options
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event_types import EventType
-from pulp_hooks.journal.browsing import FAILING, AttemptLine, Browsing, DeliveryLine, Filter
-from pulp_hooks.journal.tables import State
+from pulp_hooks.journal.queries import Filter, StoredAttempt, StoredDelivery
+from pulp_hooks.journal.schema import State
 
-COLOURS = {"delivered": "green", "dead": "red", "failing": "yellow", "held": "yellow", "waiting": "cyan"}
+COLOURS = {"delivered": "green", "dead": "red", "retrying": "yellow", "held": "yellow", "pending": "cyan"}
 
 _ENDINGS = {"succeeded": "green", "failed": "red", "timed-out": "red"}
 
@@ -43,8 +42,8 @@ Examples:
     "states",
     multiple=True,
     metavar="STATE",
-    type=click.Choice([*(state.value for state in State), FAILING]),
-    help="waiting, held, delivered, dead, or failing: waiting after a failure. May be given several times.",
+    type=click.Choice([state.value for state in State]),
+    help="pending, retrying, held, delivered, dead or skipped. Repeat it for several states.",
 )
 @click.option("--listener", type=ListenerParameter(), callback=checked_text, help="To this listener.")
 @listing_options("delivery")
@@ -73,27 +72,27 @@ def command(  # noqa: PLR0913 - one for each option
     if ctx.invoked_subcommand:
         return
     check_window(since, until)
-    wanted = Filter(states, listener, event_type.value if event_type else None, repo_id, since, until)
+    wanted = Filter(
+        tuple(map(State, states)), listener, event_type.value if event_type else None, repo_id, since, until
+    )
     with journal_of(settings) as (journal, _):
-        browsing = Browsing(journal.database)
-        lines = browsing.deliveries(wanted, limit + 1, before)
-        if listener is not None and not lines and not browsing.knows(listener):
-            known_listener(listener, browsing.listeners())
-        now = journal.database.now()
-    page, next_page = lines[:limit], lines[limit - 1].id if len(lines) > limit else None
+        page = journal.deliveries(wanted, limit, before)
+        if listener is not None and not page.items:
+            known_listener(listener, [known.name for known in journal.listeners()])
+        now = journal.now()
     if as_json:
-        echo_json({"deliveries": [_json(line, now) for line in page], "next": next_page})
+        echo_json({"deliveries": [_json(delivery, now) for delivery in page.items], "next": page.next})
         return
-    if not page:
+    if not page.items:
         click.echo("no deliveries")
         return
     echo_table(
         ["ID", "TIME", "TYPE", "REPOSITORY", "STATE", "ATTEMPTS", "DUE", "ERROR"],
-        [_row(line, now) for line in page],
+        [_row(delivery, now) for delivery in page.items],
         COLOURS,
     )
-    if next_page:
-        click.echo(f"there are more: add --before {next_page}", err=True)
+    if page.next:
+        click.echo(f"more deliveries: add --before {page.next}", err=True)
 
 
 @command.command("show")
@@ -107,75 +106,81 @@ def show(inherited: str | None, delivery: str, settings: str | None, *, as_json:
     ID is EVENT/LISTENER as the list has it; EVENT alone shows all deliveries of the event.
     """
     with journal_of(settings or inherited) as (journal, _):
-        browsing = Browsing(journal.database)
-        lines = browsing.deliveries_of(delivery)
-        content = browsing.content_of(delivery)
+        found = journal.deliveries_of(delivery)
+        content = journal.content(delivery)
         if content is None:
             event_id, _, listener = delivery.rpartition("/")
-            lines, content = browsing.deliveries_of(event_id, listener), browsing.content_of(event_id)
-        if content is None or ("/" in delivery and not lines):
-            raise JournalError(f"there is no delivery {delivery!r}; `pulp-hooks deliveries` lists them")
-        attempts = [list(_complete(line, browsing.attempts_of(line.event_id, line.listener))) for line in lines]
-        now = journal.database.now()
+            found, content = journal.deliveries_of(event_id, listener), journal.content(event_id)
+        if content is None or ("/" in delivery and not found):
+            raise JournalError(f"delivery {delivery!r} not found; run `pulp-hooks deliveries` for a list")
+        attempts = [journal.attempts(one.event_id, one.listener) for one in found]
+        now = journal.now()
     event = json.loads(content)
     if as_json:
         shown = [
-            _json(line, now) | {"attempts": [asdict(one) | {"started": moment_json(one.started)} for one in made]}
-            for line, made in zip(lines, attempts, strict=True)
+            _json(one, now) | {"attempts": [_attempt_json(attempt) for attempt in made]}
+            for one, made in zip(found, attempts, strict=True)
         ]
         echo_json({"event": event, "deliveries": shown})
         return
-    for name in ("id", "type", "time", "source"):
-        click.echo(f"{name:<9} {printable(str(event[name]))}")
+    for name in ("id", "type", "time", "source", "operation_id", "caused_by"):
+        if event.get(name):
+            click.echo(f"{name:<12} {printable(str(event[name]))}")
     for name in ("body", "call_report"):
         click.echo(f"{name}: {json.dumps(event[name], indent=2, ensure_ascii=True)}")
-    for line, made in zip(lines, attempts, strict=True):
-        click.secho(f"\n{printable(line.id)}", bold=True)
-        due = f", {_due(line, now)}" if line.due is not None else ""
-        click.echo(f"{_state(line)}, {counted(line.attempts, 'attempt')}{due}")
+    for one, made in zip(found, attempts, strict=True):
+        click.secho(f"\n{printable(one.id)}", bold=True)
+        due = f", {_due(one, now)}" if one.due is not None else ""
+        click.echo(f"{one.state}, {counted(one.attempts, 'attempt')}{due}")
         rows = [[str(x.number), moment(x.started), _seconds(x.seconds), x.status, x.error or ""] for x in made]
         if rows:
             echo_table(["ATTEMPT", "STARTED", "SECONDS", "STATUS", "ERROR"], rows, _ENDINGS)
+        for attempt in made:
+            _show_more(attempt)
+
+
+def _show_more(attempt: StoredAttempt) -> None:
+    """Print what an attempt has more than its line in the table."""
+    if attempt.detail is not None:
+        text = json.dumps(json.loads(attempt.detail), indent=2, ensure_ascii=True)
+        click.echo(f"detail of attempt {attempt.number}: {text}")
+    if attempt.traceback is not None:
+        click.echo(f"traceback of attempt {attempt.number}:")
+        for line in attempt.traceback.splitlines():
+            click.echo(f"  {printable(line)}")
+
+
+def _attempt_json(attempt: StoredAttempt) -> dict[str, Any]:
+    detail = None if attempt.detail is None else json.loads(attempt.detail)
+    return asdict(attempt) | {"started": moment_json(attempt.started), "detail": detail}
 
 
 def _seconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds:.3f}"
 
 
-def _state(line: DeliveryLine) -> str:
-    return FAILING if line.state == State.WAITING.value and line.error else line.state
-
-
-def _due(line: DeliveryLine, now: float) -> str:
-    if line.due is None:
+def _due(delivery: StoredDelivery, now: float) -> str:
+    if delivery.due is None:
         return ""
-    if line.claimed and line.due > now:
+    if delivery.claimed and delivery.due > now:
         return "at work"
-    return "now" if line.due <= now else f"in {duration(line.due - now)}"
+    return "now" if delivery.due <= now else f"in {duration(delivery.due - now)}"
 
 
-def _complete(line: DeliveryLine, recorded: list[AttemptLine]) -> Iterator[AttemptLine]:
-    """Give the attempts, those included of which nothing was recorded: the worker died, or was too late."""
-    by_number = {one.number: one for one in recorded}
-    begun = line.attempts - line.claimed
-    for number in range(1, begun + 1):
-        yield by_number.get(number, AttemptLine(number, None, None, "unrecorded", None))
-
-
-def _row(line: DeliveryLine, now: float) -> list[str]:
+def _row(delivery: StoredDelivery, now: float) -> list[str]:
     return [
-        line.id,
-        moment(line.time),
-        line.type,
-        line.repo_id,
-        _state(line),
-        str(line.attempts),
-        _due(line, now),
-        line.error or "",
+        delivery.id,
+        moment(delivery.time),
+        delivery.type,
+        delivery.repo_id,
+        delivery.state,
+        str(delivery.attempts),
+        _due(delivery, now),
+        delivery.error or "",
     ]
 
 
-def _json(line: DeliveryLine, now: float) -> dict[str, Any]:
-    moments = {name: moment_json(getattr(line, name)) for name in ("time", "due", "finished")}
-    working = line.claimed and line.due is not None and line.due > now
-    return {"id": line.id} | asdict(line) | moments | {"claimed": working}
+def _json(delivery: StoredDelivery, now: float) -> dict[str, Any]:
+    moments = {name: moment_json(getattr(delivery, name)) for name in ("time", "due", "finished")}
+    working = delivery.claimed and delivery.due is not None and delivery.due > now
+    return {"id": delivery.id} | asdict(delivery) | moments | {"claimed": working}

@@ -8,7 +8,8 @@ from pulp_hooks.cli.journal_access import journal_of
 from pulp_hooks.cli.output import echo_json, echo_table, json_option, moment, moment_json, settings_option
 from pulp_hooks.cli.parameters import check_window, listing_options
 from pulp_hooks.event_types import EventType
-from pulp_hooks.journal.browsing import Browsing, Filter
+from pulp_hooks.journal.queries import Filter
+from pulp_hooks.journal.schema import State
 
 
 @click.command(
@@ -38,19 +39,18 @@ def command(  # noqa: PLR0913 - one for each option
     check_window(since, until)
     wanted = Filter((), None, event_type.value if event_type else None, repo_id, since, until)
     with journal_of(settings) as (journal, _):
-        lines = Browsing(journal.database).events(wanted, limit + 1, before)
-    page, next_page = lines[:limit], lines[limit - 1].id if len(lines) > limit else None
+        page = journal.events(wanted, limit, before)
     if as_json:
-        echo_json({"events": [asdict(x) | {"time": moment_json(x.time)} for x in page], "next": next_page})
+        echo_json({"events": [asdict(x) | {"time": moment_json(x.time)} for x in page.items], "next": page.next})
         return
-    if not page:
+    if not page.items:
         click.echo("no events")
         return
-    rows = [[x.id, moment(x.time), x.type, x.repo_id, _counts(x.deliveries)] for x in page]
+    rows = [[x.id, moment(x.time), x.type, x.repo_id, _counts(x.deliveries)] for x in page.items]
     echo_table(["ID", "TIME", "TYPE", "REPOSITORY", "DELIVERIES"], rows)
-    if next_page:
-        click.echo(f"there are more: add --before {next_page}", err=True)
+    if page.next:
+        click.echo(f"more events: add --before {page.next}", err=True)
 
 
-def _counts(deliveries: dict[str, int]) -> str:
+def _counts(deliveries: dict[State, int]) -> str:
     return ", ".join(f"{number} {state}" for state, number in sorted(deliveries.items())) or "none"

@@ -15,10 +15,11 @@ from pulp_hooks.cli.output import (
     stdout_for_listeners,
 )
 from pulp_hooks.cli.parameters import EventTypeParameter
+from pulp_hooks.dispatch.outcomes import Status
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
 
-_COLOURS = {"succeeded": "green", "failed": "red", "queued": "cyan"}
+_COLOURS = {"succeeded": "green", "failed": "red", "queued": "cyan", "not-queued": "red"}
 
 
 @click.command(
@@ -39,14 +40,14 @@ def command(
     """Fire an event at the listeners, to try them out.
 
     TYPE is one of the names that `pulp-hooks event-types` lists. Without --body an example is sent. Prints what became
-    of the event at each listener; exit code 1 when one failed.
+    of the event at each listener; exit code 1 when one failed, or when the event could not be queued for one.
     """
     show_log("pulp_hooks.hooks")
     content = EXAMPLES[event_type] if body is None else _read(body)
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
         report = hooks.fire(event_type, content)
     if as_json:
-        keys = ("listener", "hook", "status", "seconds", "error")
+        keys = ("listener", "hook", "status", "seconds", "error", "detail")
         outcomes = [{key: getattr(outcome, key) for key in keys} for outcome in report.outcomes]
         echo_json({"event": report.event.to_dict(), "outcomes": outcomes})
     elif report.outcomes:
@@ -54,7 +55,7 @@ def command(
         echo_table(["LISTENER", "HOOK", "STATUS", "SECONDS", "ERROR"], rows, _COLOURS)
     else:
         click.echo("no listener took the event; `pulp-hooks listeners` shows what is installed")
-    if report.failures:
+    if report.failures or any(outcome.status is Status.NOT_QUEUED for outcome in report.outcomes):
         ctx.exit(1)
 
 

@@ -11,8 +11,7 @@ from click.shell_completion import CompletionItem
 
 from pulp_hooks.errors import JournalError, PulpHooksError
 from pulp_hooks.outbox import open_journal
-from pulp_hooks.settings.model import Settings
-from pulp_hooks.settings.reading import FILE_NAME, read_settings
+from pulp_hooks.settings.reading import FILE_NAME, ReadSettings, read_settings
 
 if TYPE_CHECKING:
     from pulp_hooks.journal.journal import Journal
@@ -21,19 +20,20 @@ MISSING = "no journal is configured: add a table [journal] with a url to the set
 
 
 @contextlib.contextmanager
-def journal_of(settings: str | None) -> Iterator[tuple["Journal", Settings]]:
-    """Give the journal of the settings, and the settings; no plugin is loaded.
+def journal_of(settings: str | None) -> Iterator[tuple["Journal", ReadSettings]]:
+    """Return a context manager with the journal of the settings, and the settings; no plugin is loaded.
 
     Raises:
         JournalError: None is configured, or it is not there yet.
     """
     read = read_settings(settings)
-    if read.journal is None:
+    journal_settings = read.journal()
+    if journal_settings is None:
         faults = "; ".join(problem.cause for problem in read.problems) if read.path else f"there is no {FILE_NAME} here"
         raise JournalError(f"{MISSING} ({faults})" if faults else f"{MISSING} ({read.path})")
-    journal = open_journal(read.journal)
-    if not journal.database.is_there():
-        raise JournalError(f"there is no journal {journal.database.name} yet: it is made when the first event is fired")
+    journal = open_journal(journal_settings)
+    if not journal.exists():
+        raise JournalError(f"there is no journal {journal.name} yet: the first event that is fired creates it")
     try:
         yield journal, read
     finally:
@@ -61,11 +61,9 @@ class ListenerParameter(click.ParamType[str]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Give the names that begin so; none where there is no journal."""
         del param
-        from pulp_hooks.journal.browsing import Browsing  # noqa: PLC0415 - only where there is a journal
-
         try:
             with journal_of(ctx.params.get("settings")) as (journal, _):
-                names = Browsing(journal.database).listeners()
+                names = [known.name for known in journal.listeners()]
         except PulpHooksError:
             return []
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
@@ -81,5 +79,5 @@ def confirmed(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{question} Nobody is there to say: give --yes")
+        raise click.UsageError(f"{question} Not a terminal; pass --yes to confirm")
     click.confirm(question, abort=True, err=True)

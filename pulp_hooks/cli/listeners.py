@@ -48,6 +48,7 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
         return
     show_log("pulp_hooks.plugins")
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
+        hooks.build_notifiers()
         listeners, problems = hooks.listeners, hooks.problems
     reasons = _disabled(settings)
     if as_json:
@@ -86,10 +87,6 @@ def disable(  # noqa: PLR0913 - one for each argument and option
     inherited: str | None, name: str, reason: str, settings: str | None, *, yes: bool, as_json: bool
 ) -> None:
     """Disable a listener: what it is to have is held until it is enabled."""
-    # Those who have no journal need not have what it is made of.
-    from pulp_hooks.journal.browsing import Browsing  # noqa: PLC0415
-    from pulp_hooks.journal.listeners import Listeners  # noqa: PLC0415
-
     if not reason.strip():
         raise click.UsageError("--reason must not be empty: it is shown where the listener is listed")
     show_log("pulp_hooks.plugins")
@@ -98,11 +95,9 @@ def disable(  # noqa: PLR0913 - one for each argument and option
             kinds = {listener.name: listener.kind for listener in hooks.listeners}
         if kinds.get(name) is Kind.NOTIFIER:
             raise click.UsageError(f"{name!r} is a notifier, which has no deliveries; name a listener made of it")
-        browsing = Browsing(journal.database)
-        if name not in kinds and not browsing.knows(name):
-            known_listener(name, [*kinds, *browsing.listeners()])
+        known_listener(name, [*kinds, *(known.name for known in journal.listeners())])
         confirmed(f"Hold all deliveries to {name}?", yes=yes)
-        held = Listeners(journal.database).disable(name, reason)
+        held = journal.disable(name, reason)
     if as_json:
         echo_json({"listener": name, "disabled": True, "held": held})
     else:
@@ -116,17 +111,12 @@ def disable(  # noqa: PLR0913 - one for each argument and option
 @click.pass_obj
 def enable(inherited: str | None, name: str, settings: str | None, *, as_json: bool) -> None:
     """Enable a listener: what was held is delivered, oldest first, as many in each second as the settings say."""
-    from pulp_hooks.journal.browsing import Browsing  # noqa: PLC0415 - as above
-    from pulp_hooks.journal.listeners import Listeners  # noqa: PLC0415 - as above
-
     with journal_of(settings or inherited) as (journal, read):
-        listeners = Listeners(journal.database)
-        disabled = [state.name for state in listeners.known() if state.disabled_at is not None]
-        browsing = Browsing(journal.database)
-        if name not in disabled and not browsing.knows(name):
-            known_listener(name, [*disabled, *browsing.listeners()])
-        rate = read.delivery_of(name).resume_per_second
-        resumed = listeners.enable(name, rate)
+        listeners = journal.listeners()
+        disabled = [known.name for known in listeners if known.disabled_at is not None]
+        known_listener(name, [known.name for known in listeners])
+        rate = read.settings.delivery_of(name).resume_per_second
+        resumed = journal.enable(name, rate)
         if name not in disabled and not resumed:
             raise click.UsageError(f"the listener {name!r} is not disabled")
     if as_json:
@@ -135,13 +125,38 @@ def enable(inherited: str | None, name: str, settings: str | None, *, as_json: b
         click.echo(f"{name} is enabled, {deliveries(resumed)} to be made, {rate:g} in each second")
 
 
+@command.command("rename", epilog="\b\nExample:\n  pulp-hooks listeners rename Mailer mail")
+@click.argument("old", type=ListenerParameter(), callback=checked_text)
+@click.argument("new", callback=checked_text)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
+@json_option
+@click.pass_obj
+def rename(  # noqa: PLR0913 - one for each argument and option
+    inherited: str | None, old: str, new: str, settings: str | None, *, yes: bool, as_json: bool
+) -> None:
+    """Move all deliveries of a listener to another name, after you renamed the listener.
+
+    Stop the workers that know the old name first. Of an event that both names have a delivery of, that of the new name
+    stays.
+    """
+    if not new.strip() or old == new:
+        raise click.UsageError("the new name must be another name, and not empty")
+    with journal_of(settings or inherited) as (journal, _):
+        known_listener(old, [known.name for known in journal.listeners()])
+        confirmed(f"Move all deliveries of {old} to {new}?", yes=yes)
+        moved = journal.rename(old, new)
+    if as_json:
+        echo_json({"old": old, "new": new, "moved": moved})
+    else:
+        click.echo(f"{deliveries(moved)} moved from {old} to {new}")
+
+
 def _disabled(settings: str | None) -> dict[str, str]:
     """Give why listeners are disabled; nothing where there is no journal to tell."""
     try:
         with journal_of(settings) as (journal, _):
-            from pulp_hooks.journal.listeners import Listeners  # noqa: PLC0415 - as above
-
-            known = Listeners(journal.database).known()
+            known = journal.listeners()
     except PulpHooksError:
         return {}
     return {state.name: state.reason or "" for state in known if state.disabled_at is not None}

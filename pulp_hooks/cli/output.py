@@ -84,12 +84,12 @@ def printable(text: str) -> str:
 
 
 def moment(seconds: float | None) -> str:
-    """Give seconds since 1970 as local time to the second; nothing for none."""
-    return "" if seconds is None else f"{datetime.fromtimestamp(_shown(seconds)).astimezone():%Y-%m-%d %H:%M:%S}"
+    """Return seconds since 1970 as ISO 8601 in UTC, to the second; empty text for none."""
+    return moment_json(None if seconds is None else _shown(seconds) // 1) or ""
 
 
 def moment_json(seconds: float | None) -> str | None:
-    """Give seconds since 1970 in ISO 8601 and UTC."""
+    """Return seconds since 1970 as ISO 8601 in UTC; null for none."""
     return None if seconds is None else datetime.fromtimestamp(_shown(seconds), UTC).isoformat().replace("+00:00", "Z")
 
 

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import click
@@ -48,19 +48,20 @@ def checked_text(_ctx: click.Context, _param: click.Parameter, value: _Text) -> 
 
 
 class MomentParameter(click.ParamType["float"]):
-    """A moment: ISO 8601, local time where it has no offset, or how long ago: `90s`, `15m`, `2h`, `3d`, `1w`."""
+    """A time: ISO 8601, in UTC if it has no offset, or how long ago: `90s`, `15m`, `2h`, `3d`, `1w`."""
 
     name = "time"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Give the seconds since 1970."""
+        """Return the seconds since 1970."""
         if ago := _AGO.fullmatch(value.strip()):
             return time.time() - float(ago[1]) * _SECONDS[ago[2]]
         try:
-            return datetime.fromisoformat(value.strip()).timestamp()
+            written = datetime.fromisoformat(value.strip())
+            return (written if written.tzinfo else written.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError, OSError):
             self.fail(
-                f"{value!r} is no moment: write 2026-11-23, 2026-11-23T15:00Z, or 2h for two hours ago",
+                f"invalid time {value!r}: use 2026-11-23, 2026-11-23T15:00Z, or 2h for two hours ago",
                 param,
                 ctx,
             )
@@ -80,7 +81,9 @@ def listing_options(what: str) -> Callable[[_Function], _Function]:
             callback=checked_text,
             help="Of repositories that match: * is any text, ? any character.",
         ),
-        click.option("--since", type=MomentParameter(), help="Fired then or later: ISO 8601, or 2h for two hours ago."),
+        click.option(
+            "--since", type=MomentParameter(), help="Fired then or later: ISO 8601 in UTC, or 2h for two hours ago."
+        ),
         click.option("--until", type=MomentParameter(), help="Fired earlier than that."),
         click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most."),
         click.option("--before", metavar="ID", callback=checked_text, help=f"Go on behind this {what}: the next page."),

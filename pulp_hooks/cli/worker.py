@@ -46,15 +46,15 @@ _KILLED = 128
     epilog="""\b
 Examples:
   pulp-hooks worker
-  pulp-hooks worker --threads 16 --settings site.toml
+  pulp-hooks worker --threads-per-listener 16 --settings site.toml
   pulp-hooks worker --once --json"""
 )
 @click.option(
-    "--threads",
+    "--threads-per-listener",
     type=click.IntRange(1, 1000),
     default=4,
     show_default=True,
-    help="How many attempts of one listener run at the same time.",
+    help="Most attempts of each listener at the same time.",
 )
 @click.option("--once", is_flag=True, help="Deliver what is due, and exit.")
 @click.option(
@@ -68,7 +68,7 @@ Examples:
 @json_option
 @click.pass_context
 def command(  # noqa: PLR0913 - one for each option
-    ctx: click.Context, *, threads: int, once: bool, grace: float, settings: str | None, as_json: bool
+    ctx: click.Context, *, threads_per_listener: int, once: bool, grace: float, settings: str | None, as_json: bool
 ) -> None:
     """Deliver what the journal keeps to the listeners.
 
@@ -89,7 +89,7 @@ def command(  # noqa: PLR0913 - one for each option
     logging.getLogger("pulp_hooks.worker").setLevel(logging.INFO)
     deadline, longest = Deadline(), grace + _CLOSING_SECONDS
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
-        worker = hooks.worker(threads=threads)
+        worker = hooks.worker(threads_per_listener=threads_per_listener)
         stopping = _end_by_signal(worker, grace, lambda: deadline.begin(longest))
         # Signals reach the main thread, which therefore does nothing but wait.
         with (
@@ -159,8 +159,8 @@ class _JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""
-        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line: dict[str, object] = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage()}
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line: dict[str, object] = {"time": time, "level": record.levelname.lower(), "message": record.getMessage()}
         line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
         if "due" in line:
             line["due"] = moment_json(getattr(record, "due", None))

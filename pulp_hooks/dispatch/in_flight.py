@@ -9,7 +9,6 @@ from itertools import count
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from pulp_hooks.errors import ClosedError
-from pulp_hooks.forks import ForkGate
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -60,14 +59,6 @@ class EventsInFlight:
         self._closing = False
         # One thread takes the item, and closes the listeners.
         self._open = [True]
-        self._gate = ForkGate(lambda: None, self._renew)
-
-    def _renew(self) -> None:
-        # A process that was forked off has one thread; what the others fired is the parent's.
-        own = threading.get_ident()
-        for number, firing in tuple(self._events.items()):
-            if firing.thread != own:
-                self._events.pop(number, None)
 
     def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call a function that dispatches an event, in a copy of the caller's context, and return what it returns.

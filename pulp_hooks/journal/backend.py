@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, TwoPhaseT
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pulp_hooks.errors import JournalError
-from pulp_hooks.forks import OwnProcess
+from pulp_hooks.forks import OwnProcess, keep_in_children
 from pulp_hooks.frames import calls_under_way
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.journal.opening import READS, is_journal
@@ -83,7 +83,8 @@ class Backend(ABC):
         self._engine: Engine | None = None
         self._texts: dict[str, str] = {}
         self.known_listeners: set[str] = set()
-        self._process = OwnProcess(f"the journal {self.name}")
+        self._process = OwnProcess("these Hooks and their journal")
+        keep_in_children(self)
 
     # Transactions
 
@@ -232,7 +233,7 @@ class Backend(ABC):
 
     def close(self) -> None:
         """Close every connection; the next use opens the database again. A forked child leaves its parent's alone."""
-        if self._process.is_own():
+        if not self._process.is_parent:
             with self._opening:
                 self._close()
 

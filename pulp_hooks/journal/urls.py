@@ -1,6 +1,7 @@
 """The URL of a journal: how it is read, and what of it may be shown."""
 
 import re
+from urllib.parse import unquote
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -25,6 +26,8 @@ _SECRET = frozenset({"password", "sslpassword", "oauth_client_secret"})
 """Options of a PostgreSQL URL that hold secrets. Of all others not even the names are shown: they may be a mistake."""
 
 _SEARCH_PATH = re.compile(r"-c\s*search_path=[\w$\", ]+")
+_CONNECTION_STRING = re.compile("=|://")
+"""What only a name has that is a whole connection string with its password."""
 
 
 def journal_url(text: str) -> URL:
@@ -66,14 +69,24 @@ def _authority(url: URL) -> bool:
 
 def shown(url: URL) -> tuple[str, list[str]]:
     """Return a URL as messages show it, and the secrets in it."""
-    harmless: dict[str, str | tuple[str, ...]] = {}
+    shown_options: dict[str, str | tuple[str, ...]] = {}
     secrets = [str(url.password or "")]
     for name, value in url.query.items():
         values = [value] if isinstance(value, str) else value
-        if name in HARMLESS or (name == "options" and all(map(_SEARCH_PATH.fullmatch, values))):
-            harmless[name] = value
+        if name == "options":
+            harmless = all(map(_SEARCH_PATH.fullmatch, values))
         else:
-            harmless[name if name in _SECRET | {"options"} else REDACTED] = REDACTED
-            secrets += values if name in _SECRET | {"options"} else [name, *values]
-    plain = url.set(drivername=url.get_backend_name(), query=harmless)
+            harmless = name in HARMLESS and not any(map(_CONNECTION_STRING.search, values))
+        if harmless:
+            shown_options[name] = value
+            continue
+        known = name in HARMLESS | _SECRET | {"options"}
+        shown_options[name if known else REDACTED] = REDACTED
+        secrets += values if known else [name, *values]
+    database = url.database
+    # SQLAlchemy decodes it from 2.1 on.
+    if database and url.get_backend_name() == "postgresql" and _CONNECTION_STRING.search(unquote(database)):
+        secrets.append(database)
+        database = REDACTED
+    plain = url.set(drivername=url.get_backend_name(), database=database, query=shown_options)
     return plain.render_as_string(hide_password=True).replace("%2A", "*"), secrets

@@ -1,13 +1,15 @@
 """Loading: from what is installed and what the settings say to listeners. Nothing here raises for a plugin's fault."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 from marshmallow import ValidationError
 
-from pulp_hooks.errors import PluginError
+from pulp_hooks.errors import PluginError, SettingsError
+from pulp_hooks.event_types import EventType
 from pulp_hooks.foreign_code import call_foreign
 from pulp_hooks.notifier import Notifier
 from pulp_hooks.plugins.discovery import Installed, find_installed
@@ -16,92 +18,164 @@ from pulp_hooks.plugins.listeners import Kind, Listener, State
 from pulp_hooks.plugins.notifiers import fault_of, notifying
 from pulp_hooks.plugins.process_state import described, preserved
 from pulp_hooks.problems import Problem
-from pulp_hooks.settings.model import ListenerSettings, Settings
-from pulp_hooks.settings.reading import BLOCK_VARIABLE, violations
-from pulp_hooks.settings.schemas import ListenerTable
+from pulp_hooks.settings.model import ListenerSettings, violations
+from pulp_hooks.settings.reading import BLOCK_VARIABLE, REMEDY, ReadSettings
+from pulp_hooks.settings.references import resolve_config
+from pulp_hooks.settings.schemas import NAME, ListenerTable
 from pulp_hooks.text import one_line, redacted, type_name
 
 
-def load_installed(settings: Settings) -> tuple[list[Listener], list[Problem]]:
-    """Load the installed plugins that are not blocked, and the listeners that the settings configure.
-
-    Returns:
-        Every plugin, notifier and configured listener, and everything that is wrong with them.
-    """
-    loader = _Loader(settings)
-    return loader.listeners, loader.problems
-
-
-def load_in_hand(plugins: Sequence[object]) -> list[Listener]:
+def load_in_hand(
+    listeners: Mapping[str, object] | Sequence[object], taken: Collection[str] = (), *, has_journal: bool = False
+) -> list[Listener]:
     """Make listeners of objects in hand: modules, objects with hook implementations, notifiers.
 
+    Args:
+        listeners: The objects by their names; or a sequence, whose objects are named by their classes.
+        taken: Names of other listeners.
+        has_journal: Whether deliveries are stored under these names, which a sequence does not keep over a restart.
+
     Raises:
-        PluginError: Something is wrong with one of them, or the same object is given twice.
+        PluginError: Something is wrong with one of them or with its name, or a sequence has an object twice.
     """
-    listeners: list[Listener] = []
-    for position, plugin in enumerate(plugins):
-        name = _name_of(plugin)
-        if any(plugin is other for other in plugins[:position]):
-            raise PluginError(f"the plugin {name} is given twice; give it once")
-        if isinstance(plugin, type) and issubclass(plugin, Notifier):
-            raise PluginError(f"{name}: it is the class of a notifier, not an object; make one: {name}({{...}})")
-        if isinstance(plugin, Notifier):
-            if fault := fault_of(type(plugin)):
-                raise PluginError(f"{name}: {fault}; see pulp_hooks.Notifier")
-            listeners.append(notifying(plugin, ListenerSettings(name, name)))
-            continue
-        implementations, problems = inspect_plugin(plugin, name)
-        if problems:
-            raise PluginError("; ".join(map(str, problems)))
-        listeners.append(Listener(name, Kind.PLUGIN, State.LOADED, implementations=implementations))
-    return listeners
+    if not isinstance(listeners, Mapping):
+        if has_journal and listeners:
+            raise PluginError(
+                "listeners need names, because the journal stores deliveries by them; "
+                'fix: pass a mapping, such as {"mail": listener}'
+            )
+        listeners = _named(listeners, taken)
+    else:
+        for name in listeners:
+            _check_name(name, taken)
+    return [_in_hand(name, listener) for name, listener in listeners.items()]
 
 
-class _Loader:
-    """Loads what is installed, and gathers what is wrong."""
+def _named(listeners: Sequence[object], taken: Collection[str]) -> dict[str, object]:
+    """Name each object by its class or module, and number those of one name."""
+    named: dict[str, object] = {}
+    for position, listener in enumerate(listeners):
+        own = name = _name_of(listener)
+        if any(listener is other for other in listeners[:position]):
+            raise PluginError(f"the listener {name} is given twice; give it once")
+        number = 1
+        while name in named or name in taken:
+            number += 1
+            name = f"{own}-{number}"
+        named[name] = listener
+    return named
 
-    def __init__(self, settings: Settings) -> None:
+
+def _check_name(name: object, taken: Collection[str]) -> None:
+    try:
+        NAME(name if isinstance(name, str) else "")
+    except ValidationError as error:
+        raise PluginError(f"invalid name of a listener: {name!r} {error.messages[0]}") from None
+    if name in taken:
+        raise PluginError(
+            f"two listeners are named {name!r}: an installed or configured one, and one in hand; fix: rename one"
+        )
+
+
+def _in_hand(name: str, listener: object) -> Listener:
+    if isinstance(listener, type) and issubclass(listener, Notifier):
+        made = listener.__name__
+        raise PluginError(f"{name}: it is the class of a notifier, not an object; make one: {made}({{...}})")
+    if isinstance(listener, Notifier):
+        if fault := fault_of(type(listener)):
+            raise PluginError(f"{name}: {fault}; see pulp_hooks.Notifier")
+        return notifying(listener, name)
+    implementations, problems = inspect_plugin(listener, name)
+    if problems:
+        raise PluginError("; ".join(map(str, problems)))
+    return Listener(name, Kind.PLUGIN, State.LOADED, None, _event_types(implementations), implementations)
+
+
+class Loader:
+    """Loads what is installed, and gathers what is wrong; configured listeners are built later, where they are called.
+
+    Args:
+        read: The settings.
+
+    Attributes:
+        listeners: Every plugin, notifier and configured listener.
+        problems: Everything that is wrong with them and with the settings.
+    """
+
+    def __init__(self, read: ReadSettings) -> None:
         self.listeners: list[Listener] = []
-        self.problems: list[Problem] = list(settings.problems)
-        self._settings = settings
-        self._blocked = set(settings.blocked)
+        self.problems: list[Problem] = list(read.problems)
+        self._read = read
+        self._blocked = read.blocked
         self._notifiers: dict[str, type[Notifier]] = {}
         self._origins: dict[str, Installed] = {}
-        if settings.autoload:
-            installed, contested, problems = find_installed()
-            self.problems += problems
-            names = {found.name for found in (*installed, *contested)} | {found.name for found in settings.listeners}
-            self._blocked |= self._meant(names)
-            for claimant in contested:
-                self._origins[claimant.name] = claimant
-                self._add(claimant, Kind.PLUGIN, State.BROKEN)
-            for found in installed:
-                self._origins[found.name] = found
-                self._load(found)
-            for configured in settings.listeners:
-                self._configure(configured)
+        if not read.autoload or read.fault:
+            return
+        installed, contested, problems = find_installed()
+        self.problems += problems
+        self._suggest_blocked({found.name for found in (*installed, *contested)})
+        for claimant in contested:
+            self._origins[claimant.name] = claimant
+            fault = "several packages claim this name"
+            self.listeners.append(_broken(claimant.name, self._kind(claimant), claimant, fault))
+        for found in installed:
+            self._origins[found.name] = found
+            self._load(found)
+        for name, fault in read.invalid_listeners:
+            if name in self._blocked:
+                self.listeners.append(Listener(name, Kind.CONFIGURED, State.BLOCKED))
+            else:
+                self.listeners.append(_broken(name, Kind.CONFIGURED, None, fault))
+        self.listeners += [self._planned(configured) for configured in read.settings.listeners]
 
-    def _meant(self, names: set[str]) -> set[str]:
-        """Give the names that somebody may have meant who blocks one that nothing has."""
-        meant: set[str] = set()
+    def build(self) -> None:
+        """Build the notifiers of the configured listeners, whose secrets are resolved for that."""
+        for position, listener in enumerate(self.listeners):
+            if listener.state is State.NOT_BUILT:
+                configured = next(one for one in self._read.settings.listeners if one.name == listener.name)
+                try:
+                    self.listeners[position] = self._make(configured)
+                except _FaultsError as faults:
+                    self.problems += faults.problems
+                    fault = "; ".join(problem.cause for problem in faults.problems)
+                    self.listeners[position] = _broken(listener.name, Kind.CONFIGURED, listener.installed, fault)
+
+    def _suggest_blocked(self, installed: set[str]) -> None:
+        """Report each blocked name that nothing has, where another name is close to it."""
+        read = self._read
+        names = (
+            installed | {found.name for found in read.settings.listeners} | {name for name, _ in read.invalid_listeners}
+        )
         for name in sorted(self._blocked - names):
             if nearest := difflib.get_close_matches(name, sorted(names), n=1):
-                meant.add(nearest[0])
-                cause = f"{name!r} is to be blocked, and nothing has this name; in case {nearest[0]!r} is meant, it is"
-                where = str(self._settings.path or BLOCK_VARIABLE)
-                self.problems.append(Problem(where, cause, "correct the name"))
-        return meant
+                where = read.origin if name in read.settings.plugins.block else BLOCK_VARIABLE
+                cause = f"{name!r} is blocked, and nothing has this name"
+                self.problems.append(Problem(where, cause, f"did you mean {nearest[0]!r}?"))
+
+    def _planned(self, configured: ListenerSettings) -> Listener:
+        """Return a configured listener that is not built yet, or the reason why it never will be."""
+        name, found = configured.name, self._origins.get(configured.notifier)
+        if {name, configured.notifier} & self._blocked:
+            return Listener(name, Kind.CONFIGURED, State.BLOCKED, found)
+        if any(listener.name == name and listener.kind is Kind.PLUGIN for listener in self.listeners):
+            cause = f"listener {name!r}: name is the name of an installed plugin"
+            self.problems.append(
+                Problem(self._read.origin, cause, "choose another name", found.origin if found else None)
+            )
+            return _broken(name, Kind.CONFIGURED, found, cause)
+        event_types, wants = configured.event_types, configured.wants
+        return Listener(name, Kind.CONFIGURED, State.NOT_BUILT, found, event_types, wants=wants)
 
     def _load(self, found: Installed) -> None:
         if found.name in self._blocked:
-            self._add(found, Kind.PLUGIN, State.BLOCKED)
+            self.listeners.append(Listener(found.name, Kind.PLUGIN, State.BLOCKED, found))
             return
         with preserved() as changed:
             plugin, problem = found.load()
         self._report_changes(changed, found.name, found)
         if problem:
             self.problems.append(problem)
-            self._add(found, Kind.PLUGIN, State.BROKEN)
+            self.listeners.append(_broken(found.name, self._kind(found), found, problem.cause))
         # isinstance() would ask the object for its __class__, which a hostile one may answer with an error.
         elif issubclass(type(plugin), type) and issubclass(cast("type", plugin), Notifier):
             self._load_notifier(found, cast("type[Notifier]", plugin))
@@ -109,63 +183,66 @@ class _Loader:
             fault = "it is an object, and the settings make the objects of a notifier"
             remedy = f"let the entry point name its class {type_name(plugin)}"
             self.problems.append(Problem(found.name, fault, remedy, found.origin))
-            self._add(found, Kind.NOTIFIER, State.BROKEN)
+            self.listeners.append(_broken(found.name, Kind.NOTIFIER, found, fault))
         else:
             implementations, problems = inspect_plugin(plugin, found.name)
             self.problems += [replace(problem, distribution=found.origin) for problem in problems]
-            state = State.LOADED if implementations else State.BROKEN
-            self._add(found, Kind.PLUGIN, state, implementations)
+            if implementations:
+                event_types = _event_types(implementations)
+                listener = Listener(found.name, Kind.PLUGIN, State.LOADED, found, event_types, implementations)
+            else:
+                listener = _broken(found.name, Kind.PLUGIN, found, "; ".join(problem.cause for problem in problems))
+            self.listeners.append(listener)
+
+    def _kind(self, found: Installed) -> Kind:
+        """Return what a plugin is that cannot be loaded: a notifier where the settings make a listener of it."""
+        return Kind.NOTIFIER if self._is_used(found) else Kind.PLUGIN
+
+    def _is_used(self, found: Installed) -> bool:
+        return any(configured.notifier == found.name for configured in self._read.settings.listeners)
 
     def _load_notifier(self, found: Installed, notifier: type[Notifier]) -> None:
         if fault := fault_of(notifier):
             self.problems.append(Problem(found.name, fault, "see pulp_hooks.Notifier", found.origin, "notify"))
-            self._add(found, Kind.NOTIFIER, State.BROKEN)
+            self.listeners.append(_broken(found.name, Kind.NOTIFIER, found, fault))
             return
         for name in marked_names(notifier):
             fault = "a notifier's hooks are not called, its notify is"
             self.problems.append(Problem(found.name, fault, "take @hookimpl away", found.origin, name))
         self._notifiers[found.name] = notifier
-        used = any(configured.notifier == found.name for configured in self._settings.listeners)
-        self._add(found, Kind.NOTIFIER, State.LOADED if used else State.AVAILABLE)
-
-    def _configure(self, configured: ListenerSettings) -> None:
-        name, found = configured.name, self._origins.get(configured.notifier)
-        if {name, configured.notifier} & self._blocked:
-            self.listeners.append(Listener(name, Kind.CONFIGURED, State.BLOCKED, found))
-            return
-        try:
-            listener = self._make(configured)
-        except _FaultsError as faults:
-            self.problems += faults.problems
-            self.listeners.append(Listener(name, Kind.CONFIGURED, State.BROKEN, found))
-            return
-        self.listeners.append(listener)
+        state = State.LOADED if self._is_used(found) else State.AVAILABLE
+        self.listeners.append(Listener(found.name, Kind.NOTIFIER, state, found))
 
     def _make(self, configured: ListenerSettings) -> Listener:
         found = self._origins.get(configured.notifier)
+        secrets: list[str] = []
 
-        def faults(*causes: str, remedy: str = "correct it and run `pulp-hooks check` again") -> _FaultsError:
-            texts = [redacted(f"listener {configured.name!r}: {cause}", configured.secrets) for cause in causes]
+        def faults(*causes: str, remedy: str = REMEDY) -> _FaultsError:
+            texts = [redacted(f"listener {configured.name!r}: {cause}", secrets) for cause in causes]
             origin = found.origin if found else None
-            return _FaultsError([Problem(str(self._settings.path), text, remedy, origin) for text in texts])
+            return _FaultsError([Problem(self._read.origin, text, remedy, origin) for text in texts])
 
-        if any(listener.name == configured.name and listener.kind is Kind.PLUGIN for listener in self.listeners):
-            raise faults("name is the name of an installed plugin", remedy="choose another name")
         if configured.notifier not in self._notifiers:
             nearest = difflib.get_close_matches(configured.notifier, self._notifiers, n=1)
             suggestion = (
                 f"did you mean {nearest[0]!r}?" if nearest else "`pulp-hooks listeners` shows what is installed"
             )
-            what = "is no notifier that could be loaded" if found else "is not installed"
+            what = "is not a notifier that could be loaded" if found else "is not installed"
             raise faults(f"notifier {configured.notifier!r} {what}", remedy=suggestion)
         notifier = self._notifiers[configured.notifier]
         known: list[str] = []
+        folder = self._read.path.parent if self._read.path else Path()
+        try:
+            resolved, secrets = resolve_config(configured.config, folder)
+        except SettingsError as unresolved:
+            cause = f"listener {configured.name!r}: {unresolved}"
+            raise _FaultsError([Problem(self._read.origin, cause, REMEDY)]) from None
 
         def make() -> Listener:
             schema = notifier.Config()
             known.extend(schema.fields)
-            config = cast("dict[str, Any]", schema.load(dict(configured.config)))
-            return notifying(notifier(config), configured, found)
+            config = cast("dict[str, Any]", schema.load(resolved))
+            return notifying(notifier(config), configured.name, configured, found, secrets)
 
         with preserved() as changed:
             listener = call_foreign(make)
@@ -177,7 +254,7 @@ class _Loader:
             refused = call_foreign(lambda: list(violations(cast("ValidationError", error))))
             if isinstance(refused, list):
                 raise faults(*(f"config.{key}: {rules}{_hint(key, known)}" for key, rules in refused))
-        raise faults(f"{configured.notifier} cannot start: {one_line(error, configured.secrets)}")
+        raise faults(f"{configured.notifier} cannot start: {one_line(error, secrets)}")
 
     def _report_changes(self, changed: list[str], name: str, found: Installed | None) -> None:
         """Report what a plugin changed of the process while it was loaded or made."""
@@ -186,8 +263,13 @@ class _Loader:
             remedy = "let it configure its own loggers only, and leave signals, streams and folders to the host"
             self.problems.append(Problem(name, cause, remedy, found.origin if found else None))
 
-    def _add(self, found: Installed, kind: Kind, state: State, implementations: Sequence[Implementation] = ()) -> None:
-        self.listeners.append(Listener(found.name, kind, state, found, implementations))
+
+def _broken(name: str, kind: Kind, installed: Installed | None, fault: str) -> Listener:
+    return Listener(name, kind, State.BROKEN, installed, fault=fault)
+
+
+def _event_types(implementations: Sequence[Implementation]) -> list[EventType]:
+    return [implementation.event_type for implementation in implementations]
 
 
 def _hint(key: str, known: Sequence[str]) -> str:

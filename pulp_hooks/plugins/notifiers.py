@@ -1,9 +1,10 @@
 """From notifier classes to listeners."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pulp_hooks.event_loops import run_to_end
+from pulp_hooks.event_types import EventType
 from pulp_hooks.notifier import Notifier
 from pulp_hooks.plugins.discovery import Installed
 from pulp_hooks.plugins.inspection import Implementation
@@ -11,24 +12,37 @@ from pulp_hooks.plugins.listeners import Kind, Listener, State
 from pulp_hooks.settings.model import ListenerSettings
 
 
-def notifying(notifier: object, settings: ListenerSettings, installed: Installed | None = None) -> Listener:
-    """Make a listener of a notifier, for the event types that the settings ask for.
+def notifying(
+    notifier: object,
+    name: str,
+    configured: ListenerSettings | None = None,
+    installed: Installed | None = None,
+    secrets: Sequence[str] = (),
+) -> Listener:
+    """Make a listener of a notifier.
+
+    Args:
+        notifier: The notifier.
+        name: Name of the listener.
+        configured: Its settings, with its filters; null for a notifier in hand, which receives all events.
+        installed: The plugin that brings its class.
+        secrets: Texts that must not appear in logs and outcomes.
 
     Raises:
         TypeError: The class of the notifier has made something else.
     """
     if not isinstance(notifier, Notifier):
-        raise TypeError(f"its class has made {type(notifier).__name__}, which is no notifier")
+        raise TypeError(f"its class has made {type(notifier).__name__}, which is not a notifier")
+    event_types = configured.event_types if configured else tuple(EventType)
     return Listener(
-        name=settings.name,
+        name=name,
         kind=Kind.CONFIGURED,
         state=State.LOADED,
         installed=installed,
-        implementations=[
-            Implementation(event_type, notifier.notify, ("event",)) for event_type in settings.event_types
-        ],
-        wants=settings.wants,
-        secrets=settings.secrets,
+        event_types=event_types,
+        implementations=[Implementation(event_type, notifier.notify, ("event",)) for event_type in event_types],
+        wants=configured.wants if configured else None,
+        secrets=secrets,
         close=None if getattr(notifier.close, "__func__", None) is Notifier.close else _awaited(notifier.close),
     )
 

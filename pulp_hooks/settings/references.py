@@ -34,6 +34,23 @@ def resolve(value: Any, key: str, folder: Path, secrets: list[str]) -> Any:  # n
     return {name: resolve(item, f"{key}.{name}", folder, secrets) for name, item in value.items()}
 
 
+def resolve_config(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the configuration of a notifier with every reference in its values resolved, and the secrets found.
+
+    Args:
+        config: The `[listeners.config]` table; as a whole it is not a reference.
+        folder: The folder that relative paths begin at.
+
+    Raises:
+        SettingsError: As `resolve`.
+    """
+    secrets: list[str] = []
+    try:
+        return {key: resolve(value, f"config.{key}", folder, secrets) for key, value in config.items()}, secrets
+    except RecursionError:
+        raise SettingsError("config is nested too deep") from None
+
+
 def read_text(path: Path) -> str:
     """Return the text of a file in UTF-8, without the byte order mark that some editors put in front of it.
 
@@ -58,7 +75,7 @@ def _from_environment(name: str, key: str, _folder: Path) -> str:
         return os.environ[name]
     except KeyError:
         raise SettingsError(
-            f"{key}: the environment variable {name} is not set; export it, or take the key out"
+            f"{key}: the environment variable {name} is not set; export it, or remove the key"
         ) from None
 
 

@@ -10,7 +10,9 @@ from pulp_hooks.event_types import EventType
 
 ALL = "*"
 
-_NAME = Regexp(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z", error="must be letters, digits, '.', '_' and '-'")
+NAME = Regexp(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z", error="must be letters, digits, '.', '_' and '-'")
+"""Rule of the name of a listener: an argument of commands, and a part of the id of a delivery."""
+
 _AT_LEAST_ONE = Length(min=1, error="must not be empty: leave the key out to receive all")
 _TEXT: dict[str, Any] = {"required": "is missing"}
 _NUMBER: dict[str, Any] = {
@@ -133,16 +135,16 @@ class DeliveryTable(_Table):
     disable_after_hours = _number(validate=[_POSITIVE, _YEAR_OF_HOURS])
     resume_per_second = _number(validate=_RATE)
     ordered = fields.Boolean(pre_load=_is_switch)
-    concurrency = fields.Integer(
+    global_concurrency = fields.Integer(
         strict=True, pre_load=_is_number, validate=Range(min=1, error="must be at least 1"), error_messages=_NUMBER
     )
-    per_second = _number(validate=_RATE)
+    global_rate_per_second = _number(validate=_RATE)
 
 
 class ListenerTable(_Table):
     """One of `[[listeners]]`."""
 
-    name = fields.String(required=True, pre_load=_is_text, validate=_NAME, error_messages=_TEXT)
+    name = fields.String(required=True, pre_load=_is_text, validate=NAME, error_messages=_TEXT)
     notifier = fields.String(required=True, pre_load=_is_text, error_messages=_TEXT)
     event_types = EventTypes()
     repo_ids = _texts(validate=_AT_LEAST_ONE)
@@ -152,7 +154,3 @@ class ListenerTable(_Table):
         error_messages={"invalid": "must be a list of results"},
     )
     config = fields.Dict(keys=fields.String(), error_messages={"invalid": "must be a table"})
-
-
-TABLES: dict[str, type[Schema]] = {"plugins": PluginsTable, "dispatch": DispatchTable}
-"""The tables at the top of the file, besides `[[listeners]]`."""

@@ -1,7 +1,9 @@
 """An attempt: from what was claimed to the listener and to what is recorded."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,7 +12,7 @@ from pulp_hooks.delivery_control import DisableListener, PermanentFailure, Retry
 from pulp_hooks.dispatch.copies import Original
 from pulp_hooks.dispatch.guard import Guard
 from pulp_hooks.dispatch.outcomes import Outcome, Status
-from pulp_hooks.event import Event
+from pulp_hooks.event import Event, read_stored
 from pulp_hooks.journal.claims import Claim, Limits, Result
 from pulp_hooks.journal.schema import State
 from pulp_hooks.settings.model import DeliverySettings
@@ -107,30 +109,32 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: 
         unknown = f"nothing is known of {MOST_LOST} attempts or more: it may be what ends the workers"
         return Attempt(claim, Ending.LOST, began, 0.0, unknown)
     try:
-        event = Event.from_stored(claim.content)
+        event = read_stored(claim.content)
     except ValueError as error:
         return Attempt(claim, Ending.UNREADABLE, began, 0.0, one_line(error))
     guards = [guard for guard in guards_of(event) if guard.listener == claim.listener]
     if not guards:
         return Attempt(claim, Ending.UNWANTED, began, 0.0, _UNWANTED)
     original = Original(event)
-    with telemetry.attempting(event.type.value, event.id, claim.listener, claim.attempts) as span:
-        try:
-            outcomes = tuple([guard.run(original) for guard in guards])
-            errors = [outcome.error or "it failed" for outcome in outcomes if outcome.status is Status.FAILED]
-        except KeyboardInterrupt as error:
-            # It is the listener's own: the one of the keyboard reaches the main thread only.
-            outcomes, errors = (), [one_line(error, guards[0].secrets)]
-        text = "; ".join(errors) or None
-        if text:
-            telemetry.failed(span, text)
+    context = copy_context()
+    span = context.run(
+        telemetry.begin_attempt, event.type.value, event.id, claim.listener, claim.attempts, claim.trace_context
+    )
+    try:
+        outcomes = tuple([context.run(guard.run, original) for guard in guards])
+        errors = [outcome.error or "it failed" for outcome in outcomes if outcome.status is Status.FAILED]
+    except KeyboardInterrupt as error:
+        # It is the listener's own: the one of the keyboard reaches the main thread only.
+        outcomes, errors = (), [one_line(error, guards[0].secrets)]
+    text = "; ".join(errors) or None
+    telemetry.end_attempt(span, text)
     ending = Ending.FAILED if text else Ending.SUCCEEDED
     return Attempt(claim, ending, began, time.perf_counter() - started, text, outcomes)
 
 
 def limits_of(settings: DeliverySettings) -> Limits:
     """Return what holds for the claims of a listener."""
-    return Limits(settings.concurrency, settings.per_second)
+    return Limits(settings.global_concurrency, settings.global_rate_per_second)
 
 
 def result_of(ended: Attempt, settings: DeliverySettings, *, started: float, now: float) -> Result:
@@ -154,6 +158,8 @@ def result_of(ended: Attempt, settings: DeliverySettings, *, started: float, now
         uses_step=counted,
         is_attempt=ended.ending not in NOT_CALLED or state is not State.PENDING,
         is_failure=ended.is_failure,
+        traceback="\n".join(outcome.traceback for outcome in ended.outcomes if outcome.traceback) or None,
+        detail=next((json.dumps(outcome.detail) for outcome in ended.outcomes if outcome.detail is not None), None),
     )
 
 

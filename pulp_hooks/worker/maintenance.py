@@ -2,6 +2,8 @@
 
 import random
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.journal import Journal
@@ -27,9 +29,13 @@ class Maintenance:
         self._settings = settings
         self._over = threading.Event()
 
-    def start(self) -> None:
-        """Begin."""
-        threading.Thread(target=self._work, name="pulp_hooks pruning", daemon=True).start()
+    def start(self, using: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        """Start the thread.
+
+        Args:
+            using: Returns a context manager around each use of the journal.
+        """
+        threading.Thread(target=self._work, args=(using,), name="pulp_hooks pruning", daemon=True).start()
 
     def stop(self) -> None:
         """Prune no more; does not wait for what is under way."""
@@ -49,9 +55,10 @@ class Maintenance:
         if pruned.deliveries or pruned.events:
             _log.info("pruned %d deliveries and %d events", pruned.deliveries, pruned.events)
 
-    def _work(self) -> None:
+    def _work(self, using: Callable[[], AbstractContextManager[None]]) -> None:
         # Workers that were started together do not prune together.
         pause = random.uniform(0, 60)  # noqa: S311 - nobody gains by guessing it
         while not self._over.wait(pause):
-            self.prune()
+            with using():
+                self.prune()
             pause = _HOUR

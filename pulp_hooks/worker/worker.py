@@ -11,6 +11,7 @@ from typing import Self
 
 from pulp_hooks.dispatch.registry import Registry
 from pulp_hooks.errors import ClosedError, JournalError
+from pulp_hooks.forks import OwnProcess
 from pulp_hooks.journal.claims import Claim, Due
 from pulp_hooks.journal.clock import Clock
 from pulp_hooks.journal.journal import Journal
@@ -52,7 +53,7 @@ class Worker:
         journal: The journal.
         registry: Knows the listeners.
         settings: How the deliveries are made, and how long they are kept.
-        threads: How many attempts of one listener run at the same time.
+        threads_per_listener: Most attempts of each listener that run at the same time.
 
     Attributes:
         journal: The journal.
@@ -61,17 +62,18 @@ class Worker:
         tally: How many attempts have ended in which way.
     """
 
-    def __init__(self, journal: Journal, registry: Registry, settings: Settings, *, threads: int) -> None:
-        if threads < 1:
-            raise ValueError(f"a worker needs at least 1 thread for each listener, not {threads}")
+    def __init__(self, journal: Journal, registry: Registry, settings: Settings, *, threads_per_listener: int) -> None:
+        if threads_per_listener < 1:
+            raise ValueError(f"threads_per_listener must be at least 1, got {threads_per_listener}")
+        self._own = OwnProcess("these Hooks and their worker")
         self.journal = journal
         self._queue = journal.queue
         self._recorder = Recorder(journal, settings)
         self.tally = self._recorder.tally
         self._settings = settings
-        self.maintenance = Maintenance(journal, settings.journal or JournalSettings(""))
+        self.maintenance = Maintenance(journal, settings.journal or JournalSettings("-"))
         self._clock = Clock(journal.now, journal.backend.clock.elapsed)
-        self._lanes = {name: self._new_lanes(name, registry, threads) for name in registry.names}
+        self._lanes = {name: self._new_lanes(name, registry, threads_per_listener) for name in registry.names}
         self.limits = {name: limits_of(settings.delivery_of(name)) for name in registry.names}
         self._wake, self._hungry = threading.Event(), threading.Event()
         self._ended_lock = threading.Lock()
@@ -90,7 +92,7 @@ class Worker:
         most_tries = len(settings.retry_seconds) + 1 + MOST_LOST
         return Lanes(
             name=name,
-            width=min(threads, settings.concurrency or threads),
+            width=min(threads, settings.global_concurrency or threads),
             timeout_seconds=settings.timeout_seconds,
             call=lambda claim, began: attempt(claim, registry.guards, began, most_tries),
             elapsed=self._clock.elapsed,
@@ -104,6 +106,7 @@ class Worker:
             JournalError: The journal cannot be opened.
             ClosedError: It was stopped before.
         """
+        self._own.check()
         if self._stop_by is not None:
             raise ClosedError("this worker was stopped; make another one, as long as the hooks are not closed")
         self.journal.open()
@@ -113,7 +116,7 @@ class Worker:
     def stop(self, grace_seconds: float = GRACE_SECONDS) -> bool:
         """Claim no more, and wait until what is under way is finished, or given back when the time is over.
 
-        To stop twice, or before the start, is harmless.
+        To stop twice, before the start, or in a forked child does nothing.
 
         Args:
             grace_seconds: How long attempts that are under way may go on.
@@ -121,6 +124,8 @@ class Worker:
         Returns:
             False when a listener asks for it that the worker is calling, and which does not wait for itself.
         """
+        if self._own.is_parent:
+            return True
         self.request_stop(grace_seconds)
         me = threading.current_thread()
         if any(lanes.is_lane(me) for lanes in self._lanes.values()):
@@ -131,6 +136,8 @@ class Worker:
 
     def request_stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """Stop as `stop` does, without waiting for it; a handler of signals may call this."""
+        if self._own.is_parent:
+            return
         if self._stop_by is None:
             self._stop_by = self._clock.elapsed() + grace_seconds
         self._look()
@@ -161,6 +168,7 @@ class Worker:
         Raises:
             JournalError: The database is not a journal of this version, or cannot be one: waiting would not help.
         """
+        self._own.check()
         self._thread = threading.current_thread()
         if self._is_opened():
             with self._awake():
@@ -191,6 +199,7 @@ class Worker:
             JournalError: The journal failed. What was under way was recorded if the journal came back within seconds;
                 otherwise the message counts the calls that are made again.
         """
+        self._own.check()
         self._thread = threading.current_thread()
         self._loop(once=True)
         self.maintenance.prune()
@@ -213,6 +222,7 @@ class Worker:
 
     def attempt_one(self, event_id: str, listener: str) -> Attempt | None:
         """Do what `run_one` does, and return the whole attempt."""
+        self._own.check()
         self._hung = [call for call in self._hung if call.is_alive()]
         name = f"pulp_hooks {listener}"
         if listener not in self._lanes or sum(call.name == name for call in self._hung) >= MOST_HUNG:

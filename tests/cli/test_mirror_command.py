@@ -75,7 +75,7 @@ def test_lines_of_events_are_no_deliveries(run: Run, install: Install, source: P
     shown = run("mirror", str(source), "dest", "--json", **settings).stdout.splitlines()
     assert [json.loads(line).get("type") for line in shown] == [*(event_type.value for event_type in EventType), None]
     figures = json.loads(run("stats", "--json", **settings).stdout)
-    assert [(line["listener"], line["waiting"]) for line in figures] == [("shout", 4)]
+    assert [(line["listener"], line["pending"]) for line in figures] == [("shout", 4)]
 
 
 def test_no_publish_fires_two_events(run: Run, source: Path) -> None:

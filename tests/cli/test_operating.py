@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, inspect
 
+from pulp_hooks import Hooks
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Install = Callable[[str, str], None]
 Json = Callable[..., Any]
@@ -173,7 +175,7 @@ def test_signal_lets_the_worker_finish_what_is_under_way(
     """The attempt goes on to its end and is recorded, nothing new is begun, and the exit code is 0."""
     for _ in range(2):
         fire("slow")
-    with working("--threads", "1", SECONDS="1.5") as worker:
+    with working("--threads-per-listener", "1", SECONDS="1.5") as worker:
         _heard(worker)
         worker.send_signal(number)
         _, said = worker.communicate(timeout=30)
@@ -340,6 +342,17 @@ def test_delivery_is_shown_with_body_and_attempts(
         assert "\x1b" not in text
     missing = run("deliveries", "show", "nonsense/desk")
     assert (missing.returncode, "`pulp-hooks deliveries` lists them" in missing.stderr) == (1, True)
+
+
+def test_delivery_is_shown_with_the_operation_of_its_event(folder: Path, run: Run) -> None:
+    """Where the host has named one, and its cause."""
+    with Hooks(journal=f"sqlite:///{folder / 'journal.db'}") as hooks:
+        ids = {"operation_id": "op-1", "caused_by": "op-0"}
+        event_id = hooks.repo_sync_started(repo_id="zoo", operation_id="op-1", caused_by="op-0").event.id
+        other_id = hooks.repo_sync_started(repo_id="zoo").event.id
+    lines = [line.split() for line in run("deliveries", "show", event_id).stdout.splitlines()]
+    assert [[name, value] in lines for name, value in ids.items()] == [True, True]
+    assert "op" not in run("deliveries", "show", other_id).stdout.partition("body")[0]
 
 
 def test_statistics_count_each_listener(folder: Path, run: Run, fire: Callable[..., str], as_json: Json) -> None:

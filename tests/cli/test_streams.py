@@ -144,18 +144,18 @@ def test_work_is_done_although_its_output_is_lost(shell: Shell, run: Run, tmp_pa
 
     def counts() -> dict[str, int]:
         (figures,) = json.loads(run("stats", "--json").stdout)
-        return {state: figures[state] for state in ("waiting", "held", "delivered")}
+        return {state: figures[state] for state in ("pending", "held", "delivered")}
 
     shell("PH worker --once --json > /dev/full")
-    assert counts() == {"waiting": 0, "held": 0, "delivered": 1}
+    assert counts() == {"pending": 0, "held": 0, "delivered": 1}
     assert (tmp_path / "work" / "heard").read_text() == "heard\n"
     shell("PH replay --state delivered --since 1d --yes | true")
-    assert counts() == {"waiting": 1, "held": 0, "delivered": 0}
+    assert counts() == {"pending": 1, "held": 0, "delivered": 0}
     shell("PH listeners disable desk --yes > /dev/full 2>&1")
-    assert counts() == {"waiting": 0, "held": 1, "delivered": 0}
+    assert counts() == {"pending": 0, "held": 1, "delivered": 0}
     shell("PH listeners enable desk >&- 2>&-")
     shell("PH fire repo-sync-started > /dev/full")
-    assert counts() == {"waiting": 2, "held": 0, "delivered": 0}
+    assert counts() == {"pending": 2, "held": 0, "delivered": 0}
 
 
 @pytest.mark.parametrize(

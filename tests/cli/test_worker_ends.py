@@ -130,7 +130,7 @@ def states(folder: Path) -> Counter[tuple[str, str]]:
     """Count the deliveries by listener and state."""
     with closing(sqlite3.connect(folder / "journal.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        return Counter(connection.execute("SELECT listener, state FROM delivery").fetchall())
+        return Counter(connection.execute("SELECT listener, state FROM pulp_hooks_delivery").fetchall())
 
 
 @pytest.mark.parametrize("repo_id", ["backtracks", "sleeps"])
@@ -157,7 +157,7 @@ def test_frozen_worker_ends_although_standard_error_is_closed(
     with working(redirected="2>&-") as worker:
         worker.communicate(timeout=30)
     assert worker.returncode == 1
-    assert states(folder) == {("desk", "waiting"): 1}
+    assert states(folder) == {("desk", "pending"): 1}
 
 
 def test_event_that_freezes_every_worker_is_given_up_and_the_others_are_delivered(
@@ -169,9 +169,9 @@ def test_event_that_freezes_every_worker_is_given_up_and_the_others_are_delivere
     for repo_id in ("a", "backtracks", "b"):
         fire(repo_id)
     ends = []
-    while any(state == "waiting" for _, state in states(folder)):
+    while any(state in {"pending", "retrying"} for _, state in states(folder)):
         with working() as worker:
-            while worker.poll() is None and any(state == "waiting" for _, state in states(folder)):
+            while worker.poll() is None and any(state in {"pending", "retrying"} for _, state in states(folder)):
                 time.sleep(0.05)
             worker.terminate()
             worker.communicate(timeout=30)

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulp_hooks import Event, EventType, Hooks, Notifier, Outcome, Report, Status, hookimpl
+from pulp_hooks import DispatchSettings, Event, EventType, Hooks, Notifier, Outcome, Report, Settings, Status, hookimpl
 from pulp_hooks.bodies.examples import EXAMPLES
 
 STARTED = "repo-sync-started"
@@ -540,7 +540,7 @@ def test_failure_is_logged_with_listener_hook_event_and_traceback(way: Way, capl
         breaks_down()
 
     report = way(Hooks([listener("bad", breaks_down), listener("worse", breaks_down_later)]))
-    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    messages = [caplog.handler.format(record) for record in caplog.records if record.levelno == logging.ERROR]
     for name in ("bad", "worse"):
         (message,) = [message for message in messages if f"listener {name} " in message]
         assert "repo_sync_started" in message
@@ -614,7 +614,7 @@ def test_slow_listener_is_logged_by_name(
         raise LookupError
 
     functions: dict[str, Callable[..., object]] = {"plain": lambda: None, "async": awaited, "failing": fails}
-    hooks = Hooks([listener("tardy", functions[kind])], slow_seconds=2.5)
+    hooks = Hooks([listener("tardy", functions[kind])], settings=Settings(dispatch=DispatchSettings(slow_seconds=2.5)))
     tick(monkeypatch, 3)
     report = way(hooks)
     (warning,) = slow_warnings(caplog)
@@ -629,7 +629,9 @@ def test_listener_within_the_limit_is_not_logged(
     """The limit is the host's to set, and five seconds unless set."""
     tick(monkeypatch, 4)
     Hooks([listener("a", lambda: None)]).fire(STARTED, BODY)
-    Hooks([listener("a", lambda: None)], slow_seconds=4).fire(STARTED, BODY)
+    Hooks([listener("a", lambda: None)], settings=Settings(dispatch=DispatchSettings(slow_seconds=4))).fire(
+        STARTED, BODY
+    )
     assert slow_warnings(caplog) == []
     tick(monkeypatch, 6)
     Hooks([listener("a", lambda: None)]).fire(STARTED, BODY)

@@ -220,7 +220,7 @@ def test_delivery_control_in_a_group_counts(error: Exception, expected: type[Del
 
 
 @pytest.mark.parametrize(
-    ("after", "state"), [(property(raising(SystemExit)), "waiting"), (10**400, "waiting"), (math.nan, "waiting")]
+    ("after", "state"), [(property(raising(SystemExit)), "retrying"), (10**400, "retrying"), (math.nan, "retrying")]
 )
 def test_control_with_an_odd_pause_is_retried_on_the_schedule(after: object, state: str, tmp_path: Path) -> None:
     """The worker survives it, and the other listeners have their deliveries."""
@@ -235,11 +235,11 @@ def test_control_with_an_odd_pause_is_retried_on_the_schedule(after: object, sta
         raise Odd
 
     url = f"sqlite:///{tmp_path / 'journal.db'}"
-    with Hooks([listener("a", listen), listener("b", lambda: None)], journal=url) as hooks:
+    with Hooks({"a": listener("a", listen), "b": listener("b", lambda: None)}, journal=url) as hooks:
         hooks.repo_sync_started(repo_id="zoo")
         hooks.worker().run_once()
     with contextlib.closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
-        states = dict(connection.execute("SELECT listener, state FROM delivery"))
+        states = dict(connection.execute("SELECT listener, state FROM pulp_hooks_delivery"))
     assert states == {"a": state, "b": "delivered"}
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from pulp_hooks import Hooks, hookimpl
+from pulp_hooks import Hooks, JournalError, hookimpl
+from pulp_hooks import hooks as hooks_module
+from pulp_hooks.settings.model import JournalSettings
 
 ROUNDS = 2000
 
@@ -133,3 +135,27 @@ def test_listener_whose_loop_is_closed_has_not_failed(caplog: pytest.LogCaptureF
     close_coroutines(firing, *pending)
     assert not caplog.records
     hooks.close()
+
+
+def test_event_fired_while_the_thread_opens_the_journal_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler or `__del__` may fire at any point; the thread must not wait for itself."""
+    # A journal that cannot be opened when the hooks are made is opened when an event is fired.
+    (tmp_path / "pulp-hooks.toml").write_text("[journal]\nurl = 'nonsense'\n")
+    hooks = Hooks.discover(tmp_path / "pulp-hooks.toml")
+    told: list[str] = []
+
+    def fire_again(_: JournalSettings) -> None:
+        try:
+            hooks.repo_sync_started(repo_id="zoo")
+        except JournalError as error:
+            told.append(str(error))
+        raise JournalError("outer")
+
+    # The point at which a signal arrives cannot be provoked from outside.
+    monkeypatch.setattr(hooks_module, "open_journal", fire_again)
+    with pytest.raises(JournalError):
+        hooks.repo_sync_started(repo_id="zoo")
+    assert len(told) == 1
+    assert "while this thread was opening it" in told[0]

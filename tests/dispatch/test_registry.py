@@ -140,7 +140,7 @@ def test_plugins_that_compare_equal_are_all_called() -> None:
         def repo_sync_started(self) -> None:
             got.append(self.name)
 
-    with Hooks(plugins=[Equal("a"), Equal("b")]) as hooks:
+    with Hooks([Equal("a"), Equal("b")]) as hooks:
         hooks.repo_sync_started(repo_id="pulp-f17")
     assert got == ["a", "b"]
 

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import tomllib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
 import click
 import pytest
@@ -19,13 +21,11 @@ from pulp_hooks import hookspecs
 from pulp_hooks.bodies.examples import EXAMPLES
 from pulp_hooks.bodies.json_schema import json_schema
 from pulp_hooks.cli import COMMANDS, cli
-from pulp_hooks.dispatch.outcomes import Outcome
 from pulp_hooks.errors import PulpHooksError
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
-from pulp_hooks.problems import Problem
-from pulp_hooks.settings.model import DEFAULTS
-from pulp_hooks.settings.schemas import TABLES, ListenerTable
+from pulp_hooks.hosts.file_mirror import MirrorResult
+from pulp_hooks.settings.model import Settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
@@ -155,18 +155,47 @@ def test_every_member_of_the_envelope_is_documented() -> None:
     assert list(rows("events.md", "The envelope")) == [field.name for field in dataclasses.fields(Event)]
 
 
-@pytest.mark.parametrize("table", [*TABLES, "listeners"])
-def test_every_setting_is_documented(table: str) -> None:
-    """The page of the settings has a table for each table of the file, with just the keys that the schema has."""
-    heading, schema = (f"`[{table}]`", TABLES[table]) if table in TABLES else (f"`[[{table}]]`", ListenerTable)
-    assert list(rows("settings.md", heading)) == list(schema().fields)
+def tables() -> dict[str, Any]:
+    """Return the model of each table of the settings, by the heading under which it is documented."""
+    found: dict[str, Any] = {}
+    for name, hint in get_type_hints(Settings).items():
+        (model,) = [part for part in (hint, *get_args(hint)) if dataclasses.is_dataclass(part)]
+        if model not in found.values():
+            found[f"`[[{name}]]`" if get_origin(hint) is tuple else f"`[{name}]`"] = model
+    return found
 
 
-def test_defaults_of_settings_are_documented() -> None:
-    """A number that holds without a setting is the one of the code."""
-    table = rows("settings.md", "`[dispatch]`")
-    for key, (_, default) in table.items():
-        assert float(default.split()[0]) == getattr(DEFAULTS, key)
+def test_every_table_of_the_settings_is_documented() -> None:
+    """The page of the settings has a section for each table, in the order of the model, and for no other."""
+    assert re.findall(r"^### (`\[.+)$", PAGES["settings.md"], re.MULTILINE) == list(tables())
+
+
+@pytest.mark.parametrize("heading", tables())
+def test_every_setting_is_documented(heading: str) -> None:
+    """The section of a table lists just its keys, which are the fields of the model."""
+    fields = [field.name for field in dataclasses.fields(tables()[heading])]
+    assert list(rows("settings.md", heading)) == fields
+    assert list(tables()[heading].schema().fields) == fields
+
+
+@pytest.mark.parametrize("heading", tables())
+def test_defaults_of_settings_are_documented(heading: str) -> None:
+    """A default that is a value is shown as it is written in the file, and it is the one of the model."""
+    for field in dataclasses.fields(tables()[heading]):
+        *_, cell = rows("settings.md", heading)[field.name]
+        shown = re.match(r"`(.+?)`", cell)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            assert cell == "Required", field.name
+        elif field.default is None:
+            assert cell
+            assert shown is None, field.name
+        else:
+            assert shown, field.name
+            value = tomllib.loads(f"{field.name} = {shown[1]}")
+            needed = {"name": "a", "notifier": "b"} if heading == "`[[listeners]]`" else {}
+            needed = {"url": "sqlite:///a"} if heading == "`[journal]`" else needed
+            made = tables()[heading](**needed | value)
+            assert made == tables()[heading](**needed), field.name
 
 
 def test_every_environment_variable_is_documented() -> None:
@@ -218,12 +247,127 @@ def test_no_page_names_a_command_or_option_that_does_not_exist() -> None:
                 assert {word for word in others if word.startswith("--")} <= known[name], f"{page}: pulp-hooks {words}"
 
 
-def test_keys_of_json_output_are_documented() -> None:
-    """The row of `--json` names every key of what the command prints."""
-    problem = {field.name for field in dataclasses.fields(Problem)}
-    outcome = {field.name for field in dataclasses.fields(Outcome) if field.repr}
-    assert keys(rows("command-line.md", "`pulp-hooks check`")["--json"]) == {"ok", "loaded", "problems"} | problem
-    assert keys(rows("command-line.md", "`pulp-hooks fire TYPE`")["--json"]) == {"event", "outcomes"} | outcome
+DOCUMENTS = {
+    "event-types": [["event-types"]],
+    "schema": [["schema", "repo-sync-started"]],
+    "listeners": [["listeners"], ["listeners", "disable", "desk", "--yes"], ["listeners", "enable", "desk"]],
+    "check": [["check"]],
+    "fire": [["fire", "repo-sync-started"]],
+    "mirror": [["mirror", "files", "mirrored"]],
+    "worker": [["worker", "--once"]],
+    "deliveries": [["deliveries"], ["deliveries", "show", "EVENT"]],
+    "events": [["events"]],
+    "stats": [["stats"]],
+    "replay": [["replay", "EVENT/desk"]],
+    "prune": [["prune", "--yes"]],
+}
+"""The ways in which each command, and each of its subcommands, prints JSON."""
+
+FREE = {"event", "body", "call_report", "result"}
+"""Keys whose values have a page, or a part of the reference, of their own."""
+
+DESK = """
+from pulp_hooks import hookimpl
+
+@hookimpl
+def repo_sync_started(body): ...
+
+@hookimpl
+def repo_sync_finish(body): ...
+"""
+
+
+def json_keys(value: object) -> set[str]:
+    """Return every key of a JSON document; the states by which an event's deliveries are counted are none."""
+    if isinstance(value, list):
+        return set().union(*map(json_keys, value))
+    if not isinstance(value, dict):
+        return set()
+    counts = {key for key, item in value.items() if key == "deliveries" and isinstance(item, dict)}
+    return set(value).union(*(json_keys(item) for key, item in value.items() if key not in FREE | counts))
+
+
+def json_documents(text: str) -> Iterator[Any]:
+    """Yield the JSON documents that follow each other in a text."""
+    while text := text.lstrip():
+        document, end = json.JSONDecoder().raw_decode(text)
+        text = text[end:]
+        yield document
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[Any]]]:
+    """Run every command with `--json`, and return the documents of each run, by the command."""
+    folder = tmp_path_factory.mktemp("commands")
+    info = folder / "desk-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: desk\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[pulp_hooks]\ndesk = desk\n")
+    (folder / "desk.py").write_text(DESK)
+    (folder / "pulp-hooks.toml").write_text("[journal]\nurl = 'sqlite:///journal.db'\n")
+    (folder / "files").mkdir()
+    (folder / "files" / "a").write_text("a")
+    environment = os.environ | {"PYTHONPATH": str(folder), "PULP_HOOKS_BLOCK": "console,jsonl"}
+    event_id = ""
+
+    def documents(arguments: list[str]) -> list[Any]:
+        command = [argument.replace("EVENT", event_id) for argument in [*arguments, "--json"]]
+        done = subprocess.run(
+            [sys.executable, "-m", "pulp_hooks", *command],
+            capture_output=True,
+            check=False,
+            cwd=folder,
+            encoding="utf-8",
+            env=environment,
+        )
+        assert done.stdout, done.stderr
+        return list(json_documents(done.stdout))
+
+    event_id = documents(["fire", "repo-sync-started"])[0]["event"]["id"]
+    return {name: [documents(arguments) for arguments in DOCUMENTS[name]] for name in COMMANDS}
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in {"schema", "mirror", "worker"}])
+def test_keys_of_json_output_are_documented(printed: dict[str, list[list[Any]]], name: str) -> None:
+    """The row of `--json` names every key of what the command prints, and no other; its section those of its parts."""
+    headings = dict(zip(COMMANDS, re.findall(r"^## (`.+`)$", PAGES["command-line.md"], re.MULTILINE), strict=True))
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    parts = {str(part.name) for part in subcommands(command)}
+    documented = keys(rows("command-line.md", headings[name])["--json"]) - parts - {"--before"}
+    plain, *others = [json_keys(documents) for documents in printed[name]]
+    assert plain <= documented
+    assert documented <= plain.union(*others)
+    assert set().union(*others) <= documented | keys([section("command-line.md", headings[name])])
+
+
+def test_every_command_prints_json(printed: dict[str, list[list[Any]]]) -> None:
+    """Each is run by the tests of its keys, with every part that it has."""
+    assert list(printed) == list(COMMANDS)
+    for name, command, _ in commands():
+        assert {run[1] for run in DOCUMENTS[name][1:]} == {part.name for part in subcommands(command)}
+
+
+def test_json_of_a_schema_is_the_schema(printed: dict[str, list[list[Any]]]) -> None:
+    """As its row says, `--json` changes nothing."""
+    assert printed["schema"] == [[json.loads(json_schema(EventType.REPO_SYNC_STARTED))]]
+
+
+def test_json_of_a_mirror_is_documented(printed: dict[str, list[list[Any]]]) -> None:
+    """The lines are events in their envelopes, and a result with the fields of the reference."""
+    *events, last = printed["mirror"][0]
+    assert {key for event in events for key in event} == {field.name for field in dataclasses.fields(Event)}
+    assert set(last) == {"result"} == keys(rows("command-line.md", "`pulp-hooks mirror SOURCE DEST`")["--json"])
+    assert set(last["result"]) == {field.name for field in dataclasses.fields(MirrorResult)}
+
+
+def test_json_of_a_worker_is_documented(printed: dict[str, list[list[Any]]]) -> None:
+    """A line has the keys of its row, and of an attempt the attributes of the log record."""
+    own = keys(rows("command-line.md", "`pulp-hooks worker`")["--json"])
+    (sentence,) = re.findall(r"has the attributes (.+?), in seconds", section("durable.md", "Watching"), re.DOTALL)
+    attempts = [line for line in printed["worker"][0] if "event_id" in line]
+    assert attempts
+    assert {key for line in attempts for key in line} == own | keys([sentence])
 
 
 def test_every_logger_is_documented() -> None:

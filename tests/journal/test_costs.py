@@ -8,29 +8,31 @@ from sqlalchemy import Connection, Engine, event, text
 
 from pulp_hooks.journal import schema
 from pulp_hooks.journal.claims import NO_LIMITS
-from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.schema import State
 
 _FEW, _MANY = 400, 4000
 
-Lane = Callable[[int], bytes | None]
+Key = Callable[[int], int | None]
 
 _READ = text(
     "SELECT sum(pg_stat_get_xact_tuples_returned(oid)) FROM pg_class"
-    " WHERE relkind IN ('r', 'i') AND relname LIKE 'delivery%' AND relnamespace = current_schema()::regnamespace"
+    " WHERE relkind IN ('r', 'i') AND relname LIKE 'pulp_hooks_delivery%' AND relnamespace = current_schema()::regnamespace"
 )
 
 
-def fill(journal: Journal, name: str, number: int, lane: Lane) -> None:
-    """Store deliveries of a listener that are due, each with the lane that is given for its place."""
+def fill(journal: Journal, name: str, number: int, key: Key) -> None:
+    """Store deliveries of a listener that are due, each with the ordering key that is given for its place."""
     events, deliveries = [], []
     for place in range(number):
         identifier = f"{name}{place:06d}"
+        number = place + (1 if name == "few" else _FEW + 1)
         moment = 1000.0 + place
-        events.append({"id": identifier, "type": "x", "time": moment, "repo_id": b"zoo", "content": b"{}"})
-        waits = {"event_id": identifier, "listener": name, "lane": lane(place), "state": State.RETRYING.value}
-        deliveries.append(waits | {"due": moment, "created": moment})
+        event_row = {"number": number, "id": identifier, "type": "x", "time": moment}
+        events.append(event_row | {"repo_id": b"zoo", "content": b"{}"})
+        pending = {"event": number, "listener": name, "ordering_key": key(place), "state": State.PENDING.value}
+        deliveries.append(pending | {"due": moment, "created": moment})
     with journal.backend.writing("fill it") as connection:
         connection.execute(schema.event.insert(), events)
         connection.execute(schema.delivery.insert(), deliveries)
@@ -54,12 +56,12 @@ def count_reads(engine: Engine) -> list[int]:
     return counts
 
 
-def growth(url: str, use: Callable[[Queue, str], object], lane: Lane = lambda _: None) -> float:
+def growth(url: str, use: Callable[[Queue, str], object], key: Key = lambda _: None) -> float:
     """Give how much more is read for a listener for which ten times as much waits."""
     journal, read = Journal(url), []
     numbers = {"few": _FEW, "many": _MANY}
     for name, number in numbers.items():
-        fill(journal, name, number, lane)
+        fill(journal, name, number, key)
     with journal.backend.writing("analyze it") as connection:
         connection.exec_driver_sql("ANALYZE")
     counts = count_reads(journal.backend.open())

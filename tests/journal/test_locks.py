@@ -10,13 +10,10 @@ from sqlalchemy import func, select, update
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
-from pulp_hooks.journal.queue import Queue
-from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.listeners import Listeners
-from pulp_hooks.journal.replay import Missed, Replay
 from pulp_hooks.journal.claims import Result
-from pulp_hooks.journal.statements import lock_deliveries
-from pulp_hooks.journal.schema import State, delivery, listener
+from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.replay import Missed
+from pulp_hooks.journal.schema import State, delivery, event, listener
 
 Make = Callable[..., Event]
 
@@ -33,7 +30,7 @@ def wait_until_blocked(journal: Journal) -> None:
     """Return when somebody waits for a lock of this journal."""
     query = (
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        " AND pid IN (SELECT pid FROM pg_locks WHERE relation = 'delivery'::regclass)"
+        " AND pid IN (SELECT pid FROM pg_locks WHERE relation = 'pulp_hooks_delivery'::regclass)"
     )
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
@@ -50,7 +47,8 @@ def test_claim_passes_over_what_another_worker_is_about_to_claim(journal: Journa
     journal.append(first, ["a"], now=10)
     journal.append(second, ["a"], now=11)
     with journal.backend.writing("claim") as other:
-        other.execute(select(delivery).where(delivery.c.event_id == first.id).with_for_update())
+        number = select(event.c.number).where(event.c.id == first.id).scalar_subquery()
+        other.execute(select(delivery).where(delivery.c.event == number).with_for_update())
         (claim,) = journal.queue.claim("a", 1, 30, now=20)
         assert journal.queue.unsent("a", 1, 30, now=60) == [second.id]
     assert claim.event_id == second.id
@@ -73,7 +71,7 @@ def test_late_worker_waits_for_the_claim_that_makes_it_late(
         assert late.result() == [claim]
     with journal.backend.reading("look") as connection:
         row = connection.execute(select(delivery)).one()
-    assert (row.state, row.lease, row.due) == (State.RETRYING, "another", 99.0)
+    assert (row.state, row.lease, row.due) == (State.PENDING, "another", 99.0)
 
 
 def test_lease_begins_when_the_wait_for_the_database_is_over(journal: Journal, new_event: Make) -> None:
@@ -82,7 +80,7 @@ def test_lease_begins_when_the_wait_for_the_database_is_over(journal: Journal, n
     claims = journal.queue
     with ThreadPoolExecutor(1) as pool:
         with journal.backend.writing("lock") as other:
-            lock_deliveries(other)
+            journal.backend.lock_deliveries(other)
             waiting = pool.submit(claims.claim, "a", 1, 30)
             wait_until_blocked(journal)
             time.sleep(1)
@@ -98,13 +96,13 @@ def test_replay_to_a_listener_that_is_just_enabled_is_not_held(journal: Journal,
     journal.disable("new", "not yet")
     with ThreadPoolExecutor(1) as pool:
         with journal.backend.writing("enable") as other:
-            lock_deliveries(other)
+            journal.backend.lock_deliveries(other)
             other.execute(update(listener).values(disabled_at=None))
-            stored = pool.submit(Replay(journal.backend).to, "new", Missed())
+            stored = pool.submit(journal.backfill, "new", Missed())
             wait_until_blocked(journal)
         assert stored.result() == 1
     with journal.backend.reading("look") as connection:
-        assert connection.execute(select(delivery.c.state)).scalar_one() == State.RETRYING
+        assert connection.execute(select(delivery.c.state)).scalar_one() == State.PENDING
 
 
 @pytest.mark.parametrize("options", ["", " -clock_timeout=7s"])
@@ -116,7 +114,7 @@ def test_nobody_waits_for_a_lock_longer_than_busy_seconds(postgresql_url: str, n
         assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == ("7s" if options else "500ms")
     if not options:
         with journal.backend.writing("lock") as other:
-            lock_deliveries(other)
+            journal.backend.lock_deliveries(other)
             began = time.monotonic()
             with pytest.raises(JournalError, match="another process has locked it for too long"):
                 journal.append(new_event(), ["a"])

@@ -10,11 +10,9 @@ from contextlib import closing, suppress
 import pytest
 from sqlalchemy import create_engine, make_url, select
 
-from pulp_hooks import Event, EventType, Hooks, JournalError, Status, hookimpl
+from pulp_hooks import Event, EventType, Hooks, JournalError, JournalSettings, Settings, Status, hookimpl
 from pulp_hooks.journal import schema
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.outbox import Outbox
-from pulp_hooks.settings.model import JournalSettings
 
 Make = Callable[..., Event]
 
@@ -108,7 +106,7 @@ def stored(url: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("forwards", [True, False])
 def test_event_whose_commit_was_cut_is_stored_once(proxy: Proxy, postgresql_url: str, *, forwards: bool) -> None:
     """Whether the server got the COMMIT or not, `fire` returns a queued event, and there is one delivery of it."""
-    with Hooks([Listener()], journal=proxy.url) as hooks:
+    with Hooks({"Listener": Listener()}, journal=proxy.url) as hooks:
         first = hooks.repo_sync_started(repo_id="zoo").event.id
         proxy.cuts, proxy.forwards = 2, forwards
         report = hooks.repo_sync_started(repo_id="zoo")
@@ -119,7 +117,7 @@ def test_event_whose_commit_was_cut_is_stored_once(proxy: Proxy, postgresql_url:
 
 def test_known_id_stays_known_when_the_commit_is_cut(proxy: Proxy, postgresql_url: str) -> None:
     """An event that was stored before has no outcomes, as nothing is queued for it now."""
-    with Hooks([Listener()], journal=proxy.url) as hooks:
+    with Hooks({"Listener": Listener()}, journal=proxy.url) as hooks:
         hooks.repo_sync_started(repo_id="zoo", event_id="task-7")
         proxy.cuts = 1
         report = hooks.repo_sync_started(repo_id="zoo", event_id="task-7")
@@ -130,7 +128,7 @@ def test_known_id_stays_known_when_the_commit_is_cut(proxy: Proxy, postgresql_ur
 def test_error_has_the_id_of_an_event_that_may_be_stored(proxy: Proxy, postgresql_url: str) -> None:
     """When no commit comes through, the host gets the id, and firing again with it stores no second delivery."""
     journal = Journal(proxy.url, busy_seconds=0.5)
-    with Hooks([Listener()], journal=journal) as hooks:
+    with Hooks({"Listener": Listener()}, journal=journal) as hooks:
         hooks.repo_sync_started(repo_id="zoo", event_id="before")
         proxy.cuts = 1000
         with pytest.raises(JournalError, match=r"may be stored.*fire again with event_id='") as caught:
@@ -150,15 +148,14 @@ def test_event_that_may_be_stored_is_not_dispatched(
 ) -> None:
     """With `on_error = "dispatch"` the listener would get it twice: now, and by a worker."""
     listener = Listener()
-    with Hooks([listener]) as hooks, caplog.at_level(logging.ERROR):
-        hooks._outbox = Outbox(JournalSettings(proxy.url, busy_seconds=0.5, on_error="dispatch"))
+    settings = Settings(journal=JournalSettings(proxy.url, busy_seconds=0.5, on_error="dispatch"))
+    with Hooks({"Listener": listener}, settings=settings) as hooks, caplog.at_level(logging.ERROR):
         hooks.repo_sync_started(repo_id="zoo")
         proxy.cuts = 1000
         with pytest.raises(JournalError, match="may be stored"):
             hooks.fire(EventType.REPO_SYNC_STARTED, {"repo_id": "zoo"})
         assert listener.calls == 0
         proxy.close()
-        hooks._outbox.journal.close()
     assert len(stored(postgresql_url)) == 2
 
 

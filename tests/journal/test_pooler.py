@@ -113,7 +113,7 @@ def server(database: str) -> Iterator[Engine]:
 def test_events_are_fired_and_delivered_through_a_pooler(pooled: str, caplog: pytest.LogCaptureFixture) -> None:
     """Threads and workers use any connection to the server, also often enough for statements to be prepared."""
     listener, fired = Listener(), list[str]()
-    with Hooks([listener], journal=pooled) as hooks, caplog.at_level(logging.WARNING), hooks.worker():
+    with Hooks({"Listener": listener}, journal=pooled) as hooks, caplog.at_level(logging.WARNING), hooks.worker():
 
         def fire() -> None:
             fired.extend(hooks.repo_sync_started(repo_id="zoo").event.id for _ in range(20))
@@ -133,7 +133,7 @@ def test_hosts_transaction_through_a_pooler_shares_the_event(pooled: str) -> Non
     """A host's own connection may go through the pooler as well."""
     listener = Listener()
     engine = create_engine(pooled, connect_args={"prepare_threshold": None})
-    with Hooks([listener], journal=pooled) as hooks:
+    with Hooks({"Listener": listener}, journal=pooled) as hooks:
         with engine.connect() as connection:
             hooks.repo_sync_started(repo_id="zoo", connection=connection)
             connection.rollback()
@@ -146,7 +146,7 @@ def test_hosts_transaction_through_a_pooler_shares_the_event(pooled: str) -> Non
 
 def test_nothing_is_left_in_the_connections_of_a_pooler(pooled: str, server: Engine) -> None:
     """No prepared statement, no setting and no LISTEN is found by the next client."""
-    with Hooks([Listener()], journal=pooled) as hooks, hooks.worker():
+    with Hooks({"Listener": Listener()}, journal=pooled) as hooks, hooks.worker():
         for _ in range(10):
             hooks.repo_sync_started(repo_id="zoo")
         with server.connect() as connection:

@@ -39,13 +39,17 @@ class Desk:
     @hookimpl
     def repo_sync_started(self): pass
 
-with Hooks([Desk()], journal=sys.argv[1]) as hooks:
+with Hooks({"Desk": Desk()}, journal=sys.argv[1]) as hooks:
     hooks.repo_sync_started(repo_id="zoo")
 path = sys.argv[1].removeprefix("sqlite:///")
 if sys.argv[2] == "engine":
     own = create_engine(sys.argv[1])
     with own.connect() as connection:
         connection.execute(text("SELECT count(*) FROM pulp_hooks_event"))
+elif sys.argv[2] == "hooks":
+    own = Hooks({"Desk": Desk()}, journal=sys.argv[1])
+    assert own.journal.exists()
+    own.journal.open()
 elif sys.argv[2] == "driver":
     own = sqlite3.connect(path)
     own.execute("SELECT count(*) FROM pulp_hooks_event").fetchone()
@@ -53,7 +57,7 @@ elif sys.argv[2] == "descriptor":
     own = os.open(path, os.O_RDONLY)
 child = os.fork()
 if not child:
-    hooks = Hooks([Desk()], journal=sys.argv[1])
+    hooks = Hooks({"Desk": Desk()}, journal=sys.argv[1])
     fires = [lambda: hooks.repo_sync_started(repo_id="zoo")]
     if sys.argv[2] == "engine":
         fires.append(lambda: hooks.repo_sync_started(repo_id="zoo", connection=own.connect()))
@@ -107,7 +111,10 @@ def test_opening_a_journal_twice_in_a_process_keeps_its_locks(sqlite_url: str, t
     visiting.start()
     try:
         for _ in range(100):
-            with Hooks([Desk()], journal=sqlite_url) as first, Hooks([Desk()], journal=sqlite_url) as second:
+            with (
+                Hooks({"Desk": Desk()}, journal=sqlite_url) as first,
+                Hooks({"Desk": Desk()}, journal=sqlite_url) as second,
+            ):
                 for _ in range(5):
                     first.repo_sync_started(repo_id="zoo")
                     with engine.begin() as connection:
@@ -122,7 +129,7 @@ def test_opening_a_journal_twice_in_a_process_keeps_its_locks(sqlite_url: str, t
     assert (count(path, "pulp_hooks_event"), count(path, "host")) == (600, 500)
 
 
-@pytest.mark.parametrize("kind", ["engine", "driver", "descriptor"])
+@pytest.mark.parametrize("kind", ["hooks", "engine", "driver", "descriptor"])
 def test_child_is_refused_a_file_that_it_inherited_from_anybody(sqlite_url: str, tmp_path: Path, kind: str) -> None:
     """The child of a process that had the file open, by whatever means, would write without SQLite's locks."""
     command = [sys.executable, "-c", FORKING, sqlite_url, kind]
@@ -133,7 +140,7 @@ def test_child_is_refused_a_file_that_it_inherited_from_anybody(sqlite_url: str,
 
 
 def test_child_of_a_process_that_closed_the_file_may_use_it(sqlite_url: str, tmp_path: Path) -> None:
-    """Once the parent has closed its journal, the child has none of its descriptors."""
+    """The parent's own hooks are closed before the fork, so that the child has none of their descriptors."""
     said = subprocess.run(
         [sys.executable, "-c", FORKING, sqlite_url, "none"], capture_output=True, text=True, check=True
     )
@@ -163,7 +170,7 @@ def test_file_that_is_mounted_by_itself_is_refused(tmp_path: Path, new_event: Ma
     names = [tmp_path / folder / "journal.db" for folder in ("a", "b")]
     for name in names:
         name.parent.mkdir()
-    with Hooks([Desk()], journal=f"sqlite:///{names[0]}") as hooks:
+    with Hooks({"Desk": Desk()}, journal=f"sqlite:///{names[0]}") as hooks:
         hooks.repo_sync_started(repo_id="zoo")
     names[1].touch()
     mounted = subprocess.run(["mount", "--bind", *map(str, names)], capture_output=True, check=False)

@@ -9,21 +9,19 @@ from typing import Any, cast
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
 from pulp_hooks.journal import schema
-from pulp_hooks.journal.claims import NO_LIMITS, Claim
-from pulp_hooks.journal.queue import Queue
+from pulp_hooks.journal.claims import NO_LIMITS, Claim, Result
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.listeners import Listeners
-from pulp_hooks.journal.pruning import prune
-from pulp_hooks.journal.replay import Finished, Replay
-from pulp_hooks.journal.claims import Result
-from pulp_hooks.journal.schema import State
+from pulp_hooks.journal.replay import Finished
+from pulp_hooks.journal.schema import UNFINISHED, State
 
 LEASE = 30.0
+CLAIMABLE = {State.PENDING, State.RETRYING}
+DELIVERIES = select(schema.delivery, schema.event.c.id).join(schema.event)
 names = st.sampled_from(["a", "b"])
 chances = st.randoms(use_true_random=False)
 
@@ -41,6 +39,7 @@ class Model(RuleBasedStateMachine):
         self.states: dict[tuple[str, str], State] = {}
         self.holders: dict[tuple[str, str], Claim] = {}
         self.running: list[Claim] = []
+        self.failed: set[tuple[str, str]] = set()
         self.disabled: set[str] = set()
         self.fired = 0
 
@@ -51,10 +50,9 @@ class Model(RuleBasedStateMachine):
         self.journal = Journal(self.url or f"sqlite:///{Path(self.folder.name) / 'journal.db'}")
         if self.url:
             with self.journal.backend.writing("empty it") as connection:
-                for table in ("attempt", "delivery", "event", "listener"):
-                    connection.execute(schema.metadata.tables[table].delete())
-        self.claims, self.listeners = Queue(self.journal.backend), Listeners(self.journal.backend)
-        self.replay = Replay(self.journal.backend)
+                for table in (schema.attempt, schema.delivery, schema.event, schema.listener):
+                    connection.execute(delete(table))
+            self.journal.close()
 
     @rule(wanted=st.sets(names), number=st.integers(1, 3), repo_id=st.sampled_from(["x", "y"]), ordered=st.booleans())
     def fire(self, wanted: set[str], number: int, repo_id: str, *, ordered: bool) -> None:
@@ -66,20 +64,20 @@ class Model(RuleBasedStateMachine):
             moment = datetime.fromtimestamp(self.now, UTC)
             body: Any = {**self.body, "repo_id": repo_id}
             event = Event(id=event_id, type=EventType.REPO_SYNC_FINISHED, time=moment, source="urn:test", body=body)
-            lanes = wanted if ordered else ()
-            assert self.journal.append(event, sorted(wanted), now=self.now, ordered=lanes)
+            keys = wanted if ordered else ()
+            assert self.journal.append(event, sorted(wanted), now=self.now, ordered=keys)
             for name in wanted:
-                self.states[event_id, name] = State.HELD if name in self.disabled else State.RETRYING
+                self.states[event_id, name] = State.HELD if name in self.disabled else State.PENDING
 
     @rule(name=names, limit=st.integers(1, 3))
     def claim(self, name: str, limit: int) -> None:
-        """Claim what is due longest, of a lane its head; nothing finished, held or leased is ever given out."""
+        """Claim what is due longest, of an ordering key its first; nothing finished, held or leased is ever given out."""
         expected = self.claimable(name)
-        first = self.claims.dues({name: NO_LIMITS}, now=self.now).get(name)
+        first = self.journal.queue.dues({name: NO_LIMITS}, now=self.now).get(name)
         assert (None if first is None else first.due) == min((row.due for row in expected), default=None)
-        # What it is told of lanes leads to the same as a look at all of them.
-        lot = self.claims.claim(name, limit, LEASE, now=self.now, ordered=first is not None and first.ordered)
-        due = sorted((row.due, row.event_id) for row in expected if row.due <= self.now)
+        # What it is told of order leads to the same as a look at all of them.
+        lot = self.journal.queue.claim(name, limit, LEASE, now=self.now, ordered=first is not None and first.is_ordered)
+        due = sorted((row.due, row.id) for row in expected if row.due <= self.now)
         chosen, given = {event_id for _due, event_id in due[:limit]}, {claim.event_id for claim in lot}
         # Of what somebody may have died of one alone is given, and the others are as due as before.
         alone = any(claim.is_suspect for claim in lot)
@@ -88,23 +86,32 @@ class Model(RuleBasedStateMachine):
         assert len(lot) <= limit
         for claim in lot:
             key = (claim.event_id, claim.listener)
-            assert self.states[key] is State.RETRYING
+            assert self.states[key] in CLAIMABLE
             self.holders[key] = claim
             self.running.append(claim)
 
-    @rule(chance=chances, state=st.sampled_from([State.DELIVERED, State.DEAD, State.RETRYING]))
+    @rule(
+        chance=chances,
+        state=st.sampled_from([State.DELIVERED, State.DEAD, State.SKIPPED, State.RETRYING, State.PENDING]),
+    )
     def finish(self, chance: Any, state: State) -> None:  # noqa: ANN401 - Hypothesis has no public type for it
         """Finish some claim, in time or late."""
         if not self.running:
             return
         claim = self.running.pop(chance.randrange(len(self.running)))
-        due = self.now + chance.randrange(60) if state is State.RETRYING else None
-        late = self.claims.finish([Result(claim, state, self.now, 1.0, "x", due=due)], now=self.now)
+        due = self.now + chance.randrange(60) if state in CLAIMABLE else None
+        error = "no" if state is State.RETRYING else None
+        late = self.journal.queue.finish([Result(claim, state, self.now, 1.0, "x", error, due)], now=self.now)
         key = (claim.event_id, claim.listener)
         if self.holders.get(key) == claim:
             assert late == []
             del self.holders[key]
-            self.states[key] = State.HELD if state is State.RETRYING and claim.listener in self.disabled else state
+            if state in CLAIMABLE and claim.listener in self.disabled:
+                state = State.HELD
+            # Without a failure it is what it was.
+            self.states[key] = self.states[key] if state is State.PENDING else state
+            if state is State.RETRYING or (state is State.HELD and error):
+                self.failed.add(key)
         else:
             assert late == [claim]
 
@@ -114,12 +121,12 @@ class Model(RuleBasedStateMachine):
         if not self.running:
             return
         claim = self.running.pop(chance.randrange(len(self.running)))
-        late = self.claims.release([claim], now=self.now)
+        late = self.journal.queue.release([claim], now=self.now)
         key = (claim.event_id, claim.listener)
         if self.holders.get(key) == claim:
             assert late == []
             del self.holders[key]
-            self.states[key] = State.HELD if claim.listener in self.disabled else State.RETRYING
+            self.states[key] = State.HELD if claim.listener in self.disabled else self.states[key]
         else:
             assert late == [claim]
 
@@ -134,71 +141,72 @@ class Model(RuleBasedStateMachine):
         self.now += 100
         for name in ("a", "b"):
             for claim in self.all_of(name):
-                assert self.states[claim.event_id, claim.listener] is State.RETRYING
+                assert self.states[claim.event_id, claim.listener] in CLAIMABLE
                 self.holders[claim.event_id, claim.listener] = claim
                 self.running.append(claim)
 
     def all_of(self, name: str, *, delivers: bool = False) -> list[Claim]:
         """Claim all that can be claimed; what a worker may have died of comes one by one."""
         claims: list[Claim] = []
-        while lot := self.claims.claim(name, 1000, LEASE, now=self.now):
+        while lot := self.journal.queue.claim(name, 1000, LEASE, now=self.now):
             assert len(lot) == 1 or not any(claim.is_suspect for claim in lot)
             claims += lot
             if delivers:
                 results = [Result(claim, State.DELIVERED, self.now, 1.0, "x") for claim in lot]
-                assert self.claims.finish(results, now=self.now) == []
+                assert self.journal.queue.finish(results, now=self.now) == []
         return claims
 
     @rule(name=names)
     def disable(self, name: str) -> None:
         """Hold what no live worker has."""
-        self.listeners.disable(name, "test", now=self.now)
+        self.journal.disable(name, "test", now=self.now)
         self.disabled.add(name)
         for key, state in self.states.items():
             expired = key not in self.holders or self.due(key) is None
-            if key[1] == name and state is State.RETRYING and expired:
+            if key[1] == name and state in CLAIMABLE and expired:
                 self.states[key] = State.HELD
                 self.holders.pop(key, None)
 
     @rule(name=names)
     def enable(self, name: str) -> None:
         """Let what was held come due again."""
-        self.listeners.enable(name, 10, now=self.now)
+        self.journal.enable(name, 10, now=self.now)
         if name in self.disabled:
             self.disabled.remove(name)
             for key, state in self.states.items():
                 if key[1] == name and state is State.HELD:
-                    self.states[key] = State.RETRYING
+                    self.states[key] = State.RETRYING if key in self.failed else State.PENDING
             for key in [key for key in self.holders if key[1] == name and self.lease(key) is None]:
                 del self.holders[key]
 
     @rule(name=names, only=st.sampled_from([None, State.DEAD]))
     def replay_many(self, name: str, only: State | None) -> None:
         """Make finished deliveries again."""
-        wanted = {only} if only else {State.DELIVERED, State.DEAD}
+        wanted = {only} if only else {State.DELIVERED, State.DEAD, State.SKIPPED}
         keys = [key for key, state in self.states.items() if key[1] == name and state in wanted]
-        assert self.replay.many(Finished(name, states=wanted), self.now) == len(keys)
+        assert self.journal.replay_finished(Finished(name, states=wanted), now=self.now) == len(keys)
         for key in keys:
-            self.states[key] = State.HELD if name in self.disabled else State.RETRYING
+            self.states[key] = State.HELD if name in self.disabled else State.PENDING
+            self.failed.discard(key)
 
     @rule()
     def forget(self) -> None:
         """Prune everything that is finished."""
-        prune(self.journal.backend, delivered_before=self.now + 1, dead_before=self.now + 1)
-        self.states = {key: s for key, s in self.states.items() if s in {State.RETRYING, State.HELD}}
+        self.journal.prune(delivered_before=self.now + 1, dead_before=self.now + 1)
+        self.states = {key: s for key, s in self.states.items() if s in UNFINISHED}
 
     def claimable(self, name: str) -> list[Any]:
         """Give the rows of a listener that may be claimed when they are due."""
         if name in self.disabled:
             return []
-        query = select(schema.delivery).where(schema.delivery.c.listener == name)
+        query = DELIVERIES.where(schema.delivery.c.listener == name)
         with self.journal.backend.reading("look") as connection:
-            rows = connection.execute(query.order_by(schema.delivery.c.created, schema.delivery.c.event_id)).all()
-        heads: dict[bytes, str] = {}
+            rows = connection.execute(query.order_by(schema.delivery.c.event)).all()
+        heads: dict[int, int] = {}
         for row in rows:
-            if row.finished is None and row.lane is not None:
-                heads.setdefault(row.lane, row.event_id)
-        free = [row for row in rows if row.lane is None or heads.get(row.lane) == row.event_id]
+            if row.finished is None and row.ordering_key is not None:
+                heads.setdefault(row.ordering_key, row.event)
+        free = [row for row in rows if row.ordering_key is None or heads.get(row.ordering_key) == row.event]
         return [row for row in free if row.due is not None]
 
     def due(self, key: tuple[str, str]) -> float | None:
@@ -211,9 +219,8 @@ class Model(RuleBasedStateMachine):
 
     def row(self, key: tuple[str, str]) -> Any:  # noqa: ANN401 - a row has the type of its columns
         """Give a delivery's row."""
-        delivery = schema.delivery.c
         with self.journal.backend.reading("look") as connection:
-            query = select(schema.delivery).where(delivery.event_id == key[0], delivery.listener == key[1])
+            query = DELIVERIES.where(schema.event.c.id == key[0], schema.delivery.c.listener == key[1])
             return connection.execute(query).one()
 
     @invariant()
@@ -222,12 +229,12 @@ class Model(RuleBasedStateMachine):
         if self.folder is None:
             return
         with self.journal.backend.reading("look") as connection:
-            rows = connection.execute(select(schema.delivery)).all()
-        assert {(row.event_id, row.listener): State(row.state) for row in rows} == self.states
+            rows = connection.execute(DELIVERIES).all()
+        assert {(row.id, row.listener): State(row.state) for row in rows} == self.states
         for row in rows:
-            assert (row.due is not None) == (row.state == State.RETRYING)
-            assert (row.finished is not None) == (row.state in {State.DELIVERED, State.DEAD})
-            assert row.lease is None or row.state == State.RETRYING
+            assert (row.due is not None) == (row.state in CLAIMABLE)
+            assert (row.finished is not None) == (row.state in {State.DELIVERED, State.DEAD, State.SKIPPED})
+            assert row.lease is None or row.state in CLAIMABLE
 
     def teardown(self) -> None:
         """At the end enable all, let all leases end: everything that waits can be delivered."""
@@ -236,7 +243,7 @@ class Model(RuleBasedStateMachine):
         for name in ("a", "b"):
             self.enable(name)
         self.now += 10_000
-        waiting = {key for key, state in self.states.items() if state is State.RETRYING}
+        waiting = {key for key, state in self.states.items() if state in CLAIMABLE}
         claimed = [claim for name in ("a", "b") for claim in self.all_of(name, delivers=True)]
         assert {(claim.event_id, claim.listener) for claim in claimed} == waiting
         self.journal.close()

@@ -13,13 +13,11 @@ from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.journal import replay as replays
 from pulp_hooks.journal import schema
-from pulp_hooks.journal.claims import NO_LIMITS, Claim, Due, Limits
-from pulp_hooks.journal.queue import Queue
+from pulp_hooks.journal.claims import NO_LIMITS, Claim, Due, Limits, Result
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.listeners import Listeners
-from pulp_hooks.journal.pruning import Pruned, prune
-from pulp_hooks.journal.replay import Finished, Missed, Replay
-from pulp_hooks.journal.claims import Result
+from pulp_hooks.journal.queue import Queue
+from pulp_hooks.journal.replay import Finished, Missed
+from pulp_hooks.journal.retention import Pruned
 from pulp_hooks.journal.schema import State
 
 Make = Callable[..., Event]
@@ -33,15 +31,15 @@ def dues(claims: Queue, **listeners: Limits) -> dict[str, float]:
 def count(journal: Journal, table: str) -> int:
     """Give how many rows a table has."""
     with journal.backend.reading("count") as connection:
-        return connection.execute(select(func.count()).select_from(schema.metadata.tables[table])).scalars().one()
+        return connection.execute(select(func.count()).select_from(getattr(schema, table))).scalars().one()
 
 
 def states(journal: Journal) -> dict[tuple[str, str], str]:
     """Give the state of every delivery."""
     delivery = schema.delivery.c
+    query = select(schema.event.c.id, delivery.listener, delivery.state).join(schema.event)
     with journal.backend.reading("look") as connection:
-        rows = connection.execute(select(delivery.event_id, delivery.listener, delivery.state))
-        return {(row.event_id, row.listener): row.state for row in rows}
+        return {(row.id, row.listener): row.state for row in connection.execute(query)}
 
 
 def delivered(claim: Claim) -> Result:
@@ -64,7 +62,7 @@ def test_append_stores_the_event_once_and_a_delivery_for_each_listener(journal: 
     event = new_event()
     assert journal.append(event, ["a", "b", "a"], now=10)
     assert not journal.append(event, ["a", "c"], now=11)
-    assert states(journal) == {(event.id, "a"): "waiting", (event.id, "b"): "waiting"}
+    assert states(journal) == {(event.id, "a"): "pending", (event.id, "b"): "pending"}
     assert count(journal, "event") == 1
 
 
@@ -101,7 +99,7 @@ def test_late_worker_changes_nothing_and_is_told(
     (second,) = claims.claim("a", 5, 30, now=50)
     assert claims.finish([late(first)], now=51) == [first]
     assert claims.release([first], now=51) == [first]
-    assert states(journal) == {(first.event_id, "a"): "waiting"}
+    assert states(journal) == {(first.event_id, "a"): "pending"}
     assert count(journal, "attempt") == 0
     assert claims.finish([delivered(second)], now=52) == []
     assert claims.finish([late(first), delivered(second)], now=53) == [first, second]
@@ -117,7 +115,7 @@ def test_results_of_one_lot_are_recorded_each_by_itself(journal: Journal, new_ev
     good, lost, again, back = claims.claim("a", 5, 30, now=20)
     assert claims.finish([delivered(good), dead(lost), failed(again, 60, "\0" + "\u20ac" * 3000)], now=21) == []
     assert claims.release([back], now=22) == []
-    assert list(states(journal).values()).count("waiting") == 2
+    assert sorted(states(journal).values()) == ["dead", "delivered", "pending", "retrying"]
     (returned,) = claims.claim("a", 5, 30, now=22)
     assert (returned.event_id, returned.step, returned.attempts) == (back.event_id, 1, 1)
     assert claims.finish([delivered(returned)], now=23) == []
@@ -157,34 +155,38 @@ def test_ordered_claim_takes_the_first_unfinished_of_each_repository(journal: Jo
 
 
 def test_what_can_be_claimed_is_what_a_look_at_every_delivery_says(journal: Journal) -> None:
-    """Delivered, held, claimed and waiting, with lanes and without: of a lane it is its first unfinished delivery."""
+    """Delivered, held, claimed and waiting, with an ordering key and without: of a key it is its first unfinished delivery."""
     chance, claims = random.Random(7), journal.queue  # noqa: S311 - no secret
     events: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for place in range(120):
         state = chance.choice([State.RETRYING, State.RETRYING, State.HELD, State.DELIVERED])
-        events.append({"id": f"{place:03}", "type": "x", "time": 1.0, "repo_id": b"", "content": b""})
-        lane = chance.choice([None, *(bytes([number]) * 16 for number in range(8))])
+        number, key = place + 1, chance.choice([None, *range(-4, 4)])
+        events.append(
+            {"number": number, "id": f"{number:03}", "type": "x", "time": 1.0, "repo_id": b"", "content": b""}
+        )
         due = chance.randrange(100) if state is State.RETRYING else None
         finished = 1.0 if state is State.DELIVERED else None
-        row: dict[str, Any] = {"event_id": f"{place:03}", "listener": chance.choice("ab"), "lane": lane}
-        row |= {"state": state.value, "due": due, "created": chance.randrange(50), "finished": finished}
+        row: dict[str, Any] = {"event": number, "listener": chance.choice("ab"), "ordering_key": key}
+        row |= {"state": state.value, "due": due, "created": 1.0, "finished": finished}
         rows.append(row)
     with journal.backend.writing("fill it") as connection:
         connection.execute(schema.event.insert(), events)
         connection.execute(schema.delivery.insert(), rows)
     expected = []
     for row in rows:
-        same = [one for one in rows if (one["listener"], one["lane"]) == ("a", row["lane"]) and one["finished"] is None]
-        first = min(same, key=lambda one: (one["created"], one["event_id"]), default=None)
-        if row["listener"] == "a" and row["due"] is not None and (row["lane"] is None or row is first):
-            expected.append((row["due"], row["event_id"]))
+        key = row["ordering_key"]
+        same = [o for o in rows if (o["listener"], o["ordering_key"]) == ("a", key) and o["finished"] is None]
+        first = min(same, key=lambda one: int(one["event"]), default=None)
+        if row["listener"] == "a" and row["due"] is not None and (key is None or row is first):
+            expected.append((row["due"], f"{row['event']:03}"))
     expected.sort()
     line = [event_id for moment, event_id in expected if moment <= 60]
-    assert claims.dues({"a": NO_LIMITS}) == {"a": Due(expected[0][0], expected[0][0], ordered=True)}
+    assert claims.dues({"a": NO_LIMITS}) == {"a": Due(expected[0][0], expected[0][0], is_ordered=True)}
     assert claims.unsent("a", 5, 30, now=60) == line[:5]
     assert claims.unsent("a", 99, 30, now=60) == line[5:]
-    alone = {row["event_id"] for row in rows if claims.claim("a", 1, 99, event_id=row["event_id"], now=10)}
+    ids = [f"{row['event']:03}" for row in rows]
+    alone = {event_id for event_id in ids if claims.claim("a", 1, 99, event_id=event_id, now=10)}
     assert alone == {event_id for moment, event_id in expected if moment <= 10}
     rest = [event_id for event_id in line if event_id not in alone]
     assert {claim.event_id for claim in claims.claim("a", 3, 99, now=60)} == set(rest[:3])
@@ -201,20 +203,20 @@ def test_ordered_claim_holds_nothing_that_was_stored_without_order(journal: Jour
 
 def test_disabled_listener_has_everything_held_until_it_is_enabled(journal: Journal, new_event: Make) -> None:
     """What waited, what is fired and what fails meanwhile is held, and comes due paced, oldest first."""
-    claims, listeners = journal.queue, Listeners(journal.backend)
+    claims = journal.queue
     for moment in (10, 11):
         journal.append(new_event(), ["a", "b"], now=moment)
     (running,) = claims.claim("a", 1, 30, now=11)
-    assert listeners.disable("a", "it is gone", now=12) == 1
+    assert journal.disable("a", "it is gone", now=12) == 1
     journal.append(new_event(), ["a", "b"], now=13)
     assert claims.claim("a", 9, 30, now=1000) == []
     assert dues(claims, a=NO_LIMITS, b=NO_LIMITS) == {"b": 10}
     assert claims.finish([failed(running, 20)], now=14) == []
-    assert sorted(states(journal).values()) == ["held"] * 3 + ["waiting"] * 3
-    (known,) = listeners.known()
+    assert sorted(states(journal).values()) == ["held"] * 3 + ["pending"] * 3
+    known, _other = journal.listeners()
     assert (known.name, known.disabled_at, known.reason, known.failing_since) == ("a", 12, "it is gone", 1.5)
-    assert listeners.enable("a", 0.5, now=100) == 3
-    assert listeners.enable("a", 0.5, now=100) == 0
+    assert journal.enable("a", 0.5, now=100) == 3
+    assert journal.enable("a", 0.5, now=100) == 0
     assert [claims.claim("a", 9, 900, now=moment) != [] for moment in (100, 101, 102, 103, 104)] == [
         True,
         False,
@@ -222,25 +224,25 @@ def test_disabled_listener_has_everything_held_until_it_is_enabled(journal: Jour
         False,
         True,
     ]
-    assert [(known.disabled_at, known.failing_since) for known in listeners.known()] == [(None, None)]
+    assert {(known.disabled_at, known.failing_since) for known in journal.listeners()} == {(None, None)}
 
 
 def test_claim_of_a_worker_that_died_before_its_listener_was_enabled_comes_due(
     journal: Journal, new_event: Make
 ) -> None:
     """A delivery that was claimed when its listener was disabled is not stuck when the worker died."""
-    claims, listeners = journal.queue, Listeners(journal.backend)
+    claims = journal.queue
     journal.append(new_event(), ["a"], now=10)
     claims.claim("a", 1, 30, now=10)
-    listeners.disable("a", "gone", now=11)
+    journal.disable("a", "gone", now=11)
     assert claims.claim("a", 1, 30, now=50) == []
-    assert listeners.enable("a", 1, now=60) == 1
+    assert journal.enable("a", 1, now=60) == 1
     assert len(claims.claim("a", 1, 30, now=60)) == 1
 
 
 def test_failing_since_is_the_first_failure_after_the_last_success(journal: Journal, new_event: Make) -> None:
     """A success ends the time of failing, a further failure does not begin it anew."""
-    claims, listeners = journal.queue, Listeners(journal.backend)
+    claims = journal.queue
     for place in range(4):
         journal.append(new_event(), ["a"], now=place)
     seen = []
@@ -248,27 +250,27 @@ def test_failing_since_is_the_first_failure_after_the_last_success(journal: Jour
         (claim,) = claims.claim("a", 1, 30, now=started)
         error = None if state is State.DELIVERED else "no"
         claims.finish([Result(claim, state, started, 1.0, "x", error)], now=started + 1)
-        seen.append([known.failing_since for known in listeners.known()])
+        seen.append([known.failing_since for known in journal.listeners()])
     assert seen == [[21], [21], [None], [51]]
 
 
 def test_replay_makes_finished_deliveries_again_and_others_not(journal: Journal, new_event: Make) -> None:
     """One, a listener's, a time window's or the dead: the tries begin anew, the attempts go on."""
-    claims, replay = journal.queue, Replay(journal.backend)
-    events = [new_event(moment=1000.0 + place) for place in range(3)]
+    claims = journal.queue
+    events = [new_event() for place in range(3)]
     for place, event in enumerate(events):
         journal.append(event, ["a", "b"], now=place)
     first, second, _third = claims.claim("a", 3, 30, now=10)
     claims.finish([delivered(first), dead(second)], now=11)
-    assert not replay.one(events[2].id, "a", now=12)
-    assert replay.one(events[0].id, "a", now=12)
+    assert not journal.replay(events[2].id, "a", now=12)
+    assert journal.replay(events[0].id, "a", now=12)
     (again,) = claims.claim("a", 3, 30, now=12)
     assert (again.event_id, again.step, again.attempts) == (events[0].id, 1, 2)
     claims.finish([delivered(again)], now=13)
-    assert replay.many(Finished("b"), now=14) == 0
-    assert replay.many(Finished("a", states=[State.DEAD], since=1002.0), now=14) == 0
-    assert replay.many(Finished(states=[State.DEAD], since=1001.0, until=1002.0), now=14) == 1
-    assert replay.many(Finished("a"), now=14) == 1
+    assert journal.replay_finished(Finished("b"), now=14) == 0
+    assert journal.replay_finished(Finished("a", states=[State.DEAD], since=2), now=14) == 0
+    assert journal.replay_finished(Finished(states=[State.DEAD], since=1, until=2), now=14) == 1
+    assert journal.replay_finished(Finished("a"), now=14) == 1
     journal.disable("a", "gone", now=15)
     assert count(journal, "attempt") == 3
 
@@ -277,25 +279,22 @@ def test_replay_to_a_new_listener_gives_it_what_it_missed_in_order(
     journal: Journal, new_event: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A listener that was added later has a delivery of each event of the window once, in the order of the events."""
-    monkeypatch.setattr(replays, "_LOT", 2)
-    events = [new_event(moment=1000.0 + place // 2, event_id=name) for place, name in enumerate("gfabed")]
-    for event in reversed(events):
-        journal.append(event, ["a"], now=5)
-    replay, claims = Replay(journal.backend), journal.queue
-    assert (replay.count_missed("new", Missed(since=1001.0)), replay.count_missed("new", Missed())) == (4, 6)
-    assert replay.to("new", Missed(since=1001.0), now=10) == 4
-    assert replay.to("new", Missed(), now=11) == 2
-    assert (replay.to("new", Missed(), now=12), replay.count_missed("new", Missed())) == (0, 0)
-    claimed = claims.claim("new", 9, 30, now=12)
-    assert [claim.event_id for claim in claimed] == list("abdefg")
-    assert len({claim.created for claim in claimed}) == 6
+    monkeypatch.setattr(replays, "_BATCH", 2)
+    for place, name in enumerate("gfabed"):
+        journal.append(new_event(event_id=name), ["a"], now=1000.0 + place // 2)
+    claims = journal.queue
+    assert (journal.count_missed("new", Missed(since=1001.0)), journal.count_missed("new", Missed())) == (4, 6)
+    assert journal.backfill("new", Missed(since=1001.0), now=2000) == 4
+    assert journal.backfill("new", Missed(), now=2001) == 2
+    assert (journal.backfill("new", Missed(), now=2002), journal.count_missed("new", Missed())) == (0, 0)
+    assert [claim.event_id for claim in claims.claim("new", 9, 30, now=2002)] == list("gfabed")
 
 
 def test_replay_to_a_new_listener_lets_others_write_between_its_lots(
     journal: Journal, url: str, new_event: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each lot is stored by itself, held or not as the listener is then; what a failure comes after stays stored."""
-    monkeypatch.setattr(replays, "_LOT", 2)
+    monkeypatch.setattr(replays, "_BATCH", 2)
     for place in range(6):
         journal.append(new_event(moment=1000.0 + place, event_id=str(place)), [])
     other = Journal(url, busy_seconds=0.1)
@@ -315,22 +314,22 @@ def test_replay_to_a_new_listener_lets_others_write_between_its_lots(
     other.close()
     assert [len(seen) for seen in found] == [0, 0, 2, 2, 4]
     assert set(found[2].values()) == {"held"}
-    assert states(journal) == {(str(place), "new"): "waiting" for place in range(4)}
+    assert states(journal) == {(str(place), "new"): "pending" for place in range(4)}
 
 
 def test_enabling_resumes_what_is_held_though_the_listener_is_enabled(journal: Journal, new_event: Make) -> None:
     """A host's transaction that began while the listener was disabled may have stored it; the rest stays as it is."""
-    listeners, claims = Listeners(journal.backend), journal.queue
+    claims = journal.queue
     stuck, due = new_event(), new_event()
     journal.append(due, ["a"], now=5)
-    listeners.disable("a", "gone", now=6)
-    assert listeners.enable("a", 1, now=7) == 1
-    listeners.disable("b", "gone", now=6)
+    journal.disable("a", "gone", now=6)
+    assert journal.enable("a", 1, now=7) == 1
+    journal.disable("b", "gone", now=6)
     journal.append(stuck, ["b"], now=8)
     with journal.backend.writing("break") as connection:
         connection.execute(schema.delivery.update().values(listener="a"))
     assert [claim.event_id for claim in claims.claim("a", 9, 1, now=20)] == [due.id]
-    assert (listeners.enable("a", 1, now=30), listeners.enable("a", 1, now=30)) == (1, 0)
+    assert (journal.enable("a", 1, now=30), journal.enable("a", 1, now=30)) == (1, 0)
     # What was claimed before, and came to nothing, is given alone.
     lots = [[claim.event_id for claim in claims.claim("a", 9, 1, now=30)] for _ in range(2)]
     assert lots == [[due.id], [stuck.id]]
@@ -341,10 +340,10 @@ def test_replay_for_a_disabled_listener_is_held(journal: Journal, new_event: Mak
     event, missed = new_event(), new_event()
     journal.append(event, ["a"], now=1)
     journal.append(missed, [], now=1)
-    claims, replay = journal.queue, Replay(journal.backend)
+    claims = journal.queue
     claims.finish([delivered(claim) for claim in claims.claim("a", 1, 30, now=1)], now=2)
     journal.disable("a", "gone", now=3)
-    assert (replay.many(Finished("a"), now=4), replay.to("a", Missed(), now=4)) == (1, 1)
+    assert (journal.replay_finished(Finished("a"), now=4), journal.backfill("a", Missed(), now=4)) == (1, 1)
     assert set(states(journal).values()) == {"held"}
     assert claims.claim("a", 9, 30, now=9) == []
 
@@ -360,7 +359,7 @@ def test_prune_forgets_old_finished_deliveries_and_events_without_any(journal: J
     claims.finish([delivered(three)], now=80)
     assert journal.prune(delivered_before=70, dead_before=0) == Pruned(deliveries=1, events=2)
     assert journal.prune(delivered_before=999, dead_before=61) == Pruned(deliveries=2, events=2)
-    assert list(states(journal).values()) == ["waiting"]
+    assert list(states(journal).values()) == ["pending"]
     assert (count(journal, "event"), count(journal, "attempt")) == (1, 0)
 
 
@@ -448,8 +447,8 @@ def test_event_of_a_delivery_cannot_be_deleted(journal: Journal, new_event: Make
 @pytest.mark.parametrize("state", [State.HELD, State.RETRYING])
 def test_result_that_says_no_end_is_refused(state: State) -> None:
     """A retry needs its time, and nobody finishes a delivery as held."""
-    with pytest.raises(ValueError, match="delivered or dead, or waiting"):
-        Result(Claim("e", "a", "t", b"", 1, 1, 1.0), state, 1.0, 1.0, "x")
+    with pytest.raises(ValueError, match="a result is finished, or"):
+        Result(Claim(1, "e", "a", "t", b"", 1, 1, 1.0), state, 1.0, 1.0, "x")
 
 
 def test_enabling_at_no_rate_is_refused(journal: Journal) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -137,22 +137,21 @@ def test_fault_elsewhere_in_the_settings_stops_no_plugin(site: "Site", text: str
     assert states(hooks)["sound"] is State.LOADED
 
 
-def test_misspelt_name_to_be_blocked_blocks_what_may_be_meant(site: "Site") -> None:
-    """A name that nothing has is reported, and the plugin with nearly that name is not loaded; others are."""
-    module = site.plugin("shredder", SOUND)
-    site.plugin("other", SOUND.replace("sound", "other"))
-    hooks = site.discover(write("[plugins]\nblock = ['shreder']\n"))
+def test_misspelt_name_to_be_blocked_is_a_problem_and_blocks_nothing(site: "Site") -> None:
+    """A name that nothing has is reported with the nearest one, and acted upon in no other way."""
+    site.plugin("shredder", SOUND)
+    hooks = site.discover(write("[plugins]\nblock = ['shreder', 'somebody-elses']\n"))
     (problem,) = hooks.problems
-    assert "'shredder'" in problem.cause
-    assert module not in sys.modules
-    assert (states(hooks)["shredder"], states(hooks)["other"]) == (State.BLOCKED, State.LOADED)
+    assert "'shreder' is blocked, and nothing has this name" in problem.cause
+    assert problem.remedy == "did you mean 'shredder'?"
+    assert states(hooks) == {"shredder": State.LOADED}
 
 
 def test_disabled_autoload_imports_nothing(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
     """`PULP_HOOKS_DISABLE_AUTOLOAD` leaves installed plugins and configured listeners out, and hosts their own."""
     modules = [site.plugin("post", NOTIFIER, "Post"), site.plugin("sound", SOUND)]
     monkeypatch.setenv("PULP_HOOKS_DISABLE_AUTOLOAD", "1")
-    with Hooks.discover(write(LISTENER), plugins=[recorder := Recorder()]) as hooks:
+    with Hooks.discover(write(LISTENER), listeners=[recorder := Recorder()]) as hooks:
         assert hooks.problems == ()
         assert states(hooks) == {"Recorder": State.LOADED}
         hooks.repo_sync_started(repo_id="pulp-f17")
@@ -198,7 +197,7 @@ def test_listeners_show_what_became_of_everything(site: "Site") -> None:
 
 def test_hooks_are_listed_in_the_order_of_the_event_types() -> None:
     """The hooks of a listener come in the one order of the table, each once."""
-    with Hooks(plugins=[Carrier()]) as hooks:
+    with Hooks([Carrier()]) as hooks:
         (listener,) = hooks.listeners
     in_order = ("repo_sync_started", "repo_sync_finished", "repo_publish_started", "repo_publish_finished")
     assert isinstance(listener, Listener)
@@ -241,7 +240,7 @@ def test_discovering_twice_gives_hooks_that_do_not_touch(site: "Site") -> None:
 def test_plugin_in_hand_keeps_its_place_beside_an_installed_one_of_its_name(site: "Site") -> None:
     """A host's own listener is called although an installed plugin has its name; the two are told apart."""
     site.plugin("Recorder", SOUND)
-    with Hooks.discover(plugins=[recorder := Recorder()]) as hooks:
+    with Hooks.discover(listeners=[recorder := Recorder()]) as hooks:
         outcomes = hooks.repo_sync_started(repo_id="pulp-f17").outcomes
     assert [outcome.listener for outcome in outcomes] == ["Recorder", "Recorder-2"]
     assert [outcome.status for outcome in outcomes] == [Status.SUCCEEDED] * 2
@@ -251,7 +250,7 @@ def test_plugin_in_hand_keeps_its_place_beside_an_installed_one_of_its_name(site
 def test_module_object_and_notifier_in_hand_are_listeners(module: Callable[[str], ModuleType]) -> None:
     """A host may hand over modules, objects with hooks, and notifiers, which receive every event type."""
     written, recorder, carrier = module("got = []\n" + SOUND.replace("...", "got.append(body)")), Recorder(), Carrier()
-    with Hooks(plugins=[written, recorder, carrier]) as hooks:
+    with Hooks([written, recorder, carrier]) as hooks:
         hooks.repo_sync_started(repo_id="pulp-f17")
         hooks.repo_publish_started(repo_id="pulp-f17", distributor_id="yum")
         assert [listener.name for listener in hooks.listeners] == ["Carrier", "Recorder", "written"]
@@ -263,7 +262,7 @@ def test_module_object_and_notifier_in_hand_are_listeners(module: Callable[[str]
 def test_two_objects_of_one_class_are_two_listeners() -> None:
     """Objects in hand are told apart by identity, not by the name of their class."""
     first, second = Recorder(), Recorder()
-    with Hooks(plugins=[first, second]) as hooks:
+    with Hooks([first, second]) as hooks:
         outcomes = hooks.repo_sync_started(repo_id="r").outcomes
     assert [outcome.listener for outcome in outcomes] == ["Recorder", "Recorder-2"]
     assert (first.seen, second.seen) == (["r"], ["r"])
@@ -273,7 +272,69 @@ def test_object_given_twice_is_refused() -> None:
     """One object in hand is one listener; giving it twice is an error that names it."""
     recorder = Recorder()
     with pytest.raises(PluginError, match="Recorder is given twice"):
-        Hooks(plugins=[recorder, recorder])
+        Hooks([recorder, recorder])
+
+
+def test_mapping_names_the_listeners_of_a_host() -> None:
+    """The names are those of the mapping, and the order of the calls is that of the names."""
+    first, second = Recorder(), Recorder()
+    with Hooks({"mail": first, "audit": second}) as hooks:
+        outcomes = hooks.repo_sync_started(repo_id="r").outcomes
+    assert [outcome.plugin for outcome in outcomes] == ["audit", "mail"]
+    assert (first.seen, second.seen) == (["r"], ["r"])
+
+
+def test_delivery_finds_its_listener_by_name_after_a_restart(tmp_path: Path) -> None:
+    """Whatever the order of the mapping, each object gets what was queued under its name."""
+    first, second = Recorder(), Recorder()
+    url = f"sqlite:///{tmp_path}/journal.db"
+    with Hooks({"mail": Recorder()}, journal=url) as host:
+        host.repo_sync_started(repo_id="r")
+    with Hooks({"audit": second, "mail": first}, journal=url) as restarted:
+        restarted.worker().run_once()
+    assert (first.seen, second.seen) == (["r"], [])
+
+
+@pytest.mark.parametrize(
+    "way", [Hooks, lambda listeners, journal: Hooks.discover(listeners=listeners, journal=journal)]
+)
+def test_sequence_is_refused_with_a_journal(way: Callable[..., Hooks], tmp_path: Path) -> None:
+    """Names of classes and positions do not identify a listener over a restart; the message says what to pass."""
+    with pytest.raises(PluginError, match=r"listeners need names.*fix: pass a mapping"):
+        way([Recorder()], journal=f"sqlite:///{tmp_path}/journal.db")
+
+
+def test_sequence_is_refused_with_the_journal_of_the_settings(site: "Site") -> None:
+    """The journal may be configured where the host does not see it."""
+    site.plugin("sound", SOUND)
+    settings = write("[journal]\nurl = 'sqlite:///journal.db'")
+    with pytest.raises(PluginError, match="listeners need names"):
+        Hooks.discover(settings, listeners=[Recorder()])
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-mail", "a/b", "ma\nil", "é", 7])
+def test_name_that_no_command_could_take_is_refused(name: object) -> None:
+    """Names are arguments of commands and part of the ids of deliveries, as those of configured listeners."""
+    listeners: Any = {name: Recorder()}
+    with pytest.raises(PluginError, match=r"invalid name of a listener: .* must be letters, digits, '\.', '_' and '-'"):
+        Hooks(listeners)
+
+
+@pytest.mark.parametrize("block", ["", "[plugins]\nblock = ['desk', 'sound']\n"])
+@pytest.mark.parametrize("name", ["sound", "desk"])
+def test_name_of_an_installed_or_configured_listener_is_refused(name: str, block: str, site: "Site") -> None:
+    """A delivery belongs to one listener, and a blocked one may have deliveries too."""
+    site.plugin("post", NOTIFIER, "Post")
+    site.plugin("sound", SOUND)
+    with pytest.raises(PluginError, match=f"two listeners are named '{name}'.*fix: rename one"):
+        Hooks.discover(write(block + LISTENER), listeners={name: Recorder()})
+
+
+def test_name_of_a_notifier_is_free(site: "Site") -> None:
+    """A notifier is a class; only what is made of it receives events."""
+    site.plugin("post", NOTIFIER, "Post")
+    with Hooks.discover(listeners={"post": Recorder()}) as hooks:
+        assert [outcome.plugin for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == ["post"]
 
 
 @pytest.mark.parametrize(
@@ -304,14 +365,14 @@ def test_wrong_plugin_in_hand_is_refused_at_once(module: Callable[[str], ModuleT
     """What only discovery forgives raises `PluginError` in a host that hands it over."""
     written = module(source)
     with pytest.raises(PluginError, match=said):
-        Hooks(plugins=[vars(written).get("plugin", written)])
+        Hooks([vars(written).get("plugin", written)])
 
 
 def test_discover_refuses_a_wrong_plugin_in_hand(site: "Site") -> None:
     """An object that the host itself hands over is checked beside discovery as strictly as without it."""
     site.plugin("sound", SOUND)
     with pytest.raises(PluginError):
-        Hooks.discover(plugins=[object()])
+        Hooks.discover(listeners=[object()])
 
 
 FORKING = """

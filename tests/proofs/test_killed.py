@@ -25,7 +25,7 @@ class Desk:
 
 class Board(Desk): pass
 
-with Hooks([Desk(), Board()], journal=sys.argv[1]) as hooks:
+with Hooks({"Desk": Desk(), "Board": Board()}, journal=sys.argv[1]) as hooks:
     for number in range(int(sys.argv[2])):
         event = hooks.repo_sync_started(repo_id=f"r-{number % 7}").event
         print(event.id, flush=True)
@@ -34,7 +34,7 @@ with Hooks([Desk(), Board()], journal=sys.argv[1]) as hooks:
 WORK = """
 import os, signal, sys, time
 import pulp_hooks.worker.worker as module
-from pulp_hooks import Hooks, hookimpl
+from pulp_hooks import DeliverySettings, Hooks, Settings, hookimpl
 
 url, calls, seconds, dies, slack, threads = sys.argv[1:]
 module.SLACK_SECONDS = float(slack)
@@ -50,11 +50,11 @@ class Desk:
 
 class Board(Desk): pass
 
-from pulp_hooks.settings.model import DeliverySettings, Settings
-with Hooks([Desk()] if dies != "both" else [Desk(), Board()], journal=url) as hooks:
-    hooks._settings = Settings(delivery=DeliverySettings(timeout_seconds=1.0))
+listeners = {"Desk": Desk()} if dies != "both" else {"Desk": Desk(), "Board": Board()}
+settings = Settings(delivery=DeliverySettings(timeout_seconds=1.0))
+with Hooks(listeners, settings=settings, journal=url) as hooks:
     print("ready", flush=True)
-    with hooks.worker(threads=int(threads)):
+    with hooks.worker(threads_per_listener=int(threads)):
         time.sleep(120)
 """
 
@@ -93,11 +93,11 @@ def test_killed_host_loses_no_event_that_fire_returned(sqlite_url: str, tmp_path
         reported |= {line.strip() for line in host.stdout if line.endswith("\n")}
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        stored = {event_id for (event_id,) in connection.execute("SELECT id FROM event")}
+        stored = {event_id for (event_id,) in connection.execute("SELECT id FROM pulp_hooks_event")}
         complete = {
             event_id
             for (event_id,) in connection.execute(
-                "SELECT event_id FROM delivery WHERE state = 'waiting' GROUP BY event_id HAVING count(*) = 2"
+                "SELECT id FROM pulp_hooks_event WHERE number IN (SELECT event FROM pulp_hooks_delivery WHERE state = 'pending' GROUP BY event HAVING count(*) = 2)"
             )
         }
     assert len(reported) > 10 * ROUNDS
@@ -157,9 +157,9 @@ def test_event_that_ends_every_worker_is_given_up_and_harms_no_other(url: str, t
     start(FIRE.replace("[Desk(), Board()]", "[Desk()]"), url, 14).wait()
     file = tmp_path / "calls"
     deaths = 0
-    while states(url)["waiting"]:
+    while states(url)["pending"]:
         worker = start(POISONED, url, file, 0, "never", 0.1, 2)
-        until(lambda worker=worker: worker.poll() is not None or not states(url)["waiting"])  # type: ignore[misc]
+        until(lambda worker=worker: worker.poll() is not None or not states(url)["pending"])  # type: ignore[misc]
         deaths += worker.poll() == 9
         kill(worker)
     assert states(url) == {"delivered": 12, "dead": 2}

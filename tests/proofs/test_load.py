@@ -11,7 +11,6 @@ import pytest
 
 from pulp_hooks import Hooks
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.settings.model import DeliverySettings, Settings
 from tests.proofs.conftest import Server, Start, until
 from tests.proofs.test_killed import FIRE, WORK, calls, states
@@ -24,7 +23,7 @@ def test_eight_firing_processes_find_the_file_locked_never(sqlite_url: str, star
     """All events of all processes are stored, and no process has failed."""
     hosts = [start(FIRE, sqlite_url, 400) for _ in range(8)]
     assert [host.wait(120) for host in hosts] == [0] * 8
-    assert states(sqlite_url) == {"waiting": 8 * 400 * 2}
+    assert states(sqlite_url) == {"pending": 8 * 400 * 2}
 
 
 def test_four_workers_make_each_delivery_exactly_once(postgresql_url: str, tmp_path: Path, start: Start) -> None:
@@ -87,11 +86,11 @@ def test_ten_thousand_events_for_a_dead_listener_harm_nobody(sqlite_url: str, ca
 
     dead, other = Listener(down), Other()
     rate = 200.0
-    with Hooks([dead, other], journal=sqlite_url) as hooks:
-        hooks._settings = Settings(delivery=DeliverySettings(disable_after_hours=0.5 / 3600, retry_seconds=(0.5,) * 50))
+    settings = Settings(delivery=DeliverySettings(disable_after_hours=0.5 / 3600, retry_seconds=(0.5,) * 50))
+    with Hooks({"Listener": dead, "Other": other}, settings=settings, journal=sqlite_url) as hooks:
         hooks.fire(STARTED, {"repo_id": "first"})
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with hooks.worker(threads=2):
+        with hooks.worker(threads_per_listener=2):
             for number in range(10_000):
                 hooks.fire(STARTED, {"repo_id": f"r-{number % 100}"})
             until(lambda: len(other.events) == 10_001)
@@ -102,10 +101,9 @@ def test_ten_thousand_events_for_a_dead_listener_harm_nobody(sqlite_url: str, ca
         assert grown < 60 * 1024
         is_down.clear()
         called = len(dead.events)
-        listeners = Listeners(journal.backend)
         enabled = time.monotonic()
-        held = listeners.enable("Listener", per_second=rate)
-        with hooks.worker(threads=2):
+        held = journal.enable("Listener", per_second=rate)
+        with hooks.worker(threads_per_listener=2):
             time.sleep(2.0)
             made, passed = len(dead.events) - called, time.monotonic() - enabled
         assert held >= 9_000
@@ -113,4 +111,4 @@ def test_ten_thousand_events_for_a_dead_listener_harm_nobody(sqlite_url: str, ca
 
 
 def _is_disabled(journal: Journal, name: str) -> bool:
-    return any(state.name == name and state.disabled_at is not None for state in journal.known())
+    return any(state.name == name and state.disabled_at is not None for state in journal.listeners())

@@ -25,7 +25,7 @@ def repo_sync_started(body):
 """
 
 
-class desk:  # noqa: N801 - a listener in hand has the name of its class, here that of the installed one
+class Desk:
     """What the host knows of the listener."""
 
     @hookimpl
@@ -74,7 +74,7 @@ def test_worker_waits_for_a_server_that_starts_later(server: Server, folder: Pat
         assert pauses[:3] == sorted(set(pauses[:3]))
         server.start()
         until(lambda: "is back" in log(folder))
-        with Hooks([desk()], journal=server.url) as hooks:
+        with Hooks({"desk": Desk()}, journal=server.url) as hooks:
             hooks.fire("repo-sync-started", {"repo_id": "zoo"})
         until((folder / "called").exists)
         started.send_signal(signal.SIGTERM)
@@ -99,10 +99,11 @@ def test_single_run_does_not_wait_for_its_server(folder: Path) -> None:
 
 def _other_version(folder: Path) -> str:
     url = f"sqlite:///{folder / 'journal.db'}"
-    with Hooks([], journal=url) as hooks:
+    with Hooks(journal=url) as hooks:
         hooks.fire("repo-sync-started", {"repo_id": "zoo"})
     with closing(sqlite3.connect(folder / "journal.db")) as connection:
-        connection.execute("UPDATE journal SET version = 99")
+        connection.execute("UPDATE pulp_hooks_version SET version_num = '9999'")
+        connection.execute("UPDATE pulp_hooks_journal SET readable_from = '9999'")
         connection.commit()
     return url
 
@@ -115,7 +116,7 @@ def _no_database(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (_other_version, "its version is 99"),
+        (_other_version, "schema version 9999"),
         (_no_database, "journal.db"),
         (lambda folder: f"sqlite:///{folder / 'none' / 'journal.db'}", "there is no folder"),
         (lambda _: "mysql://me@127.0.0.1/journal", "must begin with sqlite:/// or postgresql://"),

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pulp_hooks.settings.model import Settings
-from pulp_hooks.settings.reading import FILE_NAME, read_settings
+from pulp_hooks.settings.reading import FILE_NAME, ReadSettings, read_settings
 
 _NOBODY = 65534
 
@@ -35,7 +34,7 @@ def write(folder: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def read(write: Callable[[str], Path]) -> Callable[[str], Settings]:
+def read(write: Callable[[str], Path]) -> Callable[[str], ReadSettings]:
     """Give a function that writes the settings and reads them."""
     return lambda text: read_settings(write(text))
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from pulp_hooks import EventType, Hooks, JournalError
-from pulp_hooks.settings.model import DeliverySettings, JournalSettings, Settings
-from pulp_hooks.settings.reading import FILE_NAME, PATH_VARIABLE, read_settings
+from pulp_hooks.settings.model import DeliverySettings, JournalSettings
+from pulp_hooks.settings.reading import FILE_NAME, PATH_VARIABLE, ReadSettings, read_settings
 
-Read = Callable[[str], Settings]
+Read = Callable[[str], ReadSettings]
 
 JOURNAL = "[journal]\nurl = 'sqlite:///journal.db'\n"
 
@@ -42,15 +42,12 @@ FAULTS = {
         "[journal]\nurl = 'sqlite:///a'\nkeep_dead_days = 1e9",
         "must be at most 36525, which is a hundred years",
     ),
-    "misspelt table": ("[jurnal]\nurl = 'sqlite:///a'", "jurnal is no table of the settings, did you mean 'journal'?"),
-    "nested table": ("[pulp_hooks.journal]\nurl = 'sqlite:///a'", "pulp_hooks.journal is meant as [journal]"),
-    "table of another file": ("[tool.pulp-hooks.journal]\nurl = 'a'", "tool.pulp-hooks.journal is meant as"),
-    "below another table": ("[dispatch]\njournal.url = 'sqlite:///a'", "dispatch: journal is no key of this table"),
-    "below a listener": ("[[listeners]]\n[listeners.journal]\nurl = 'a'", "listeners[0]: journal is no key"),
-    "below the deliveries": ("[delivery.journal]\nurl = 'sqlite:///a'", "delivery: journal is no key of this table"),
+    "misspelt table": ("[jurnal]\nurl = 'sqlite:///a'", "unknown key jurnal, did you mean 'journal'?"),
+    "nested table": ("[pulp_hooks.journal]\nurl = 'sqlite:///a'", "unknown key pulp_hooks; no plugin is loaded"),
+    "table of another file": ("[tool.pulp-hooks.journal]\nurl = 'a'", "unknown key tool; no plugin is loaded"),
     "capital letter": (
         "[Journal]\nurl = 'sqlite:///a'",
-        "Journal is no table of the settings, did you mean 'journal'?",
+        "unknown key Journal, did you mean 'journal'?",
     ),
     "array of tables": ("[[journal]]\nurl = 'sqlite:///a'", "journal: must be a table"),
     "unknown database": ("[journal]\nurl = 'mysql://a/b'", "must begin with sqlite:/// or postgresql://"),
@@ -69,12 +66,18 @@ DELIVERY_FAULTS = {
     ),
     "time limit of ages": ("[delivery]\ntimeout_seconds = 1e12", "timeout_seconds must be at most 31622400"),
     "patience of ages": ("[delivery]\ndisable_after_hours = 1e5", "disable_after_hours must be at most 8784"),
-    "rate of nothing": ("[delivery]\nper_second = 5e-324", "per_second must be from 0.00001, which is about one in a"),
-    "rate beyond counting": ("[delivery]\nper_second = 1e300", "per_second must be from 0.00001"),
+    "rate of nothing": (
+        "[delivery]\nglobal_rate_per_second = 5e-324",
+        "global_rate_per_second must be from 0.00001, which is about one in a",
+    ),
+    "rate beyond counting": (
+        "[delivery]\nglobal_rate_per_second = 1e300",
+        "global_rate_per_second must be from 0.00001",
+    ),
     "slow resumption": ("[delivery]\nresume_per_second = 5e-324", "resume_per_second must be from 0.00001"),
     "number for pauses": ("[delivery]\nretry_seconds = 5", "delivery: retry_seconds must be a list of numbers"),
     "number for a switch": ("[delivery]\nordered = 1", "delivery: ordered must be true or false"),
-    "no attempts at all": ("[delivery]\nconcurrency = 0", "delivery: concurrency must be at least 1"),
+    "no attempts at all": ("[delivery]\nglobal_concurrency = 0", "delivery: global_concurrency must be at least 1"),
     "misspelt key": ("[delivery]\ntimeout = 3", "delivery: timeout is no key of this table, did you mean"),
     "in a listener's table": ("[delivery.listeners.desk]\nordered = 'yes'", "delivery.listeners.desk: ordered"),
     "listener is no table": ("[delivery.listeners]\ndesk = 1", "delivery.listeners.desk: must be a table"),
@@ -95,9 +98,9 @@ on_error = "dispatch"
 keep_delivered_days = 1.5
 keep_dead_days = 2
 """
-    assert read(text).journal == JournalSettings("postgresql://db/journal", "FULL", 3, "dispatch", 1.5, 2)
-    assert read("[journal]\nurl = 'sqlite:////a.db'").journal == JournalSettings("sqlite:////a.db")
-    assert read("").journal is None
+    assert read(text).settings.journal == JournalSettings("postgresql://db/journal", "FULL", 3, "dispatch", 1.5, 2)
+    assert read("[journal]\nurl = 'sqlite:////a.db'").settings.journal == JournalSettings("sqlite:////a.db")
+    assert read("").settings.journal is None
 
 
 def test_longest_and_slowest_settings_are_read(read: Read) -> None:
@@ -111,14 +114,14 @@ timeout_seconds = 31622400
 retry_seconds = [31622400, 0]
 disable_after_hours = 8784
 resume_per_second = 0.00001
-per_second = 1000000
+global_rate_per_second = 1000000
 """
     assert read(text).problems == ()
 
 
 def test_relative_file_of_a_journal_begins_at_the_settings(read: Read, folder: Path) -> None:
     """Whoever reads the settings, from whatever folder, finds the same file."""
-    journal = read("[journal]\nurl = 'sqlite:///state/journal.db'").journal
+    journal = read("[journal]\nurl = 'sqlite:///state/journal.db'").settings.journal
     assert journal is not None
     assert journal.url == f"sqlite:///{folder}/state/journal.db"
 
@@ -126,10 +129,9 @@ def test_relative_file_of_a_journal_begins_at_the_settings(read: Read, folder: P
 def test_url_of_a_journal_may_come_from_the_environment(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     """A URL with a password need not stand in the file, and is in no repr."""
     monkeypatch.setenv("JOURNAL", "postgresql://me:secret-word@db/journal")
-    read_settings = read("[journal]\nurl = { env = 'JOURNAL' }")
-    assert read_settings.journal is not None
-    assert read_settings.journal.url == "postgresql://me:secret-word@db/journal"
-    assert "secret-word" not in repr(read_settings)
+    found = read("[journal]\nurl = { env = 'JOURNAL' }")
+    assert found.settings.journal == JournalSettings("postgresql://me:secret-word@db/journal")
+    assert "secret-word" not in repr(found)
 
 
 @pytest.mark.parametrize(("text", "said"), FAULTS.values(), ids=FAULTS)
@@ -184,9 +186,9 @@ def test_settings_that_cannot_be_opened_accept_no_event(
         assert_nothing_is_accepted(hooks, "Is a directory" if kind == "folder" else "No such file or directory")
 
 
-def test_journal_of_the_host_outranks_settings_that_cannot_be_read(folder: Path) -> None:
-    """With `journal=` the journal is known, whatever the settings would have said."""
-    (folder / FILE_NAME).write_text("no TOML")
+def test_journal_of_the_host_outranks_a_table_that_is_invalid(folder: Path) -> None:
+    """With `journal=` the journal is known, whatever the table would have said."""
+    (folder / FILE_NAME).write_text("[journal]\nurl = 1\n")
     with Hooks.discover(journal=f"sqlite:///{folder}/own.db") as hooks:
         hooks.repo_sync_started(repo_id="zoo")
         assert hooks.journal is not None
@@ -198,28 +200,32 @@ def test_byte_order_mark_is_not_part_of_the_settings(folder: Path) -> None:
     (folder / FILE_NAME).write_bytes(codecs.BOM_UTF8 + JOURNAL.encode())
     settings = read_settings()
     assert settings.problems == ()
-    assert settings.journal == JournalSettings(f"sqlite:///{folder}/journal.db")
+    assert settings.settings.journal == JournalSettings(f"sqlite:///{folder}/journal.db")
 
 
-def test_journal_elsewhere_does_not_matter_beside_a_journal(read: Read) -> None:
-    """A misplaced table is reported, and the journal that is configured takes the events."""
-    settings = read(f"{JOURNAL}[tool.pulp-hooks.journal]\nurl = 'sqlite:///other.db'")
-    assert settings.journal is not None
-    assert settings.journal.fault is None
-    assert len(settings.problems) == 1
+def test_journal_of_the_host_does_not_help_where_the_file_is_invalid(folder: Path) -> None:
+    """Nobody knows which listeners are installed or configured: their deliveries would be lost in silence."""
+    (folder / FILE_NAME).write_text("no TOML")
+    with Hooks.discover(journal=f"sqlite:///{folder}/own.db") as hooks:
+        assert_nothing_is_accepted(hooks, "the settings cannot be read")
+    assert not (folder / "own.db").exists()
 
 
-def test_free_names_are_not_taken_for_a_misplaced_journal(read: Read) -> None:
-    """A listener and a key of a configuration may be called `journal`."""
-    settings = read("""[[listeners]]
-name = "journal"
-notifier = "x"
-config.journal = 1
-[delivery.listeners.journal]
-ordered = true
-""")
-    assert settings.journal is None
-    assert settings.problems == ()
+@pytest.mark.parametrize("text", ["[dispatch]\njournal.url = 'a'", "[delivery]\njournal.url = 'a'"])
+def test_unknown_key_of_another_table_is_not_taken_for_the_journal(text: str, read: Read) -> None:
+    """It is a problem of that table, and acted upon in no other way."""
+    found = read(text)
+    assert [problem.cause.partition(":")[2] for problem in found.problems] == [" journal is no key of this table"]
+    assert (found.fault, found.journal_fault) == (None, None)
+
+
+@pytest.mark.parametrize("text", ["[jurnal]\nurl = 'a'", "colour = 'red'", "[plugins]\nblok = []"])
+def test_invalid_file_loads_nothing_and_accepts_nothing(text: str, read: Read) -> None:
+    """An unknown key at the top, or a list of blocked plugins in doubt: no event may pass by a listener."""
+    read(text)
+    with Hooks.discover(listeners=[]) as hooks:
+        assert hooks.listeners == ()
+        assert_nothing_is_accepted(hooks, text.split(maxsplit=1)[0].strip("[]"))
 
 
 def test_each_listener_has_its_keys_and_else_the_general_ones(read: Read) -> None:
@@ -229,21 +235,21 @@ timeout_seconds = 5
 retry_seconds = []
 [delivery.listeners."a.b"]
 ordered = true
-concurrency = 2
-per_second = 0.5
+global_concurrency = 2
+global_rate_per_second = 0.5
 retry_seconds = [1, 2.5]
 disable_after_hours = 1
 resume_per_second = 7
 """)
-    assert settings.delivery_of("other") == DeliverySettings(timeout_seconds=5, retry_seconds=())
-    assert settings.delivery_of("a.b") == DeliverySettings(
+    assert settings.settings.delivery_of("other") == DeliverySettings(timeout_seconds=5, retry_seconds=())
+    assert settings.settings.delivery_of("a.b") == DeliverySettings(
         timeout_seconds=5,
         retry_seconds=(1, 2.5),
         disable_after_hours=1,
         resume_per_second=7,
         ordered=True,
-        concurrency=2,
-        per_second=0.5,
+        global_concurrency=2,
+        global_rate_per_second=0.5,
     )
 
 
@@ -253,4 +259,4 @@ def test_fault_in_the_delivery_is_told_and_its_defaults_hold(text: str, said: st
     settings = read(text)
     with Hooks.discover() as hooks:
         assert sum(said in str(problem) for problem in hooks.problems) == 1
-    assert settings.delivery == DeliverySettings()
+    assert settings.settings.delivery == DeliverySettings()

@@ -1,5 +1,6 @@
 """Values that settings take from the environment or from files."""
 
+import tomllib
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -10,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pulp_hooks.errors import SettingsError
-from pulp_hooks.settings.model import Settings
-from pulp_hooks.settings.references import resolve
+from pulp_hooks.settings.reading import ReadSettings
+from pulp_hooks.settings.references import resolve, resolve_config
 
-Read = Callable[[str], Settings]
+Read = Callable[[str], ReadSettings]
 
 LISTENER = "[[listeners]]\nname = 'desk'\nnotifier = 'post'\n"
 
@@ -24,11 +25,12 @@ def resolved(value: object, folder: Path) -> tuple[Any, list[str]]:
     return resolve({"key": value}, "config", folder, secrets)["key"], secrets
 
 
-def config_of(read: Settings) -> dict[str, Any]:
-    """Give the configuration of the one listener of settings without a problem."""
+def config_of(read: ReadSettings) -> dict[str, Any]:
+    """Return the resolved configuration of the one listener of settings without a problem."""
     assert read.problems == ()
-    (listener,) = read.listeners
-    return dict(listener.config)
+    (listener,) = read.settings.listeners
+    assert read.path is not None
+    return resolve_config(listener.config, read.path.parent)[0]
 
 
 def test_references_are_resolved_at_any_depth(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,12 +58,15 @@ def test_what_is_resolved_is_a_copy(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_listener_has_values_and_knows_what_is_secret(
     read: Read, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Settings that are read carry the values in the configuration, and beside it what must never be shown."""
+    """Settings keep the references; what they stand for is known when the notifier is built, and is secret."""
     monkeypatch.setenv("USER_NAME", "ann")
     (folder / "password").write_text("wonder\n")
     found = read(f"{LISTENER}[listeners.config]\nuser = {{env = 'USER_NAME'}}\nport = 25\nkey.file = 'password'")
-    assert config_of(found) == {"user": "ann", "port": 25, "key": "wonder"}
-    assert set(found.listeners[0].secrets) == {"ann", "wonder"}
+    (listener,) = found.settings.listeners
+    assert listener.config == {"user": {"env": "USER_NAME"}, "port": 25, "key": {"file": "password"}}
+    config, secrets = resolve_config(listener.config, folder)
+    assert config == {"user": "ann", "port": 25, "key": "wonder"}
+    assert set(secrets) == {"ann", "wonder"}
 
 
 @pytest.mark.parametrize("key", ["file", "env"])
@@ -170,20 +175,21 @@ def test_path_that_is_none_is_an_error(folder: Path) -> None:
         resolved({"file": "a\0b"}, folder)
 
 
-def test_missing_reference_leaves_the_listener_out_and_shows_no_value(
-    read: Read, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The problem names file, listener and key; of the references that were found it shows nothing."""
+def test_missing_reference_is_an_error_that_shows_no_value(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the key; of the references that were found it shows nothing."""
     monkeypatch.setenv("TOKEN", "s3cr3t")
     (folder / "latin").write_bytes(b"s3cr3t \xff")
-    for missing in ("env = 'NO_SUCH_VARIABLE'", "file = 'missing'", "file = 'latin'"):
-        found = read(f"{LISTENER}config = {{token = {{env = 'TOKEN'}}, other = {{{missing}}}}}")
-        (problem,) = found.problems
-        assert found.listeners == ()
-        assert problem.where == str(folder / "pulp-hooks.toml")
-        assert "listener 'desk'" in problem.cause
-        assert "config.other" in problem.cause
-        assert "s3cr3t" not in f"{problem!r} {problem}"
+    for missing in ({"env": "NO_SUCH_VARIABLE"}, {"file": "missing"}, {"file": "latin"}):
+        with pytest.raises(SettingsError, match=r"^config\.other: ") as raised:
+            resolve_config({"token": {"env": "TOKEN"}, "other": missing}, folder)
+        assert "s3cr3t" not in str(raised.value)
+
+
+def test_bottomless_configuration_is_an_error(folder: Path) -> None:
+    """Nesting without end is reported like any other fault."""
+    config = tomllib.loads(f"[{'a.' * 2_000}a]\nx = 1")
+    with pytest.raises(SettingsError, match="config is nested too deep"):
+        resolve_config(config, folder)
 
 
 PLAIN = st.text(max_size=5) | st.integers() | st.booleans()

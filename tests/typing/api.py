@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import assert_type
 
 from marshmallow import fields
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pulp_hooks import BodyError, Event, EventType, Hooks, Notifier, Outcome, Report, Status, hookimpl
 from pulp_hooks.bodies.types import (
@@ -44,6 +46,8 @@ def repo_sync_finished(body: RepoSyncFinished, event: Event) -> None:
     assert_type(event.time, datetime)
     assert_type(event.body, Body)
     assert_type(event.call_report, dict[str, JsonValue] | None)
+    assert_type(event.operation_id, str | None)
+    assert_type(event.caused_by, str | None)
     assert_type(event.type.wire_name, str)
     print(body["result"] == "skipped")  # type: ignore[comparison-overlap] # noqa: T201 - never run
     event.id = "another"  # type: ignore[misc]
@@ -117,7 +121,7 @@ Mute({})  # type: ignore[abstract]
 
 def host() -> None:
     """Fire events and read the reports."""
-    with Hooks(plugins=[Listener(), Printer({}), AsyncPrinter({})], source="https://pulp.example") as hooks:
+    with Hooks([Listener(), Printer({}), AsyncPrinter({})], source="https://pulp.example") as hooks:
         assert_type(hooks, Hooks)
         report = hooks.fire("repo-sync-started", {"repo_id": "pulp-f17"})
         assert_type(report, Report)
@@ -160,11 +164,11 @@ def host() -> None:
             completed=datetime.now(UTC),
             result="skipped",  # type: ignore[arg-type]
         )
-    Hooks([], "https://pulp.example")  # type: ignore[call-arg]
-    assert_type(Hooks.discover("pulp-hooks.toml", source="https://pulp.example", plugins=[Listener()]), Hooks)
+    Hooks([], "https://pulp.example")  # type: ignore[arg-type,call-arg]
+    assert_type(Hooks.discover("pulp-hooks.toml", source="https://pulp.example", listeners=[Listener()]), Hooks)
 
 
-def operations(hooks: Hooks) -> None:
+def operations(hooks: Hooks, connection: Connection) -> None:
     """Wrap a sync and a publish."""
     with hooks.sync("pulp-f17", importer_id="yum_importer", importer_type_id="yum_importer") as sync:
         assert_type(sync, SyncOperation)
@@ -174,10 +178,17 @@ def operations(hooks: Hooks) -> None:
         sync.fail("no space")
         sync.added_count = "3"  # type: ignore[assignment]
         sync.skip("nothing new")  # type: ignore[attr-defined]
-    with hooks.publish("pulp-f17", distributor_id="yum", distributor_type_id="yum") as publish:
+        assert_type(sync.id, str)
+        assert_type(sync.succeed(connection=connection), None)
+        sync.succeed()  # type: ignore[call-arg]
+        sync.id = "another"  # type: ignore[misc]
+    with hooks.publish("pulp-f17", distributor_id="yum", distributor_type_id="yum", caused_by=sync) as publish:
         assert_type(publish, PublishOperation)
         publish.skip("nothing new")
         publish.added_count = 3  # type: ignore[attr-defined]
+    hooks.sync("pulp-f17", importer_id="yum", importer_type_id="yum", caused_by=sync.id)
+    hooks.sync("pulp-f17", importer_id="yum", importer_type_id="yum", caused_by=7)  # type: ignore[arg-type]
+    hooks.repo_sync_started(repo_id="pulp-f17", operation_id=sync.id, caused_by=publish.id, connection=connection)
     hooks.sync("pulp-f17")  # type: ignore[call-arg]
     hooks.sync("pulp-f17", "yum_importer", "yum_importer")  # type: ignore[call-arg]
 
@@ -188,11 +199,14 @@ def reads_behind_the_block(hooks: Hooks) -> int:
         return 1
 
 
-async def coroutine(hooks: Hooks) -> None:
+async def coroutine(hooks: Hooks, connection: AsyncConnection) -> None:
     """Fire and wrap from a coroutine."""
     assert_type(await hooks.afire("repo-sync-started", {"repo_id": "pulp-f17"}), Report)
     async with hooks.sync("pulp-f17", importer_id="yum_importer", importer_type_id="yum_importer") as sync:
         assert_type(sync, SyncOperation)
+        assert_type(await sync.asucceed(connection=connection), None)
+        sync.succeed(connection=connection)  # type: ignore[arg-type]
+    assert_type(await hooks.afire("repo-sync-started", {"repo_id": "f17"}, connection=connection), Report)
     async with hooks.publish("pulp-f17", distributor_id="yum", distributor_type_id="yum") as publish:
         assert_type(publish, PublishOperation)
     print(hooks.afire("repo-sync-started", {"repo_id": "pulp-f17"}).outcomes)  # type: ignore[attr-defined] # noqa: T201 - never run

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, select
 
-from pulp_hooks import Hooks, hookimpl
+from pulp_hooks import DeliverySettings, Hooks, Settings, hookimpl
 from pulp_hooks.journal import schema
-from pulp_hooks.settings.model import DeliverySettings, Settings
 
 PATIENCE = 20.0
 """Seconds after which a test gives up on something that never comes."""
@@ -65,11 +64,11 @@ class Host:
         self.url = url
         self._opened = opened
 
-    def hooks(self, *plugins: object, **delivery: Any) -> Hooks:  # noqa: ANN401 - the fields of DeliverySettings
-        """Give hooks whose listeners have these settings."""
-        hooks = self._opened.enter_context(Hooks(plugins, journal=self.url))
-        hooks._settings = Settings(delivery=DeliverySettings(**delivery))
-        return hooks
+    def hooks(self, *listeners: object, **delivery: Any) -> Hooks:  # noqa: ANN401 - the fields of DeliverySettings
+        """Return hooks whose listeners, named by their classes, have these settings."""
+        named = {type(listener).__name__: listener for listener in listeners}
+        settings = Settings(delivery=DeliverySettings(**delivery))
+        return self._opened.enter_context(Hooks(named, settings=settings, journal=self.url))
 
     def deliveries(self) -> list[Delivery]:
         """Give what is in the journal, in the order of the events."""

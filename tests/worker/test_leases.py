@@ -20,8 +20,7 @@ __all__ = ["start"]
 WORK = """
 import sys, time
 import pulp_hooks.worker.worker as module
-from pulp_hooks import Hooks, hookimpl
-from pulp_hooks.settings.model import DeliverySettings, Settings
+from pulp_hooks import DeliverySettings, Hooks, Settings, hookimpl
 
 url, calls, name = sys.argv[1:]
 module.SLACK_SECONDS = 1.0
@@ -34,9 +33,9 @@ class Desk:
         if name == "first" and body["repo_id"] == "slow":
             time.sleep(0.5)
 
-with Hooks([Desk()], journal=url) as hooks:
-    hooks._settings = Settings(delivery=DeliverySettings(timeout_seconds=1.0, ordered=True))
-    with hooks.worker(threads=1):
+settings = Settings(delivery=DeliverySettings(timeout_seconds=1.0, ordered=True))
+with Hooks({"Desk": Desk()}, settings=settings, journal=url) as hooks:
+    with hooks.worker(threads_per_listener=1):
         time.sleep(120)
 """
 

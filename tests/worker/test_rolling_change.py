@@ -10,8 +10,8 @@ from sqlalchemy import update
 
 from pulp_hooks import Hooks, hookimpl
 from pulp_hooks.journal import schema
-from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.replay import Missed, Replay
 from pulp_hooks.worker.attempts import Ending
 from pulp_hooks.worker.schedule import pause_elsewhere

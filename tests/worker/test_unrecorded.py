@@ -69,7 +69,7 @@ def test_worker_calls_nobody_until_it_can_record_again(
     hooks = host.hooks(listener)
     # So that it knows how quick the listener is, and claims many.
     fire(hooks, *map(str, range(30)))
-    with hooks.worker(threads=1) as worker:
+    with hooks.worker(threads_per_listener=1) as worker:
         until(lambda: host.states() == ["delivered"] * 30)
         fire(hooks, "gate", *map(str, range(30, 60)))
         until(lambda: worker._lanes["Listener"].waiting >= 10)
@@ -95,7 +95,7 @@ def test_single_run_says_what_it_could_not_record(host: Host) -> None:
     hooks = host.hooks(listener)
     fire(hooks, "a", "b", "c")
     with pytest.raises(JournalError, match="1 call of listeners could not be recorded, and will be made again"):
-        hooks.worker(threads=1).run_once()
+        hooks.worker(threads_per_listener=1).run_once()
     assert len(listener.events) == 1
     assert host.states() == ["waiting"] * 3
 
@@ -120,7 +120,7 @@ def test_single_run_goes_on_when_it_can_record_in_time(host: Host, *, one_by_one
     listener = Listener(does)
     hooks = host.hooks(listener)
     ids = fire(hooks, "a", "b")
-    worker = hooks.worker(threads=1)
+    worker = hooks.worker(threads_per_listener=1)
     with allowed_after(host, 0.7):
         if one_by_one:
             ending = worker.run_one(ids[0], "Listener")

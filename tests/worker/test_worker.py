@@ -11,10 +11,10 @@ import pytest
 
 from pulp_hooks import ClosedError, DisableListener, EventType, Hooks, JournalError, PermanentFailure, RetryLater
 from pulp_hooks.dispatch.guard import Guard
-from pulp_hooks.journal.claims import Claim
-from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.backend import Database
+from pulp_hooks.journal.claims import Claim
 from pulp_hooks.journal.listeners import Listeners
+from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.replay import Replay
 from pulp_hooks.settings.model import JournalSettings
 from pulp_hooks.worker.attempts import Attempt, Ending, attempt
@@ -151,7 +151,7 @@ def test_listener_that_asks_for_it_is_disabled_and_nothing_of_it_is_lost(
     gone, other = Listener(raising(DisableListener("410 Gone"), None)), Other()
     hooks = host.hooks(gone, other)
     fire(hooks, "a", "b", "c")
-    hooks.worker(threads=1).run_once()
+    hooks.worker(threads_per_listener=1).run_once()
     assert len(gone.events) == 1
     assert sorted(host.states()) == ["delivered"] * 3 + ["held"] * 3
     assert "failed, held until the listener is enabled: DisableListener: 410 Gone" in caplog.text
@@ -206,7 +206,7 @@ def test_listener_that_takes_too_long_is_abandoned_and_its_lane_replaced(
     listener = Listener(lambda event: blocked.wait(60) if event.body["repo_id"] == "slow" else None)
     hooks = host.hooks(listener, timeout_seconds=0.3, retry_seconds=())
     fire(hooks, "slow", "quick")
-    with hooks.worker(threads=1):
+    with hooks.worker(threads_per_listener=1):
         until(lambda: host.states() == ["dead", "delivered"])
         blocked.set()
         time.sleep(0.2)
@@ -219,7 +219,7 @@ def test_blocked_listener_delays_no_other(host: Host, until: Until, blocked: thr
     hung, other = Listener(lambda _: blocked.wait(60)), Other()
     hooks = host.hooks(hung, other, timeout_seconds=30)
     fire(hooks, *map(str, range(50)))
-    with hooks.worker(threads=2) as worker:
+    with hooks.worker(threads_per_listener=2) as worker:
         until(lambda: len(other.events) == 50)
         assert len(hung.events) == 2
         worker.stop(grace_seconds=0)
@@ -233,7 +233,7 @@ def test_hung_threads_are_bounded(host: Host, until: Until, blocked: threading.E
     hooks = host.hooks(listener, timeout_seconds=0.02, retry_seconds=())
     before = threading.active_count()
     fire(hooks, *map(str, range(60)))
-    with hooks.worker(threads=4):
+    with hooks.worker(threads_per_listener=4):
         until(lambda: len(listener.events) >= 16)
         time.sleep(0.5)
         assert len(listener.events) == 16
@@ -248,7 +248,7 @@ def test_stopped_worker_finishes_what_is_under_way(host: Host, until: Until) -> 
     listener = Listener(lambda _: time.sleep(0.4))
     hooks = host.hooks(listener)
     fire(hooks, "a", "b", "c")
-    worker = hooks.worker(threads=1)
+    worker = hooks.worker(threads_per_listener=1)
     worker.start()
     until(lambda: listener.events)
     worker.stop()
@@ -323,9 +323,9 @@ def test_concurrency_holds_over_all_workers(host: Host, until: Until) -> None:
         with lock:
             running[0] -= 1
 
-    hooks = host.hooks(Listener(does), concurrency=2)
+    hooks = host.hooks(Listener(does), global_concurrency=2)
     fire(hooks, *map(str, range(20)))
-    with hooks.worker(threads=8), hooks.worker(threads=8):
+    with hooks.worker(threads_per_listener=8), hooks.worker(threads_per_listener=8):
         until(lambda: host.states() == ["delivered"] * 20)
     assert most[0] == 2
 
@@ -333,7 +333,7 @@ def test_concurrency_holds_over_all_workers(host: Host, until: Until) -> None:
 def test_rate_limit_holds_over_all_workers(host: Host, until: Until) -> None:
     """Two workers make no more attempts in a second than the setting says, after a burst of one second's worth."""
     listener = Listener()
-    hooks = host.hooks(listener, per_second=10)
+    hooks = host.hooks(listener, global_rate_per_second=10)
     fire(hooks, *map(str, range(25)))
     with hooks.worker(), hooks.worker():
         until(lambda: host.states() == ["delivered"] * 25)
@@ -379,7 +379,7 @@ def test_each_attempt_is_a_log_line_with_fields(host: Host, caplog: pytest.LogCa
 def test_worker_without_threads_is_refused(threads: int, host: Host) -> None:
     """It would deliver nothing."""
     with pytest.raises(ValueError, match="at least 1 thread"):
-        host.hooks(Listener()).worker(threads=threads)
+        host.hooks(Listener()).worker(threads_per_listener=threads)
 
 
 class Lazy(RetryLater):
@@ -401,7 +401,7 @@ def test_wish_that_is_no_pause_is_a_failure_like_others(wish: RetryLater, host: 
     listener = Listener(raising(wish, None))
     hooks = host.hooks(listener, retry_seconds=[0.2])
     fire(hooks, "a", "b")
-    settle(host, hooks.worker(threads=1))
+    settle(host, hooks.worker(threads_per_listener=1))
     assert host.states() == ["delivered"] * 2
     assert len(listener.events) == 3
 
@@ -436,7 +436,7 @@ def test_stop_while_the_journal_is_away_ends_soon_and_quietly(
     def away(*_: object, **__: object) -> None:
         raise JournalError("the server is gone")
 
-    with Hooks([Listener()], journal=sqlite_url) as hooks:
+    with Hooks({"Listener": Listener()}, journal=sqlite_url) as hooks:
         worker = hooks.worker()
         monkeypatch.setattr(worker._claims, "dues", away)
         worker.start()
@@ -515,7 +515,7 @@ def test_secret_of_a_listener_is_not_stored_whatever_it_raises(sqlite_url: str) 
     def interrupted() -> None:
         raise KeyboardInterrupt("the token is hunter2-hunter2")
 
-    with Hooks([Listener()], journal=sqlite_url) as hooks:
+    with Hooks({"Listener": Listener()}, journal=sqlite_url) as hooks:
         content = hooks.repo_sync_started(repo_id="zoo").event.to_json().encode()
     guard = Guard(
         listener="a",

@@ -55,7 +55,7 @@ maybe_text = st.none() | any_text
 @pytest.fixture(scope="module")
 def hooks() -> Iterator[Hooks]:
     """Give a host whose only listener is the console."""
-    with Hooks(plugins=[pulp_hooks_console]) as hooks:
+    with Hooks([pulp_hooks_console]) as hooks:
         yield hooks
 
 
@@ -260,7 +260,7 @@ def test_standard_output_that_nobody_reads_is_no_failure(unbuffered: str) -> Non
     code = """
 import sys, pulp_hooks_console
 from pulp_hooks import Hooks
-hooks = Hooks(plugins=[pulp_hooks_console])
+hooks = Hooks([pulp_hooks_console])
 failures = [hooks.repo_sync_started(repo_id="x").failures for _ in range(3)]
 sys.stderr.write(f"fired, {sum(map(len, failures))} failed")
 """

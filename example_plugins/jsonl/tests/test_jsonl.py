@@ -50,7 +50,7 @@ def write(number):
     report = hooks.repo_sync_started(repo_id=f"{name}-{number}-" + "x" * (number % 10 * 9000))
     assert not report.failures, report
 
-with Hooks(plugins=[JsonLines({"path": path})]) as hooks, ThreadPoolExecutor(threads) as pool:
+with Hooks([JsonLines({"path": path})]) as hooks, ThreadPoolExecutor(threads) as pool:
     os.write(1, b"ready")
     sys.stdin.read()
     list(pool.map(write, range(events)))
@@ -61,7 +61,7 @@ import os, sys
 from pulp_hooks import Hooks
 from pulp_hooks_jsonl import JsonLines
 
-hooks = Hooks(plugins=[JsonLines({"path": sys.argv[1]})])
+hooks = Hooks([JsonLines({"path": sys.argv[1]})])
 while not hooks.repo_sync_started(repo_id="x" * 1_000_000).failures:
     os.write(1, b".")
 """
@@ -75,7 +75,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 if "die" in sys.argv:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-hooks = Hooks(plugins=[JsonLines({"path": sys.argv[1]})])
+hooks = Hooks([JsonLines({"path": sys.argv[1]})])
 for number in range(4):
     for failure in hooks.repo_sync_started(repo_id=f"{number}-" + "x" * 30_000).failures:
         print(number, failure.error)
@@ -94,7 +94,7 @@ with _locked(path):
         os.close(ending)
         os.read(waiting, 1)
         os._exit(0)
-hooks = Hooks(plugins=[JsonLines({"path": str(path)})])
+hooks = Hooks([JsonLines({"path": str(path)})])
 sys.exit(len(hooks.repo_sync_started(repo_id="pulp-f17").failures))
 """
 
@@ -108,7 +108,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def hooks(path: Path) -> Iterator[Hooks]:
     """Give a host whose only listener writes to that file."""
-    with Hooks(plugins=[JsonLines({"path": str(path)})]) as hooks:
+    with Hooks([JsonLines({"path": str(path)})]) as hooks:
         yield hooks
 
 
@@ -211,7 +211,7 @@ def test_any_event_is_one_line_that_reads_back(
 ) -> None:
     """Whatever an event says, it is one line, and reading the line gives the event."""
     path = tmp_path_factory.mktemp("any") / "events.jsonl"
-    with Hooks(plugins=[JsonLines({"path": str(path)})]) as hooks:
+    with Hooks([JsonLines({"path": str(path)})]) as hooks:
         report = hooks.repo_sync_finished(repo_id=repo_id, error_message=message, details=details, **SYNC)
     assert not report.failures
     [line] = path.read_bytes().removesuffix(b"\n").split(b"\n")
@@ -232,7 +232,7 @@ def test_mode_of_an_existing_file_is_kept(path: Path) -> None:
     """Who lets others read the file has decided so."""
     path.touch()
     path.chmod(0o644)
-    with Hooks(plugins=[JsonLines({"path": str(path)})]) as hooks:
+    with Hooks([JsonLines({"path": str(path)})]) as hooks:
         fire(hooks, "pulp-f17")
     assert path.stat().st_mode & 0o777 == 0o644
 
@@ -242,7 +242,7 @@ def test_relative_path_is_of_the_working_directory_at_the_start(
 ) -> None:
     """A host that changes its working directory goes on writing to the same file."""
     monkeypatch.chdir(tmp_path)
-    with Hooks(plugins=[JsonLines({"path": "events.jsonl"})]) as hooks:
+    with Hooks([JsonLines({"path": "events.jsonl"})]) as hooks:
         monkeypatch.chdir("/")
         fire(hooks, "pulp-f17")
     assert repo_ids(tmp_path / "events.jsonl") == ["pulp-f17"]
@@ -289,7 +289,7 @@ def test_closing_twice_is_harmless_and_leaves_nothing_open(path: Path) -> None:
     """A listener that is closed, once or twice, holds no descriptor."""
     before = open_descriptors()
     notifier = JsonLines({"path": str(path)})
-    with Hooks(plugins=[notifier]) as hooks:
+    with Hooks([notifier]) as hooks:
         fire(hooks, "pulp-f17")
         notifier.close()
     notifier.close()
@@ -418,7 +418,7 @@ def test_full_disk_leaves_no_torn_line(small_disk: Path) -> None:
     ballast, path = small_disk / "ballast", small_disk / "events.jsonl"
     ballast.write_bytes(b"x" * 40_000)
     names = [f"{number}-" + "x" * 9_000 for number in range(20)]
-    with Hooks(plugins=[JsonLines({"path": str(path)})]) as hooks:
+    with Hooks([JsonLines({"path": str(path)})]) as hooks:
         written = []
         for name in names:
             failures = hooks.repo_sync_started(repo_id=name).failures
@@ -436,7 +436,7 @@ def test_torn_line_stays_as_it_is_when_the_disk_is_full(small_disk: Path) -> Non
     """A failed event takes out just what it has written itself."""
     path = small_disk / "events.jsonl"
     path.write_bytes(b"torn")
-    with Hooks(plugins=[JsonLines({"path": str(path)})]) as hooks:
+    with Hooks([JsonLines({"path": str(path)})]) as hooks:
         assert hooks.repo_sync_started(repo_id="x" * 200_000).failures
     assert path.read_bytes() == b"torn"
 

@@ -105,7 +105,9 @@ def mirror(  # noqa: PLR0913 - what a mirror is made of, and its options by name
             synced = sync(opened, destination, syncing, progress, allow_shrink=allow_shrink, verify=verify)
         publish_result, publication = None, None
         if publish:
-            publishing = hooks.publish(repo_id, distributor_id=DISTRIBUTOR, distributor_type_id=DISTRIBUTOR)
+            publishing = hooks.publish(
+                repo_id, distributor_id=DISTRIBUTOR, distributor_type_id=DISTRIBUTOR, caused_by=syncing
+            )
             with _reported(publishing):
                 publish_result, publication = _publish(destination, synced.entries, publishing, verify=verify)
     return MirrorResult(

@@ -145,7 +145,7 @@ def recorder() -> Recorder:
 @pytest.fixture
 def hooks(recorder: Recorder) -> Iterator[Hooks]:
     """Give hooks with that listener."""
-    with Hooks(plugins=[recorder]) as hooks:
+    with Hooks([recorder]) as hooks:
         yield hooks
 
 

@@ -105,7 +105,7 @@ class Waiting:
         print("running", flush=True)
         sys.stdin.readline()
 
-mirror(sys.argv[1], sys.argv[2], Hooks(plugins=[Waiting()]), repo_id="first")
+mirror(sys.argv[1], sys.argv[2], Hooks([Waiting()]), repo_id="first")
 """
     command = [sys.executable, "-c", code, str(repository.folder), str(dest)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:

@@ -270,11 +270,11 @@ def test_disk_that_fills_up_before_the_publish_fails_it(
                     pass
 
     repository.write({"a": "old"})
-    with Hooks(plugins=[recorder]) as hooks:
+    with Hooks([recorder]) as hooks:
         mirror(repository.folder, dest, hooks, repo_id="repo")
         repository.write({"a": "new"})
         with (
-            Hooks(plugins=[recorder, Filler()]) as filling,
+            Hooks([recorder, Filler()]) as filling,
             pytest.raises(MirrorError, match=r"No space left on device: '.*PULP_MANIFEST'") as caught,
         ):
             mirror(repository.folder, dest, filling, repo_id="repo")
@@ -304,7 +304,7 @@ class Printer:
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, 2**18))
 try:
-    mirror(sys.argv[1], sys.argv[2], Hooks(plugins=[Printer()]), repo_id="repo")
+    mirror(sys.argv[1], sys.argv[2], Hooks([Printer()]), repo_id="repo")
 except MirrorError as error:
     print("raised", error)
 """

@@ -33,7 +33,7 @@ class Printer:
         print(body["result"], flush=True)
 
 try:
-    mirror(sys.argv[1], sys.argv[2], Hooks(plugins=[Printer()]), repo_id="repo")
+    mirror(sys.argv[1], sys.argv[2], Hooks([Printer()]), repo_id="repo")
 except KeyboardInterrupt:
     sys.exit(130)
 """

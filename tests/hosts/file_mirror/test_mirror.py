@@ -81,6 +81,18 @@ def test_first_run_fires_four_events_with_true_counts(
     assert published_files == tree(repository.folder)
 
 
+def test_events_name_the_sync_as_the_cause_of_the_publish(
+    repository: "Repository", recorder: "Recorder", run: Run
+) -> None:
+    """A consumer pairs started with finished, and the publish with its sync."""
+    repository.write({"a": "1"})
+    run()
+    sync, publish = recorder.events[0].operation_id, recorder.events[2].operation_id
+    found = [(event.operation_id, event.caused_by) for event in recorder.events]
+    assert found == [(sync, None), (sync, None), (publish, sync), (publish, sync)]
+    assert None not in {sync, publish}
+
+
 def test_unchanged_source_is_not_published_again(recorder: "Recorder", repository: "Repository", run: Run) -> None:
     """Success with zeros, nothing is downloaded, and the publish is skipped."""
     repository.write({"a": "1"})
@@ -283,7 +295,7 @@ def test_file_damaged_between_sync_and_publish_is_not_published(repository: "Rep
                 damage(file)
 
     with (
-        Hooks(plugins=[Damager()]) as hooks,
+        Hooks([Damager()]) as hooks,
         pytest.raises(MirrorError, match=r"file 'a' cannot be published: .* fix: "),
     ):
         mirror(repository.folder, dest, hooks, repo_id="repo")

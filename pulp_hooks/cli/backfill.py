@@ -1,0 +1,52 @@
+"""`pulp-hooks backfill`."""
+
+import click
+
+from pulp_hooks.cli.journal_access import confirmed, journal_of, known_listener
+from pulp_hooks.cli.output import deliveries, echo_json, json_option, settings_option, show_log, stdout_for_listeners
+from pulp_hooks.cli.parameters import MomentParameter, check_window, checked_text
+from pulp_hooks.event import read_stored
+from pulp_hooks.event_types import EventType
+from pulp_hooks.hooks import Hooks
+from pulp_hooks.journal.replay import Missed
+
+
+@click.command(epilog="\b\nExamples:\n  pulp-hooks backfill archive\n  pulp-hooks backfill archive --since 30d --yes")
+@click.argument("listener", callback=checked_text)
+@click.option("--since", type=MomentParameter(), help="Events fired then or later: ISO 8601, or 2h for two hours ago.")
+@click.option("--until", type=MomentParameter(), help="Events fired earlier than that.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@settings_option
+@json_option
+def command(  # noqa: PLR0913 - one for each argument and option
+    *, listener: str, since: float | None, until: float | None, yes: bool, settings: str | None, as_json: bool
+) -> None:
+    """Deliver events of the past to a listener that was added later.
+
+    Every event that passes the listener's filters and that it has no delivery of gets one. A worker then makes the
+    deliveries. Run the command again if it is interrupted: it does the rest.
+    """
+    check_window(since, until)
+    show_log("pulp_hooks.plugins")
+    with journal_of(settings) as (journal, read):
+        with stdout_for_listeners(as_json=as_json), Hooks.discover(read.path) as hooks:
+            loaded = {one.name: one for one in hooks.listeners if one.event_types}
+        found = loaded[known_listener(listener, list(loaded))]
+        wants = found.wants
+        missed = Missed(
+            since,
+            until,
+            event_types=[event_type.value for event_type in EventType if event_type in found.event_types],
+            wants=None if wants is None else lambda content: wants(read_stored(content)),
+        )
+        count = journal.count_missed(listener, missed)
+        if count:
+            confirmed(f"Make {deliveries(count)} of missed events to {listener}?", yes=yes)
+        stored = journal.backfill(listener, missed, ordered=read.settings.delivery_of(listener).ordered)
+        is_disabled = any(one.name == listener and one.disabled_at is not None for one in journal.listeners())
+    if as_json:
+        echo_json({"listener": listener, "stored": stored})
+    else:
+        click.echo(f"{deliveries(stored)} to be made")
+    if is_disabled and stored:
+        click.echo(f"listener {listener} is disabled; its deliveries are on hold", err=True)

@@ -1,0 +1,695 @@
+"""`succeed`: finished is committed with the host's work, or fired at the end of the block; there is exactly one."""
+
+import asyncio
+import json
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, nullcontext, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import Connection, create_engine, delete, event, select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
+
+from pulp_hooks import BodyError, ClosedError, Event, EventError, Hooks, JournalError, hookimpl
+from pulp_hooks.journal import tables
+from pulp_hooks.operations import Operation, PublishOperation, SyncOperation
+
+
+class Listener:
+    """A listener that counts its calls; it is queued, never called."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    @hookimpl
+    def repo_sync_finished(self) -> None:
+        """Count."""
+        self.calls += 1
+
+    @hookimpl
+    def repo_publish_finished(self) -> None:
+        """Count."""
+        self.calls += 1
+
+
+def sync_of(hooks: Hooks) -> SyncOperation:
+    """Make a sync as a host does."""
+    return hooks.sync("zoo", importer_id="i", importer_type_id="t")
+
+
+def publish_of(hooks: Hooks) -> PublishOperation:
+    """Make a publish as a host does."""
+    return hooks.publish("zoo", distributor_id="d", distributor_type_id="t")
+
+
+both_kinds = pytest.mark.parametrize("operation_of", [sync_of, publish_of], ids=["sync", "publish"])
+Kind = Callable[[Hooks], Operation]
+
+
+def enforce_foreign_keys(connection: Any, _: object) -> None:  # noqa: ANN401 - of any driver
+    """Make SQLite look at deferred constraints, as PostgreSQL does."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+class Server:
+    """A host with tables of its own beside the journal.
+
+    Attributes:
+        url: URL of the database.
+        hooks: Hooks with a journal there.
+        engine: The host's own engine.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.hooks = Hooks([Listener()], journal=url)
+        self.engine = create_engine(url)
+        if url.startswith("sqlite"):
+            event.listen(self.engine, "connect", enforce_foreign_keys)
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE repository (name VARCHAR(20) PRIMARY KEY)")
+            connection.exec_driver_sql(
+                "CREATE TABLE unit (repository VARCHAR(20) REFERENCES repository DEFERRABLE INITIALLY DEFERRED)"
+            )
+
+    @asynccontextmanager
+    async def async_engine(self) -> AsyncIterator[AsyncEngine]:
+        """Open an asynchronous engine of the same database."""
+        engine = create_async_engine(self.url.replace("sqlite:", "sqlite+aiosqlite:"))
+        if self.url.startswith("sqlite"):
+            event.listen(engine.sync_engine, "connect", enforce_foreign_keys)
+        try:
+            yield engine
+        finally:
+            await engine.dispose()
+
+    @property
+    def works(self) -> int:
+        """How many repositories the host has committed."""
+        with self.engine.connect() as connection:
+            return int(connection.exec_driver_sql("SELECT count(*) FROM repository").scalar_one())
+
+    def finished(self) -> dict[str, Any]:
+        """Return the body of the only finished event in the journal, which has a delivery of its own."""
+        with self.engine.connect() as connection:
+            contents = connection.execute(select(tables.event.c.content).order_by(tables.event.c.id)).scalars().all()
+            queued = connection.execute(select(tables.delivery.c.event_id)).scalars().all()
+        events = [Event.from_json(content) for content in contents]
+        assert [one.type.hook_name.rpartition("_")[2] for one in events] == ["started", "finished"]
+        assert events[0].operation_id == events[1].operation_id
+        assert queued == [events[1].id]
+        return cast("dict[str, Any]", events[1].body)
+
+
+@pytest.fixture
+def server(url: str) -> Iterator[Server]:
+    """Make a host with a journal in each of the two databases."""
+    server = Server(url)
+    yield server
+    server.hooks.close()
+    server.engine.dispose()
+
+
+def work(connection: Connection) -> None:
+    """Do the host's work."""
+    connection.exec_driver_sql("INSERT INTO repository VALUES ('zoo')")
+
+
+def breach(connection: Connection) -> None:
+    """Do work whose commit fails."""
+    connection.exec_driver_sql("INSERT INTO unit VALUES ('nobody')")
+
+
+def interrupt(_: object) -> None:
+    """Press Ctrl-C."""
+    signal.raise_signal(signal.SIGINT)
+
+
+def fail(_: object) -> None:
+    """Raise what a host's own code raises."""
+    raise LookupError("own")
+
+
+def nothing(_: object) -> None:
+    """Do nothing."""
+
+
+ENDINGS = pytest.mark.parametrize(
+    ("within", "after", "raised", "result", "works"),
+    [
+        pytest.param(nothing, nothing, None, "success", 1, id="commit"),
+        pytest.param(fail, nothing, LookupError, "error", 0, id="exception"),
+        pytest.param(breach, nothing, IntegrityError, "error", 0, id="failed commit"),
+        pytest.param(interrupt, nothing, KeyboardInterrupt, "canceled", 0, id="Ctrl-C"),
+        pytest.param(nothing, fail, LookupError, "success", 1, id="exception after the commit"),
+        pytest.param(nothing, interrupt, KeyboardInterrupt, "success", 1, id="Ctrl-C after the commit"),
+    ],
+)
+
+
+@ENDINGS
+@both_kinds
+def test_exactly_one_finished_is_stored_however_the_transaction_ends(  # noqa: PLR0913, PLR0917 - the facts of a case
+    server: Server,
+    operation_of: Kind,
+    within: Callable[[Connection], None],
+    after: Callable[[Connection], None],
+    raised: type[BaseException] | None,
+    result: str,
+    works: int,
+) -> None:
+    """It tells whether the host's work was committed, and the exception leaves the block."""
+    with nullcontext() if raised is None else pytest.raises(raised), operation_of(server.hooks) as operation:
+        with server.engine.begin() as connection:
+            work(connection)
+            operation.succeed(connection=connection)
+            within(connection)
+        after(connection)
+    assert (server.finished()["result"], server.works) == (result, works)
+
+
+@ENDINGS
+@both_kinds
+def test_exactly_one_finished_is_stored_on_an_asynchronous_connection(  # noqa: PLR0913, PLR0917 - the facts of a case
+    server: Server,
+    operation_of: Kind,
+    within: Callable[[Connection], None],
+    after: Callable[[Connection], None],
+    raised: type[BaseException] | None,
+    result: str,
+    works: int,
+) -> None:
+    """As in plain code, by `asucceed` in an `async with` block."""
+
+    async def host() -> None:
+        async with server.async_engine() as engine, operation_of(server.hooks) as operation:
+            async with engine.begin() as connection:
+                await connection.run_sync(work)
+                await operation.asucceed(connection=connection)
+                await connection.run_sync(within)
+                await asyncio.sleep(0)
+            after(connection)  # type: ignore[arg-type] # it is not looked at
+            await asyncio.sleep(0)
+
+    with nullcontext() if raised is None else pytest.raises(raised):
+        asyncio.run(host())
+    assert (server.finished()["result"], server.works) == (result, works)
+
+
+@pytest.mark.parametrize("when", ["within", "after"])
+def test_cancellation_of_the_task_stores_exactly_one_finished(when: str, server: Server) -> None:
+    """`canceled` where the work was undone, `success` where it was committed before."""
+
+    async def main() -> None:
+        reached = asyncio.Event()
+
+        async def host() -> None:
+            async with server.async_engine() as engine, sync_of(server.hooks) as sync:
+                async with engine.begin() as connection:
+                    await connection.run_sync(work)
+                    await sync.asucceed(connection=connection)
+                    if when == "within":
+                        reached.set()
+                        await asyncio.Event().wait()
+                reached.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(host())
+        await reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert (server.finished()["result"], server.works) == (("canceled", 0) if when == "within" else ("success", 1))
+
+
+@pytest.mark.parametrize("steps", range(12))
+def test_cancellation_at_any_await_stores_exactly_one_finished(steps: int, server: Server) -> None:
+    """The event tells whether the work was committed, wherever the cancellation arrives."""
+
+    async def host() -> None:
+        async with server.async_engine() as engine, sync_of(server.hooks) as sync:
+            entered.set()
+            async with engine.begin() as connection:
+                await connection.run_sync(work)
+                await sync.asucceed(connection=connection)
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        task = asyncio.create_task(host())
+        await entered.wait()
+        for _ in range(steps * steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    entered = asyncio.Event()
+    asyncio.run(main())
+    assert (server.finished()["result"], server.works) in {("canceled", 0), ("success", 1)}
+
+
+def test_ctrl_c_at_any_line_stores_exactly_one_finished(server: Server) -> None:
+    """Between any two lines of ours, from the call of `succeed` on until the transaction has ended."""
+
+    def lines(at: int) -> int:
+        """Run a host that is interrupted at a line of ours, and return how many lines there were."""
+        count = 0
+
+        def trace(frame: FrameType, what: str, _: object) -> Any:  # noqa: ANN401 - as Python has it
+            nonlocal count
+            if "/pulp_hooks/" not in frame.f_code.co_filename or "/journal/" in frame.f_code.co_filename:
+                return None
+            if what == "line":
+                count += 1
+                if count == at:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+            return trace
+
+        with suppress(KeyboardInterrupt), sync_of(server.hooks) as sync:
+            try:
+                with server.engine.begin() as connection:
+                    work(connection)
+                    sys.settrace(trace)
+                    sync.succeed(connection=connection)
+            finally:
+                sys.settrace(None)
+        return count
+
+    tracing = sys.gettrace()
+    at, step = 1, 1 if server.url.startswith("sqlite") else 7
+    try:
+        while lines(at) >= at:
+            assert (server.finished()["result"], server.works) == ("canceled", 0), at
+            with server.engine.begin() as connection:
+                for statement in ("DELETE FROM repository", delete(tables.delivery), delete(tables.event)):
+                    connection.execute(text(statement) if isinstance(statement, str) else statement)
+            at += step
+    finally:
+        sys.settrace(tracing)
+    assert (at > 50, server.finished()["result"], server.works) == (True, "success", 1)
+
+
+def test_failed_commit_on_a_connection_that_stays_open_is_rolled_back(server: Server) -> None:
+    """SQLite keeps such a transaction and its lock, for which the event would wait in vain."""
+
+    def host(connection: Connection) -> None:
+        with sync_of(server.hooks) as sync, connection.begin():
+            work(connection)
+            sync.succeed(connection=connection)
+            breach(connection)
+
+    with server.engine.connect() as connection:
+        with pytest.raises(IntegrityError):
+            host(connection)
+        assert server.finished()["result"] == "error"
+    assert server.works == 0
+
+
+def test_failed_commit_on_an_asynchronous_connection_that_stays_open_is_rolled_back(server: Server) -> None:
+    """As in plain code."""
+
+    async def host(connection: AsyncConnection) -> None:
+        async with sync_of(server.hooks) as sync, connection.begin():
+            await connection.run_sync(work)
+            await sync.asucceed(connection=connection)
+            await connection.run_sync(breach)
+
+    async def main() -> None:
+        async with server.async_engine() as engine, engine.connect() as connection:
+            with pytest.raises(IntegrityError):
+                await host(connection)
+            assert server.finished()["result"] == "error"
+
+    asyncio.run(main())
+    assert server.works == 0
+
+
+@pytest.mark.parametrize("own", [None, LookupError("own")], ids=["end", "exception"])
+def test_transaction_that_is_still_open_at_the_end_of_the_block_is_rolled_back(
+    own: Exception | None, server: Server
+) -> None:
+    """It would decide later, when nobody could fire any more; without an exception the host is told."""
+
+    def host() -> None:
+        with server.engine.begin() as connection, sync_of(server.hooks) as sync:
+            work(connection)
+            sync.succeed(connection=connection)
+            if own:
+                raise own
+
+    with pytest.raises(LookupError if own else ClosedError) as raised:
+        host()
+    assert own or "fix: begin and commit it inside the block" in str(raised.value)
+    body = server.finished()
+    assert (body["result"], body["exception"], server.works) == ("error", repr(raised.value), 0)
+
+
+@pytest.mark.parametrize("own", [None, LookupError("own")], ids=["end", "exception"])
+def test_asynchronous_transaction_that_is_still_open_is_rolled_back_too(own: Exception | None, server: Server) -> None:
+    """As in plain code."""
+
+    async def host() -> None:
+        async with server.async_engine() as engine, engine.begin() as connection, sync_of(server.hooks) as sync:
+            await connection.run_sync(work)
+            await sync.asucceed(connection=connection)
+            if own:
+                raise own
+
+    with pytest.raises(LookupError if own else ClosedError):
+        asyncio.run(host())
+    assert (server.finished()["result"], server.works) == ("error", 0)
+
+
+def test_later_transaction_of_the_connection_is_left_alone(server: Server) -> None:
+    """A host may read on, and keep its transaction open."""
+    with server.engine.connect() as connection:
+        with sync_of(server.hooks) as sync:
+            with connection.begin():
+                work(connection)
+                sync.succeed(connection=connection)
+            count = connection.exec_driver_sql("SELECT count(*) FROM repository").scalar()
+        assert (count, connection.in_transaction()) == (1, True)
+    assert server.finished()["result"] == "success"
+
+
+@pytest.mark.parametrize("message", [None, "the database is busy"])
+def test_rollback_without_an_exception_is_a_failure(message: str | None, server: Server) -> None:
+    """Nothing was raised, but the work is undone; the host may say why."""
+    with sync_of(server.hooks) as sync, server.engine.connect() as connection:
+        work(connection)
+        sync.succeed(connection=connection)
+        connection.rollback()
+        if message:
+            sync.fail(message)
+    body = server.finished()
+    expected = message or "the transaction of succeed() was not committed"
+    assert (body["result"], body["error_message"], server.works) == ("failed", expected, 0)
+
+
+def test_savepoint_that_is_rolled_back_takes_the_event_with_it(server: Server) -> None:
+    """The rest of the transaction is committed, and finished says that the work was not."""
+    with sync_of(server.hooks) as sync, server.engine.begin() as connection:
+        savepoint = connection.begin_nested()
+        work(connection)
+        sync.succeed(connection=connection)
+        savepoint.rollback()
+    assert (server.finished()["result"], server.works) == ("failed", 0)
+
+
+@pytest.mark.parametrize("error", [LookupError, IntegrityError], ids=["exception", "failed commit"])
+def test_host_may_try_again_in_another_transaction(error: type[Exception], server: Server) -> None:
+    """As hosts do when a transaction loses against another one."""
+    with sync_of(server.hooks) as sync:
+        for spoil in (fail if error is LookupError else breach, nothing):
+            with suppress(error), server.engine.begin() as connection:
+                work(connection)
+                sync.succeed(connection=connection)
+                spoil(connection)
+    assert (server.finished()["result"], server.works) == ("success", 1)
+
+
+def test_second_call_after_the_commit_changes_nothing(server: Server) -> None:
+    """The journal takes no event twice."""
+    with sync_of(server.hooks) as sync:
+        for number in (1, 2):
+            with server.engine.begin() as connection:
+                sync.added_count = number
+                sync.succeed(connection=connection)
+    assert server.finished()["added_count"] == 1
+
+
+def test_event_in_the_transaction_has_what_the_host_has_set(server: Server) -> None:
+    """Counts, reports, times and the identifiers of the operation, as at the end of a block."""
+    with sync_of(server.hooks) as sync, server.engine.begin() as connection:
+        sync.added_count, sync.summary, sync.call_report = 3, {"packages": 3}, {"task_id": "7d1f"}
+        sync.succeed(connection=connection)
+    body = server.finished()
+    assert (body["added_count"], body["summary"], body["error_message"]) == (3, {"packages": 3}, None)
+    with server.engine.connect() as connection:
+        contents = connection.execute(select(tables.event.c.content)).scalars().all()
+    (content,) = [json.loads(content) for content in contents if b"finished" in content]
+    assert (content["operation_id"], content["call_report"]) == (sync.id, {"task_id": "7d1f"})
+
+
+def test_mark_that_was_set_before_is_the_result(server: Server) -> None:
+    """A publish that was skipped is committed as skipped."""
+    with publish_of(server.hooks) as publish, server.engine.begin() as connection:
+        publish.skip("nothing new")
+        publish.succeed(connection=connection)
+    body = server.finished()
+    assert (body["result"], body["summary"]) == ("skipped", {"skipped": "nothing new"})
+
+
+def test_failure_that_was_marked_before_is_the_result(server: Server) -> None:
+    """A host may commit what a failed operation leaves."""
+    with sync_of(server.hooks) as sync, server.engine.begin() as connection:
+        sync.fail("half of it")
+        sync.succeed(connection=connection)
+    assert server.finished()["result"] == "failed"
+
+
+def test_invalid_count_is_raised_in_the_transaction(server: Server) -> None:
+    """The work is not committed with an event that says something else."""
+
+    def host() -> None:
+        with sync_of(server.hooks) as sync, server.engine.begin() as connection:
+            work(connection)
+            sync.added_count = -1
+            sync.succeed(connection=connection)
+
+    with pytest.raises(BodyError, match="added_count"):
+        host()
+    assert (server.finished()["result"], server.works) == ("error", 0)
+
+
+def test_count_that_is_spoiled_after_the_commit_is_raised_and_stored_nowhere(server: Server) -> None:
+    """The success was committed before."""
+
+    def host() -> None:
+        with sync_of(server.hooks) as sync:
+            with server.engine.begin() as connection:
+                sync.succeed(connection=connection)
+            sync.added_count = -1
+
+    with pytest.raises(BodyError, match="added_count"):
+        host()
+    assert server.finished()["result"] == "success"
+
+
+@pytest.mark.parametrize("other", [object(), None, "postgresql://h/d"], ids=["object", "None", "text"])
+def test_what_is_not_a_connection_is_refused_with_a_remedy(other: Any, server: Server) -> None:  # noqa: ANN401 - wrong on purpose
+    """The block ends with an error, and the message says how to come by a connection."""
+    with pytest.raises(JournalError, match="connection must be an SQLAlchemy"), sync_of(server.hooks) as sync:
+        sync.succeed(connection=other)
+    assert server.finished()["result"] == "error"
+
+
+def test_engine_is_refused_in_a_coroutine_with_a_remedy(server: Server) -> None:
+    """`afire` takes a connection."""
+
+    async def main() -> None:
+        async with server.async_engine() as engine:
+            await server.hooks.afire("repo-sync-started", {"repo_id": "zoo"}, connection=engine)  # type: ignore[arg-type]
+
+    with pytest.raises(JournalError, match=r"AsyncConnection, not AsyncEngine; fix: .*engine\.begin"):
+        asyncio.run(main())
+
+
+def test_plain_connection_of_a_session_is_taken(server: Server) -> None:
+    """A host with an ORM passes the connection of its session."""
+    with sync_of(server.hooks) as sync, Session(server.engine) as session, session.begin():
+        work(session.connection())
+        sync.succeed(connection=session.connection())
+    assert (server.finished()["result"], server.works) == ("success", 1)
+
+
+def test_asynchronous_connection_of_a_session_is_taken(server: Server) -> None:
+    """As in plain code."""
+
+    async def host() -> None:
+        async with server.async_engine() as engine, sync_of(server.hooks) as sync, AsyncSession(engine) as session:
+            connection = await session.connection()
+            await connection.run_sync(work)
+            await sync.asucceed(connection=connection)
+            await session.commit()
+
+    asyncio.run(host())
+    assert (server.finished()["result"], server.works) == ("success", 1)
+
+
+@pytest.mark.parametrize("ending", ["commit", "rollback"])
+def test_event_that_a_coroutine_fires_shares_the_fate_of_the_transaction(ending: str, server: Server) -> None:
+    """`afire` stores it on the host's own connection."""
+
+    async def host() -> None:
+        async with server.async_engine() as engine, engine.connect() as connection:
+            await connection.run_sync(work)
+            report = await server.hooks.afire("repo-sync-started", {"repo_id": "zoo"}, connection=connection)
+            assert report.event.body == {"repo_id": "zoo"}
+            await getattr(connection, ending)()
+
+    server.hooks.fire("repo-sync-started", {"repo_id": "zoo"})
+    asyncio.run(host())
+    with server.engine.connect() as connection:
+        stored = len(connection.execute(select(tables.event.c.id)).all())
+    assert (stored, server.works) == ((2, 1) if ending == "commit" else (1, 0))
+
+
+def test_without_a_journal_it_is_refused() -> None:
+    """Nobody may believe that an event is committed with the host's work when it is not."""
+    listener = Listener()
+    hooks, engine = Hooks([listener]), create_engine("sqlite://")
+    connection = engine.connect()
+    with pytest.raises(JournalError, match="there is no journal"), sync_of(hooks) as sync:
+        sync.succeed(connection=connection)
+    connection.close()
+    assert listener.calls == 1
+    engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["succeed", "asucceed"])
+def test_operation_that_has_not_begun_cannot_succeed(name: str, server: Server) -> None:
+    """`started` comes first."""
+    sync = sync_of(server.hooks)
+
+    def host(connection: Connection) -> None:
+        result = getattr(sync, name)(connection=connection)
+        asyncio.run(cast("Coroutine[Any, Any, None]", result))
+
+    with server.engine.connect() as connection, pytest.raises(ClosedError, match="fix: call succeed"):
+        host(connection)
+
+
+def test_event_that_may_be_committed_is_not_dispatched_directly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal that fails at the end of the block cannot say whether it has the event: the host gets its id."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pulp-hooks.toml").write_text(
+        "[journal]\nurl = 'sqlite:///journal.db'\non_error = 'dispatch'\nbusy_seconds = 0.1\n"
+        "[plugins]\nblock = ['console']\n"
+    )
+    listener, engine = Listener(), create_engine("sqlite:///journal.db")
+    blocker = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
+
+    def host() -> None:
+        with sync_of(hooks) as sync:
+            with engine.begin() as connection:
+                sync.succeed(connection=connection)
+            blocker.execute("BEGIN IMMEDIATE")
+
+    with Hooks.discover(plugins=[listener]) as hooks:
+        with pytest.raises(JournalError, match="lock") as raised:
+            host()
+        blocker.close()
+        with engine.connect() as connection:
+            ids = connection.execute(select(tables.event.c.id)).scalars().all()
+    engine.dispose()
+    assert (listener.calls, raised.value.event_id in ids) == (0, True)
+
+
+def test_finished_of_an_operation_that_never_called_it_is_dispatched_directly_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be stored of it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "journal.db").write_bytes(b"this is no database" * 100)
+    (tmp_path / "pulp-hooks.toml").write_text(
+        "[journal]\nurl = 'sqlite:///journal.db'\non_error = 'dispatch'\n[plugins]\nblock = ['console']\n"
+    )
+    listener = Listener()
+    with Hooks.discover(plugins=[listener]) as hooks, sync_of(hooks):
+        pass
+    assert listener.calls == 1
+
+
+# Identifiers of operations.
+
+
+class Recorder:
+    """A listener that keeps the events."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    @hookimpl
+    def repo_sync_started(self, event: Event) -> None:
+        """Keep it."""
+        self.events.append(event)
+
+    repo_sync_finished = hookimpl(lambda self, event: self.events.append(event))
+    repo_publish_started = hookimpl(lambda self, event: self.events.append(event))
+    repo_publish_finished = hookimpl(lambda self, event: self.events.append(event))
+
+
+def test_events_of_an_operation_have_its_id_and_its_cause() -> None:
+    """A consumer pairs started with finished, and a publish with the sync that caused it."""
+    recorder = Recorder()
+    hooks = Hooks([recorder])
+    with sync_of(hooks) as sync:
+        pass
+    with hooks.publish("zoo", distributor_id="d", distributor_type_id="t", caused_by=sync) as publish:
+        pass
+    with hooks.publish("zoo", distributor_id="d", distributor_type_id="t", caused_by="task:7d1f") as another:
+        pass
+    assert [(one.operation_id, one.caused_by) for one in recorder.events] == [
+        *[(sync.id, None)] * 2,
+        *[(publish.id, sync.id)] * 2,
+        *[(another.id, "task:7d1f")] * 2,
+    ]
+    assert len({sync.id, publish.id, another.id}) == 3
+
+
+def test_events_of_an_operation_in_a_coroutine_have_its_id_too() -> None:
+    """As in plain code."""
+    recorder = Recorder()
+    hooks = Hooks([recorder])
+
+    async def host() -> str:
+        async with hooks.sync("zoo", importer_id="i", importer_type_id="t", caused_by="cron") as sync:
+            return sync.id
+
+    operation_id = asyncio.run(host())
+    assert [(one.operation_id, one.caused_by) for one in recorder.events] == [(operation_id, "cron")] * 2
+
+
+def test_host_that_fires_itself_says_to_which_operation_an_event_belongs() -> None:
+    """By `fire`, `afire` and the methods of the event types."""
+    recorder = Recorder()
+    hooks = Hooks([recorder])
+    hooks.fire("repo-sync-started", {"repo_id": "zoo"}, operation_id="a", caused_by="b")
+    asyncio.run(hooks.afire("repo-sync-started", {"repo_id": "zoo"}, operation_id="a", caused_by="b"))
+    hooks.repo_sync_started(repo_id="zoo", operation_id="a", caused_by="b")
+    assert [(one.operation_id, one.caused_by) for one in recorder.events] == [("a", "b")] * 3
+
+
+@pytest.mark.parametrize("name", ["operation_id", "caused_by"])
+@pytest.mark.parametrize("value", ["", "a b", "a/b", "ä", "a" * 129, 7, ["a"]], ids=repr)
+def test_invalid_identifier_of_an_operation_is_refused(name: str, value: Any) -> None:  # noqa: ANN401 - wrong on purpose
+    """Identifiers go into headers, keys and paths."""
+    recorder = Recorder()
+    hooks = Hooks([recorder])
+    with pytest.raises(EventError, match=f"invalid {name} "):
+        hooks.fire("repo-sync-started", {"repo_id": "zoo"}, **{name: value})
+    if name == "caused_by":
+        with pytest.raises(EventError, match="invalid caused_by "):
+            hooks.publish("zoo", distributor_id="d", distributor_type_id="t", caused_by=value).__enter__()
+    assert recorder.events == []
+
+
+def test_id_of_an_operation_cannot_be_set() -> None:
+    """It would differ between started and finished."""
+    with pytest.raises(AttributeError):
+        setattr(sync_of(Hooks()), "id", "another")  # noqa: B010 - as an attribute a type checker refuses it
