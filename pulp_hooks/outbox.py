@@ -147,6 +147,7 @@ def open_journal(settings: JournalSettings) -> "Journal":
             f"a journal is configured, and {error.name} is not installed; fix: install pulp-hooks[journal]"
         ) from error
     options: dict[str, Any] = {
+        "schema": settings.schema,
         "synchronous": Synchronous(settings.synchronous),
         "busy_seconds": settings.busy_seconds,
     }

@@ -28,6 +28,7 @@ COMMANDS = {
     "replay": "Make finished deliveries due again.",
     "backfill": "Deliver events of the past to a listener that was added later.",
     "prune": "Delete finished deliveries past their retention, and events without any.",
+    "journal": "Show the schema version of the journal; upgrade it.",
 }
 """Every command with its short help; its file in this folder has its name with underscores."""
 

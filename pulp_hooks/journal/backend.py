@@ -179,7 +179,6 @@ class Backend(ABC):
             engine = self._migrating_engine()
             try:
                 with engine.begin() as connection:
-                    self._begin_migration(connection)
                     yield connection
             finally:
                 engine.dispose()
@@ -392,6 +391,10 @@ class Backend(ABC):
         """Wake the workers of all processes when the transaction is committed, where the database can."""
 
     @abstractmethod
+    def preparing_migration(self) -> tuple[str, ...]:
+        """Return the statements that come before those of the revisions, in their transaction."""
+
+    @abstractmethod
     @contextmanager
     def listening(self) -> Iterator[Callable[[float], bool] | None]:
         """Listen for new deliveries of other processes, on a connection of its own.
@@ -435,9 +438,6 @@ class Backend(ABC):
 
     @abstractmethod
     def _begin_within(self, connection: Connection) -> None: ...
-
-    @abstractmethod
-    def _begin_migration(self, connection: Connection) -> None: ...
 
     @abstractmethod
     def _keep_room(self, connection: PoolProxiedConnection) -> None:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
@@ -20,6 +21,9 @@ from pulp_hooks.journal.sqlite import SqliteBackend
 from pulp_hooks.journal.sqlite_file import Synchronous
 from pulp_hooks.journal.urls import journal_url
 from pulp_hooks.safe_logger import safe_logger
+
+if TYPE_CHECKING:
+    from pulp_hooks.journal.upgrading import Upgrade
 
 _log = safe_logger(__name__)
 
@@ -104,7 +108,7 @@ class Journal:
         """
         appending.check(self.backend)
 
-    def upgrade(self, *, dry_run: bool = False) -> str:
+    def upgrade(self, *, dry_run: bool = False) -> "Upgrade":
         """Change the tables to the schema version of this release.
 
         Hosts and workers of the release before it can go on meanwhile, unless the release notes say otherwise.
@@ -113,7 +117,7 @@ class Journal:
             dry_run: Change nothing.
 
         Returns:
-            The SQL that was, or would be executed; empty if there is nothing to do.
+            The versions before and after, and the SQL that was, or would be executed.
         """
         from pulp_hooks.journal.upgrading import upgrade  # noqa: PLC0415 - Alembic, for those who upgrade
 

@@ -23,7 +23,7 @@ _POOL_SIZE = 5
 """Connections of a process that stay open."""
 
 _CREATION_LOCK = 0x70756C70
-"""Number of the advisory lock under which one process at a time creates the tables."""
+"""Number of the advisory lock under which one process at a time creates or upgrades the tables."""
 
 _CHANNEL = "pulp_hooks"
 """The channel of NOTIFY that workers listen to; the message is the schema, as a database may hold several journals."""
@@ -37,7 +37,7 @@ _TABLES = re.compile(rf"(?<![\w.\"]){PREFIX}(event|delivery|attempt|listener|jou
 
 _PARAMETERS = re.compile(r"(?<!:):(\w+)")
 
-_WAKING = (
+WAKING = (
     f"""CREATE FUNCTION {{schema}}.{PREFIX}wake() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN PERFORM pg_notify('{_CHANNEL}', TG_TABLE_SCHEMA); RETURN NULL; END $$""",
     f"""CREATE TRIGGER {PREFIX}wake AFTER INSERT ON {{schema}}.{PREFIX}delivery
@@ -187,10 +187,6 @@ class PostgresqlBackend(Backend):
     def _migrating_engine(self) -> Engine:
         return self._looking_engine()
 
-    def _begin_migration(self, connection: Connection) -> None:
-        # The revisions name tables without a schema.
-        connection.exec_driver_sql(f"SET LOCAL search_path TO {_quoted(self._schema)}")
-
     def _in_schema(self, engine: Engine, connection: Connection) -> Engine:
         """Return the engine with the names of tables in the journal's schema, whatever the search path is later."""
         if self._schema is None:
@@ -217,7 +213,7 @@ class PostgresqlBackend(Backend):
             return
         self._check_new(connection)
         create(connection)
-        for statement in _WAKING:
+        for statement in WAKING:
             connection.exec_driver_sql(statement.format(schema=_quoted(self._schema)))
 
     def _check_new(self, connection: Connection) -> None:
@@ -345,6 +341,13 @@ class PostgresqlBackend(Backend):
     def notify(self, connection: Connection) -> None:
         """Wake the workers of all machines when the transaction is committed."""
         connection.exec_driver_sql(f"SELECT pg_notify('{_CHANNEL}', %(schema)s)", {"schema": self._schema})
+
+    def preparing_migration(self) -> tuple[str, ...]:
+        """Let one process at a time upgrade; the revisions name tables without a schema."""
+        return (
+            f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})",
+            f"SET LOCAL search_path TO {_quoted(self._schema)}",
+        )
 
     @contextmanager
     def listening(self) -> Iterator[Callable[[float], bool] | None]:

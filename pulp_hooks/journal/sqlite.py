@@ -122,9 +122,6 @@ class SqliteBackend(Backend):
             connection.invalidate()
         connection.close()
 
-    def _begin_migration(self, connection: Connection) -> None:
-        """Do nothing: the transaction is one for writing already."""
-
     def _close(self) -> None:
         while self._kept:
             self._kept.pop()[1].close()
@@ -185,6 +182,10 @@ class SqliteBackend(Backend):
 
     def notify(self, connection: Connection) -> None:
         """Do nothing: workers look once a second."""
+
+    def preparing_migration(self) -> tuple[str, ...]:
+        """Return no statements: while this transaction writes, no other one can."""
+        return ()
 
     @contextmanager
     def listening(self) -> Iterator[Callable[[float], bool] | None]:

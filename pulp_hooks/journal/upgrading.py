@@ -1,39 +1,57 @@
 """Upgrading: Alembic changes the tables of an older journal to the schema of this release."""
 
 import io
+from dataclasses import dataclass
 from importlib import resources
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import select
+from sqlalchemy import Connection
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal import schema
 from pulp_hooks.journal.backend import Backend
+from pulp_hooks.journal.opening import check_version, version_of
+
+MIGRATIONS = str(resources.files("pulp_hooks.journal") / "migrations")
+"""Folder of the revisions."""
 
 
-def upgrade(backend: Backend, *, dry_run: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What an upgrade changes.
+
+    Attributes:
+        found: The schema version before.
+        version: The schema version after.
+        sql: The statements; empty if there is nothing to do.
+    """
+
+    found: str
+    version: str
+    sql: str
+
+
+def upgrade(backend: Backend, *, dry_run: bool) -> Upgrade:
     """Change the tables to the schema version of this release; see `Journal.upgrade`."""
+    if not backend.is_there():
+        raise JournalError(f"there is no journal {backend.name}; fix: correct the URL, or fire the first event")
     with backend.looking() as connection:
-        found = connection.execute(select(schema.version.c.version_num)).scalar()
-    if found is None or found > schema.HEAD:
-        raise JournalError(
-            f"the journal {backend.name} has schema version {found or 'unknown'}, and this release of pulp-hooks knows "
-            f"{schema.HEAD}; fix: upgrade pulp-hooks on this machine"
-        )
-    if found == schema.HEAD:
-        return ""
-    statements = _run(backend, f"{found}:{schema.HEAD}", dry_run=True)
+        found = version_of(connection)
+        if found is None or found >= schema.HEAD:
+            check_version(connection, backend.name)
+            return Upgrade(str(found), str(found), "")
+        sql = _run(backend, connection, f"{found}:{schema.HEAD}", dry_run=True)
     if not dry_run:
-        _run(backend, schema.HEAD, dry_run=False)
-    return statements
+        with backend.migrating("upgrade its tables") as connection:
+            _run(backend, connection, schema.HEAD, dry_run=False)
+    return Upgrade(found, schema.HEAD, sql)
 
 
-def _run(backend: Backend, target: str, *, dry_run: bool) -> str:
+def _run(backend: Backend, connection: Connection, target: str, *, dry_run: bool) -> str:
     output = io.StringIO()
     config = Config(output_buffer=output)
-    config.set_main_option("script_location", str(resources.files("pulp_hooks.journal") / "migrations"))
-    with backend.migrating("upgrade its tables") as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, target, sql=dry_run)
+    config.set_main_option("script_location", MIGRATIONS.replace("%", "%%"))
+    config.attributes.update(connection=connection, preparing=backend.preparing_migration())
+    command.upgrade(config, target, sql=dry_run)
     return output.getvalue()

@@ -18,7 +18,7 @@ class _Table:
 
     __slots__ = ()
 
-    schema: ClassVar[type[Schema]]
+    rules: ClassVar[type[Schema]]
 
     def __post_init__(self) -> None:
         written: dict[str, Any] = {}
@@ -29,7 +29,7 @@ class _Table:
             if value is not None:
                 written[one.name] = list(value) if isinstance(value, tuple | set | frozenset) else value
         try:
-            loaded = cast("dict[str, Any]", self.schema().load(written))
+            loaded = cast("dict[str, Any]", self.rules().load(written))
         except ValidationError as error:
             causes = "; ".join(f"{key} {rules}" for key, rules in violations(error))
             raise SettingsError(f"invalid {type(self).__name__}: {causes}") from None
@@ -45,7 +45,7 @@ class PluginSettings(_Table):
         block: Names of plugins, notifiers and configured listeners that are not loaded.
     """
 
-    schema = PluginsTable
+    rules = PluginsTable
 
     block: tuple[str, ...] = ()
 
@@ -59,7 +59,7 @@ class DispatchSettings(_Table):
         max_body_bytes: Size cap of a body as JSON in UTF-8; over it `details`, then `summary`, are truncated.
     """
 
-    schema = DispatchTable
+    rules = DispatchTable
 
     slow_seconds: float = 5.0
     max_body_bytes: int = 2**20
@@ -71,6 +71,7 @@ class JournalSettings(_Table):
 
     Attributes:
         url: URL of the database; may hold a password.
+        schema: Schema of the tables in a PostgreSQL database; null: the first one of the search path.
         synchronous: `NORMAL` or `FULL`: how far SQLite waits for the disk.
         busy_seconds: How long an event waits for a database that others have locked, or that does not answer.
         on_error: What `fire` does with an event that the journal cannot take: `raise`, or `dispatch` it directly.
@@ -78,9 +79,10 @@ class JournalSettings(_Table):
         keep_dead_days: How long dead letters are kept.
     """
 
-    schema = JournalTable
+    rules = JournalTable
 
     url: str = field(repr=False)
+    schema: str | None = None
     synchronous: str = "NORMAL"
     busy_seconds: float = 10.0
     on_error: str = "raise"
@@ -103,7 +105,7 @@ class DeliverySettings(_Table):
         global_rate_per_second: Most attempts of a listener in each second, over all workers; null: no limit.
     """
 
-    schema = DeliveryTable
+    rules = DeliveryTable
 
     timeout_seconds: float = 30.0
     retry_seconds: tuple[float, ...] = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
@@ -128,7 +130,7 @@ class ListenerSettings(_Table):
             the notifier is built.
     """
 
-    schema = ListenerTable
+    rules = ListenerTable
 
     name: str
     notifier: str

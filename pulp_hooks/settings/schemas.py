@@ -114,6 +114,7 @@ class JournalTable(_Table):
     url = fields.String(
         required=True, pre_load=_is_text, validate=Length(min=1, error="must not be empty"), error_messages=_TEXT
     )
+    schema = fields.String(pre_load=_is_text, validate=Length(min=1, error="must not be empty"), error_messages=_TEXT)
     synchronous = fields.String(pre_load=_is_text, validate=OneOf(("NORMAL", "FULL"), error="must be NORMAL or FULL"))
     busy_seconds = _number(validate=[_POSITIVE, _DAY_OF_SECONDS])
     on_error = fields.String(

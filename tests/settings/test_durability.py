@@ -31,6 +31,8 @@ FAULTS = {
     "number for url": ("[journal]\nurl = 1", "journal: url must be text"),
     "unset variable": ("[journal]\nurl = { env = 'NOT_SET' }", "journal: url: the environment variable NOT_SET"),
     "misspelt key": ("[journal]\nurl = 'sqlite:///a'\nsync = 'FULL'", "journal: sync is no key of this table"),
+    "empty schema": ("[journal]\nurl = 'postgresql://h/d'\nschema = ''", "journal: schema must not be empty"),
+    "schema of a file": ("[journal]\nurl = 'sqlite:///a'\nschema = 'hooks'", "SQLite file has no schemas; fix: remove"),
     "unknown mode": ("[journal]\nurl = 'sqlite:///a'\nsynchronous = 'OFF'", "must be NORMAL or FULL"),
     "unknown on_error": ("[journal]\nurl = 'sqlite:///a'\non_error = 'ignore'", "must be raise or dispatch"),
     "no time": ("[journal]\nurl = 'sqlite:///a'\nbusy_seconds = 0", "busy_seconds must be more than 0"),
@@ -92,13 +94,16 @@ def test_every_key_of_the_journal_is_read(read: Read) -> None:
     """Each key of `[journal]` arrives, and those left out have their defaults."""
     text = """[journal]
 url = "postgresql://db/journal"
+schema = "hooks"
 synchronous = "FULL"
 busy_seconds = 3
 on_error = "dispatch"
 keep_delivered_days = 1.5
 keep_dead_days = 2
 """
-    assert read(text).settings.journal == JournalSettings("postgresql://db/journal", "FULL", 3, "dispatch", 1.5, 2)
+    assert read(text).settings.journal == JournalSettings(
+        "postgresql://db/journal", "hooks", "FULL", 3, "dispatch", 1.5, 2
+    )
     assert read("[journal]\nurl = 'sqlite:////a.db'").settings.journal == JournalSettings("sqlite:////a.db")
     assert read("").settings.journal is None
 

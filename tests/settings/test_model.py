@@ -32,7 +32,8 @@ slow_seconds = 2.5
 max_body_bytes = 2048
 
 [journal]
-url = "sqlite:////srv/journal.db"
+url = "postgresql://db/journal"
+schema = "hooks"
 synchronous = "FULL"
 busy_seconds = 3
 on_error = "dispatch"
@@ -73,7 +74,7 @@ _DELIVERY = DeliverySettings(
 IN_CODE = Settings(
     plugins=PluginSettings(block=("console",)),
     dispatch=DispatchSettings(slow_seconds=2.5, max_body_bytes=2048),
-    journal=JournalSettings("sqlite:////srv/journal.db", "FULL", 3, "dispatch", 1.5, 2),
+    journal=JournalSettings("postgresql://db/journal", "hooks", "FULL", 3, "dispatch", 1.5, 2),
     delivery=_DELIVERY,
     delivery_by_listener={"audit": dataclasses.replace(_DELIVERY, ordered=False)},
     listeners=(

@@ -1,18 +1,16 @@
-"""What Alembic runs: the revisions, on the connection that `upgrading` gives."""
+"""What Alembic runs: the revisions, on the connection that `upgrading` passes."""
 
 from typing import Any
 
 from alembic import context
 
 from pulp_hooks.journal.opening import schema_of
-from pulp_hooks.journal.schema import metadata, version
+from pulp_hooks.journal.schema import version
 
 connection = context.config.attributes["connection"]
 options: dict[str, Any] = {
-    "target_metadata": metadata,
     "version_table": version.name,
     "version_table_schema": schema_of(connection),
-    "version_table_pk": True,
     "transactional_ddl": True,
 }
 if context.is_offline_mode():
@@ -20,4 +18,6 @@ if context.is_offline_mode():
 else:
     context.configure(connection=connection, **options)
 with context.begin_transaction():
+    for statement in context.config.attributes["preparing"]:
+        context.execute(statement)
     context.run_migrations()

@@ -1,0 +1,59 @@
+"""`pulp-hooks journal`."""
+
+import click
+
+from pulp_hooks.cli.journal_access import journal_of
+from pulp_hooks.cli.output import echo_json, json_option, settings_option
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="""\b
+Examples:
+  pulp-hooks journal
+  pulp-hooks journal upgrade --dry-run
+  pulp-hooks journal upgrade""",
+)
+@settings_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
+    """Show the schema version of the journal; upgrade it.
+
+    A release of pulp-hooks also works on the schema of the release before it, so that hosts and workers can be upgraded
+    first, one after the other.
+    """
+    ctx.obj = settings
+    if ctx.invoked_subcommand:
+        return
+    with journal_of(settings) as (journal, _):
+        due = journal.upgrade(dry_run=True)
+    if as_json:
+        echo_json({"journal": journal.name, "version": due.found, "upgrade": due.version if due.sql else None})
+    elif due.sql:
+        click.echo(
+            f"the journal {journal.name} has schema version {due.found}; "
+            f"`pulp-hooks journal upgrade` changes it to {due.version}"
+        )
+    else:
+        click.echo(f"the journal {journal.name} has schema version {due.found}; no upgrade is due")
+
+
+@command.command("upgrade", epilog="\b\nExample:\n  pulp-hooks journal upgrade --dry-run > upgrade.sql")
+@click.option("--dry-run", is_flag=True, help="Print the SQL, and change nothing.")
+@click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
+@json_option
+@click.pass_obj
+def upgrade(inherited: str | None, settings: str | None, *, dry_run: bool, as_json: bool) -> None:
+    """Change the tables to the schema version of this release, in one transaction."""
+    with journal_of(settings or inherited) as (journal, _):
+        done = journal.upgrade(dry_run=dry_run)
+    if as_json:
+        echo_json({"journal": journal.name, "from": done.found, "to": done.version, "sql": done.sql})
+    elif not done.sql:
+        # With --dry-run, standard output is SQL.
+        click.echo(f"nothing to do: the journal {journal.name} has schema version {done.found}", err=dry_run)
+    elif dry_run:
+        click.echo(done.sql, nl=False)
+    else:
+        click.echo(f"the journal {journal.name} is upgraded from schema version {done.found} to {done.version}")
