@@ -10,7 +10,7 @@ import pytest
 from pulp_hooks.journal.claim import Claim
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.worker.attempts import Attempt, Ending
-from pulp_hooks.worker.lanes import Lanes
+from pulp_hooks.worker.listener_pool import ListenerPool
 from tests.proofs.conftest import Start, start, until
 from tests.worker.conftest import Host, Listener
 from tests.worker.test_worker import fire
@@ -81,18 +81,18 @@ def test_claim_whose_lease_is_over_is_given_back_and_not_begun() -> None:
         return Attempt(claim, Ending.SUCCEEDED, began, 0.0)
 
     ended: list[Attempt] = []
-    lanes = Lanes("a", 1, 60, call, lambda: sum(elapsed), lambda _, one: ended.append(one))
+    pool = ListenerPool("a", 1, 60, call, lambda: sum(elapsed), lambda _, one: ended.append(one))
     claims = [Claim(str(number), "a", "token", b"", 1, 1, 0.0) for number in range(4)]
-    lanes.feed(claims[:3], 30.0)
+    pool.feed(claims[:3], 30.0)
     until(lambda: begun)
     elapsed.append(31.0)
     blocked.set()
     until(lambda: ended)
-    lanes.feed(claims[3:], 61.0)
+    pool.feed(claims[3:], 61.0)
     until(lambda: len(ended) == 2)
     assert begun == ["0", "3"]
-    assert (lanes.in_hand, lanes.overdue(), lanes.in_hand) == (2, claims[1:3], 0)
-    lanes.close()
+    assert (pool.in_hand, pool.overdue(), pool.in_hand) == (2, claims[1:3], 0)
+    pool.close()
 
 
 def test_single_delivery_whose_lease_is_over_is_given_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,8 +112,9 @@ def test_single_delivery_whose_lease_is_over_is_given_back(host: Host, monkeypat
         return found
 
     monkeypatch.setattr(worker._claims, "claim", claimed)
-    assert worker.run_one(event_id, "Listener") is None
+    assert worker.deliver_one(event_id, "Listener") is None
     (delivery,) = host.deliveries()
     assert (listener.events, delivery.state, delivery.lease, delivery.attempts) == ([], "waiting", None, 0)
-    ending = hooks.worker().run_one(event_id, "Listener")
-    assert ending is Ending.SUCCEEDED
+    attempt = hooks.worker().deliver_one(event_id, "Listener")
+    assert attempt is not None
+    assert attempt.ending is Ending.SUCCEEDED
