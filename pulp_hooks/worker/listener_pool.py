@@ -73,6 +73,7 @@ class ListenerPool:
         self._idle = 0
         self._hung = 0
         self._closing = False
+        self._stopping = False
         # Whether the listener asked to be disabled, which is not recorded yet.
         self._disables = False
 
@@ -164,6 +165,13 @@ class ListenerPool:
         self.feed(())
         return list(abandoned.values())
 
+    def stop(self) -> None:
+        """Begin no more claims; a signal handler may call this."""
+        self._stopping = True
+
+    def _may_begin(self) -> bool:
+        return not self._disables and not self._stopping
+
     def close(self) -> None:
         """Let the idle threads end."""
         with self._state:
@@ -202,7 +210,7 @@ class ListenerPool:
             while True:
                 # A worker that was stopped for a while, as by SIGSTOP, continues here.
                 self._set_overdue_apart()
-                if self._waiting and not self._disables and len(self._running) < self.free_threads:
+                if self._waiting and self._may_begin() and len(self._running) < self.free_threads:
                     running = Running(self._waiting.popleft().claim, self.elapsed())
                     self._running[me] = running
                     self._idle -= 1

@@ -136,6 +136,8 @@ class Worker:
             return
         if self._stop_by is None:
             self._stop_by = self._clock.elapsed() + grace_seconds
+        for pool in self._pools.values():
+            pool.stop()
         self._look()
 
     def __enter__(self) -> Self:
