@@ -60,7 +60,7 @@ with worker:
     if not child:
         for call in (worker.start, worker.run, worker.run_once, journal.check):
             refused(call)
-        refused(lambda: worker.attempt_one(event.id, "Desk"))
+        refused(lambda: worker.deliver_one(event.id, "Desk"))
         refused(lambda: journal.append(event, ["Desk"]))
         refused(lambda: Hooks({"Desk": Desk()}, journal=journal).repo_sync_started(repo_id="zoo"))
         worker.request_stop()

@@ -8,12 +8,12 @@ from sqlalchemy import Engine, create_engine, select
 
 from pulp_hooks.event import Event
 from pulp_hooks.journal import schema
-from pulp_hooks.journal.sqlite import SqliteBackend
 from pulp_hooks.journal.claims import NO_LIMITS, Result
 from pulp_hooks.journal.clock import Clock
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.schema import State
+from pulp_hooks.journal.sqlite import SqliteBackend
 
 Make = Callable[..., Event]
 DAY = 86_400.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select
+from sqlalchemy import create_engine, select, update
 
 from pulp_hooks import DeliverySettings, Hooks, Settings, hookimpl
 from pulp_hooks.journal import schema
@@ -88,6 +88,15 @@ class Host:
     def states(self) -> list[str]:
         """Give the states of all deliveries."""
         return [delivery.state for delivery in self.deliveries()]
+
+    def pass_time(self, seconds: float) -> None:
+        """Make everything in the journal so much older, as if that time had passed."""
+        ages = {schema.delivery: ("due", "created"), schema.listener: ("failing_since", "paced_until")}
+        engine = create_engine(self.url)
+        with engine.begin() as connection:
+            for table, names in ages.items():
+                connection.execute(update(table).values({name: table.c[name] - seconds for name in names}))
+        engine.dispose()
 
     def _rows(self, query: Any) -> list[Any]:  # noqa: ANN401 - any SELECT
         engine = create_engine(self.url)
