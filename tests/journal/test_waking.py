@@ -33,6 +33,7 @@ def test_subscriber_is_called_after_each_event_until_it_unsubscribes(journal: Jo
 
 def test_server_tells_of_what_others_store_replay_and_enable(postgresql_url: str, new_event: Make) -> None:
     """A delivery from another connection, a host's own transaction, a replay and an enabling each wake the listener."""
+    schema = f"other_{new_id()}"
     ours, others = Journal(postgresql_url), Journal(postgresql_url)
     woken = threading.Event()
 
@@ -67,6 +68,7 @@ def _within(woken: threading.Event, action: Callable[[], object]) -> bool:
 
 def test_listening_goes_on_when_the_server_ends_the_connection(postgresql_url: str, new_event: Make) -> None:
     """After the server has ended it, the thread connects again, and looks once for what it missed."""
+    schema = f"other_{new_id()}"
     ours, others = Journal(postgresql_url), Journal(postgresql_url)
     woken = threading.Event()
     with ours.subscribed(woken.set):
@@ -99,9 +101,9 @@ def test_listening_ends_with_the_subscription(postgresql_url: str) -> None:
 
 def test_journals_of_one_database_wake_their_own_workers(postgresql_url: str, new_event: Make) -> None:
     """The server's message names the schema: what is stored in another one wakes nobody here."""
-    ours, others = Journal(postgresql_url), Journal(postgresql_url, schema=f"other_{new_id()}")
+    schema = f"other_{new_id()}"
+    ours, others = Journal(postgresql_url), Journal(postgresql_url, schema=schema)
     admin = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
-    schema = others.backend._schema
     woken = threading.Event()
     with admin.connect() as connection:
         connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
