@@ -33,7 +33,6 @@ def test_subscriber_is_called_after_each_event_until_it_unsubscribes(journal: Jo
 
 def test_server_tells_of_what_others_store_replay_and_enable(postgresql_url: str, new_event: Make) -> None:
     """A delivery from another connection, a host's own transaction, a replay and an enabling each wake the listener."""
-    schema = f"other_{new_id()}"
     ours, others = Journal(postgresql_url), Journal(postgresql_url)
     woken = threading.Event()
 
@@ -68,7 +67,6 @@ def _within(woken: threading.Event, action: Callable[[], object]) -> bool:
 
 def test_listening_goes_on_when_the_server_ends_the_connection(postgresql_url: str, new_event: Make) -> None:
     """After the server has ended it, the thread connects again, and looks once for what it missed."""
-    schema = f"other_{new_id()}"
     ours, others = Journal(postgresql_url), Journal(postgresql_url)
     woken = threading.Event()
     with ours.subscribed(woken.set):
