@@ -62,9 +62,10 @@ def printable(text: str) -> str:
 def redacted(text: str, secrets: Iterable[str]) -> str:
     """Return the text with `***` in place of each secret, also of one that is encoded, indented or cut.
 
-    Found are secrets in any nesting of backslash escapes (`repr`, JSON), percent-encoding, form encoding and HTML
-    entities; the lines of a secret of several lines, whatever was put between them; Base64 of the secret, alone or
-    within a longer text; and any 16 characters in a row of a secret, of which at least eight differ.
+    Found are secrets in any nesting of backslash escapes (`repr`, JSON, git), percent-encoding, form encoding, HTML
+    entities and single quotes in a shell; the lines of a secret of several lines, whatever was put between them; Base64
+    of the secret, alone or within a longer text; and any 16 characters in a row of a secret, of which at least eight
+    differ.
 
     Texts of fewer than four characters are not secrets: to replace them would garble every message.
     """
@@ -212,7 +213,10 @@ _OCTETS_OF_NO_TEXT = {0xDC80 + octet: 0x80 + octet for octet in range(0x80)}
 
 
 def _of_octets(escape: str) -> str:
-    octets = bytes.fromhex("".join(_OCTET.findall(escape)))
+    return _text_of(bytes.fromhex("".join(_OCTET.findall(escape))))
+
+
+def _text_of(octets: bytes) -> str:
     return octets.decode("latin-1" if len(octets) == 1 else "utf-8", "replace")[:1]
 
 
@@ -230,6 +234,8 @@ def _of_entity(escape: str) -> str:
 # Backslashes are matched possessively, so that nothing is tried twice in a long row of them.
 _PERCENT, _BACKSLASHES, _MORE_BACKSLASHES = "(?<=%)(?:25)*", r"(?<=\\)\\*+", r"\\++"
 _OCTET = re.compile(r"(?:x|%(?:25)*)([0-9a-fA-F]{2})(?=[%\\]|\Z)")
+_OCTAL, _NEXT = "[0-3][0-7]{2}", f"{_MORE_BACKSLASHES}2[0-7]{{2}}"
+_OCTALS = f"3[0-3][0-7]{_NEXT}|3[45][0-7](?:{_NEXT}){{2}}|36[0-7](?:{_NEXT}){{3}}|{_OCTAL}"
 _LETTERS = dict(zip("abfnrtv0", "\a\b\f\n\r\t\v\0", strict=True))
 _ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'", "nbsp": " "}
 _KINDS: dict[str, tuple[str, Callable[[str], str]]] = {
@@ -243,15 +249,21 @@ _KINDS: dict[str, tuple[str, Callable[[str], str]]] = {
         f"{_BACKSLASHES}(?:u[0-9a-fA-F]{{4}}|U[0-9a-fA-F]{{8}})",
         lambda escape: _of_number(int(escape.lstrip("\\uU"), 16)),
     ),
-    "octal": (f"{_BACKSLASHES}[0-3][0-7]{{2}}", lambda escape: chr(int(escape.lstrip("\\"), 8))),
+    # Also several octets of one character, as git quotes paths.
+    "octal": (
+        f"{_BACKSLASHES}(?:{_OCTALS})",
+        lambda escape: _text_of(bytes(int(octet, 8) for octet in re.findall(_OCTAL, escape))),
+    ),
     "letter": (f"{_BACKSLASHES}[abfnrtv0'\"/]", lambda escape: _LETTERS.get(escape[-1], escape[-1])),
     # How many there are of those without a meaning depends on how often the text was escaped.
     "backslashes": (_BACKSLASHES, lambda _: ""),
     "entity": ("(?<=&)(?:amp;)*(?:amp|lt|gt|quot|apos|nbsp|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});", _of_entity),
+    # A single quote within single quotes, as `shlex.quote` writes it.
+    "shell": (r"""(?<=')"'"'""", lambda _: "'"),
 }
 _DECODERS = {kind: decode for kind, (_, decode) in _KINDS.items()}
 # A set of characters at its beginning lets `re` skip all others quickly.
-_ESCAPE = re.compile(rf"[%\\&](?:{'|'.join(f'(?P<{kind}>{pattern})' for kind, (pattern, _) in _KINDS.items())})")
+_ESCAPE = re.compile(rf"[%\\&'](?:{'|'.join(f'(?P<{kind}>{pattern})' for kind, (pattern, _) in _KINDS.items())})")
 
 
 def _unescaped(text: str) -> tuple[str, Sequence[int]]:

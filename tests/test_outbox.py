@@ -24,13 +24,10 @@ from pulp_hooks import (
     Status,
     hookimpl,
 )
-from pulp_hooks import outbox as outbox_module
 from pulp_hooks.event import read_stored
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.journal import schema
 from pulp_hooks.journal.journal import Journal
-from pulp_hooks.outbox import Outbox
-from pulp_hooks.settings.model import JournalSettings
 
 STARTED = EventType.REPO_SYNC_STARTED
 BODY = {"repo_id": "zoo"}
@@ -406,25 +403,3 @@ def test_closed_connection_is_refused(url: str, called: Called) -> None:
     ):
         hooks.repo_sync_started(repo_id="zoo", connection=connection)
     engine.dispose()
-
-
-def test_event_fired_while_the_thread_opens_the_journal_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal handler or `__del__` may fire at any point; the thread must not wait for itself."""
-    hooks = Hooks([Called()])
-    outbox = Outbox(JournalSettings("sqlite:///nowhere/journal.db"))
-    hooks._outbox = outbox
-    told: list[str] = []
-
-    def fire_again(_: JournalSettings) -> None:
-        try:
-            hooks.repo_sync_started(repo_id="zoo")
-        except JournalError as error:
-            told.append(str(error))
-        raise JournalError("outer")
-
-    # The point at which a signal arrives cannot be provoked from outside.
-    monkeypatch.setattr(outbox_module, "open_journal", fire_again)
-    with pytest.raises(JournalError):
-        hooks.repo_sync_started(repo_id="zoo")
-    assert len(told) == 1
-    assert "while this thread was opening it" in told[0]

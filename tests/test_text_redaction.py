@@ -4,6 +4,7 @@ import asyncio
 import html
 import json
 import reprlib
+import shlex
 import time
 import traceback
 from base64 import b64encode, encodebytes, urlsafe_b64encode
@@ -60,6 +61,11 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "form": quote_plus,
     "HTML": html.escape,
     "XML": lambda secret: html.escape(secret).encode("ascii", "xmlcharrefreplace").decode(),
+    "path in git": lambda secret: "".join(
+        f"\\{octet:03o}" if octet > 126 or octet < 32 else f"\\{chr(octet)}" if octet in b'"\\' else chr(octet)
+        for octet in secret.encode()
+    ),
+    "shell": shlex.quote,
     "Windows line breaks": lambda secret: "\r\n".join(secret.splitlines()),
     "quoted lines": lambda secret: "\n  │ ".join(secret.splitlines()),
     "Base64": base64_after(""),

@@ -78,7 +78,7 @@ class _Carrier:
         # Only a process of the pool may be ended: the others, as with `--pool solo`, do more than this task.
         in_pool = self._main_process not in {None, os.getpid()}
         with ending_when_frozen(worker.frozen_seconds) if in_pool else nullcontext():
-            made = worker.attempt_one(event_id, listener)
+            made = worker.deliver_one(event_id, listener)
         sweeper.go_on(event_id, listener, made.claim if made else None)
         return made.ending.value if made else None
 
@@ -126,11 +126,11 @@ class _Carrier:
     def _alone(self) -> Iterator[None]:
         """Use the journal in the worker's first process, and close a SQLite file before the pool forks."""
         journal = self._here()[0].journal
-        with self._using if journal.database.is_sqlite else nullcontext():
+        with self._using if journal.is_file else nullcontext():
             try:
                 yield
             finally:
-                if journal.database.is_sqlite:
+                if journal.is_file:
                     journal.close()
 
     def _send(self, event_id: str, listener: str) -> None:

@@ -19,7 +19,12 @@ from pulp_hooks.dispatch.outcomes import Status
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
 
-_COLOURS = {"succeeded": "green", "failed": "red", "queued": "cyan", "not-queued": "red"}
+_COLOURS: dict[str, str] = {
+    Status.SUCCEEDED: "green",
+    Status.FAILED: "red",
+    Status.QUEUED: "cyan",
+    Status.NOT_QUEUED: "red",
+}
 
 
 @click.command(

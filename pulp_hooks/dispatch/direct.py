@@ -60,7 +60,7 @@ async def run_together(
     async def in_thread() -> list[Outcome]:
         if not plain:
             return []
-        return await loop.run_in_executor(None, context.run, hold, lambda: run_in_turn(plain, original))
+        return await loop.run_in_executor(None, lambda: context.run(hold, lambda: run_in_turn(plain, original)))
 
     async def on_loop(guard: Guard) -> Outcome:
         outcome = await guard.run_async(original, is_canceled)

@@ -79,6 +79,11 @@ class Journal:
         """The URL without secrets."""
         return self.backend.name
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is in a file of this machine, which a forked child must not inherit open."""
+        return isinstance(self.backend, SqliteBackend)
+
     def __repr__(self) -> str:
         return f"<Journal {self.name}>"
 

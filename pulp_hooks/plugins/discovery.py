@@ -1,14 +1,17 @@
 """Discovery: the plugins that are installed, found by their entry points in one scan."""
 
+import csv
+import hashlib
 import os
 import re
+from base64 import urlsafe_b64encode
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from shlex import quote
 from typing import Any
 
-from importlib_metadata import EntryPoint, distributions
+from importlib_metadata import DistributionFinder, EntryPoint, MetadataPathFinder, distributions
 
 from pulp_hooks.foreign_code import Raised, call_foreign
 from pulp_hooks.hookspecs import PROJECT_NAME
@@ -115,11 +118,13 @@ def _entry_points() -> tuple[list[EntryPoint], list[Problem]]:
         try:
             if PROJECT_NAME not in (distribution.read_text("entry_points.txt") or ""):
                 continue
-            name, owner = _metadata(distribution, "Name"), _in_use(distribution)
+            owner, stale = _in_use(distribution)
             # A folder may be on the path twice, and several distributions may have one owner.
+            name = _metadata(owner, "Name")
             key = (name, *_place(owner)) if owner else ()
             if owner and (name == _UNKNOWN or key not in seen):
                 found += owner.entry_points.select(group=PROJECT_NAME)
+                problems += [_left_over(rival, owner) for rival in stale]
                 seen.add(key)
         except Exception as error:
             # Its files may have any fault; one damaged package must not hide all the others.
@@ -132,16 +137,69 @@ def _entry_points() -> tuple[list[EntryPoint], list[Problem]]:
     return found, problems
 
 
-def _in_use(distribution: Any) -> Any:  # noqa: ANN401 - a Distribution, or what stands for one
-    """Return the distribution of this name that is imported from; null for the leftover of one that is gone.
+def _in_use(distribution: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401 - a Distribution, or what stands for one
+    """Return the distribution of this name that is imported from, and stale metadata of others in its folder.
 
-    Others are the same package further down the path, and leftovers: pip renames `audit-1.0.dist-info` to
-    `~udit-1.0.dist-info` before it removes it, and a folder without `METADATA` hides nothing.
+    The distribution is null for the leftover of one that is gone. Others are the same package further down the path,
+    and leftovers: pip renames `audit-1.0.dist-info` to `~udit-1.0.dist-info` before it removes it, and a folder without
+    `METADATA` hides nothing.
     """
     name = _metadata(distribution, "Name")
     if name == _UNKNOWN:
-        return distribution
-    return next((owner for owner in distributions(name=name) if _metadata(owner, "Name") != _UNKNOWN), None)
+        return distribution, []
+    first = next((owner for owner in distributions(name=name) if _metadata(owner, "Name") != _UNKNOWN), None)
+    if first is None:
+        return None, []
+    folder = str(first.locate_file(""))
+    beside = DistributionFinder.Context(name=name, path=[folder])  # type: ignore[no-untyped-call] # it has no types
+    rivals = [
+        other for other in MetadataPathFinder().find_distributions(beside) if _metadata(other, "Name") != _UNKNOWN
+    ]
+    if len(rivals) <= 1:
+        return first, []
+    # What is installed matches its RECORD, also after a downgrade. Times do not tell: images and copies change them.
+    *stale, owner = sorted(rivals, key=lambda rival: (_is_intact(rival), _order(_metadata(rival, "Version"))))
+    return owner, stale
+
+
+def _left_over(stale: Any, owner: Any) -> Problem:  # noqa: ANN401 - as above
+    name, path = _metadata(owner, "Name"), _metadata_path(stale)
+    cause = (
+        f"stale metadata of version {_metadata(stale, 'Version')} in {path}; "
+        f"version {_metadata(owner, 'Version')} in {_metadata_path(owner)} is used"
+    )
+    return Problem(name, cause, f"delete the stale metadata: `rm -r {quote(path)}`", f"{name} {_place(stale)[1]}")
+
+
+def _is_intact(distribution: Any) -> bool:  # noqa: ANN401 - as above
+    """Return whether every file of a distribution has the checksum that its RECORD says, if it has one."""
+    try:
+        for path, checksum, _ in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
+            algorithm, _, expected = checksum.partition("=")
+            if algorithm:
+                digest = hashlib.new(algorithm, distribution.locate_file(path).read_bytes()).digest()
+                if urlsafe_b64encode(digest).decode().rstrip("=") != expected:
+                    return False
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _order(version: str) -> tuple[object, ...]:
+    """Return what sorts versions; a pre-release comes before its release."""
+    rest = version.lstrip("0123456789.")
+    release = version.removesuffix(rest)
+    is_final = not re.match(r"[-_]?(?:a|b|c|rc|pre|dev)", rest, re.IGNORECASE)
+    return _numbers(release), is_final, _numbers(rest)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", text)))
+
+
+def _metadata_path(distribution: Any) -> str:  # noqa: ANN401 - as above
+    # No public attribute has it.
+    return str(getattr(distribution, "_path", distribution.locate_file("")))
 
 
 def _place(distribution: Any) -> tuple[str, str]:  # noqa: ANN401 - as above

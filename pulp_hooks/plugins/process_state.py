@@ -5,14 +5,20 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 _PACKAGE = "pulp_hooks"
 _MOST_NAMED = 3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD)
+_ATTRIBUTES = (
+    *((sys, name) for name in ("stdout", "stderr", "excepthook", "unraisablehook")),
+    (threading, "excepthook"),
+)
 
 _Restore = Callable[[], bool]
 """Restores a part of the state; returns whether it was changed."""
@@ -23,7 +29,7 @@ def preserved() -> Iterator[list[str]]:
     """Return a block after which the process is as before; what was changed in it is then in the list.
 
     Of loggers that exist already, a plugin may add handlers to named ones and set their levels. It may not disable
-    them, remove handlers, or change the root logger and those of this package.
+    them, remove handlers, or change the root logger and those of this package. It may name levels, not rename them.
     """
     changed: list[str] = []
     parts = dict(_parts())
@@ -47,13 +53,19 @@ def _parts() -> Iterator[tuple[str, _Restore]]:
     for logger in (logging.root, *tuple(logging.root.manager.loggerDict.values())):
         if isinstance(logger, logging.Logger):
             yield f"the logger {logger.name}", partial(_restore_logger, logger, _Logging.of(logger))
+    yield "the class of loggers", _restoring(logging.getLoggerClass, logging.setLoggerClass)
+    yield "the factory of log records", _restoring(logging.getLogRecordFactory, logging.setLogRecordFactory)
+    numbers = logging.getLevelNamesMapping()
+    yield "the names of log levels", partial(_restore_levels, numbers, _level_names(numbers.values()))
+    yield "the umask", partial(_restore_umask, _umask())
     yield "the working directory", _restoring(_working_directory, os.chdir)
     yield "the default timeout of sockets", _restoring(socket.getdefaulttimeout, socket.setdefaulttimeout)
     for number in _SIGNALS:
         handler = partial(signal.getsignal, number), partial(signal.signal, number)
         yield f"the handler of {number.name}", _restoring(*handler)
-    for name in ("stdout", "stderr"):
-        yield f"sys.{name}", _restoring(partial(getattr, sys, name), partial(setattr, sys, name))
+    for owner, name in _ATTRIBUTES:
+        attribute = partial(getattr, owner, name), partial(setattr, owner, name)
+        yield f"{owner.__name__}.{name}", _restoring(*attribute)
 
 
 def _restoring(get: Callable[[], Any], restore: Callable[[Any], object]) -> _Restore:
@@ -93,6 +105,33 @@ def _restore_logger(logger: logging.Logger, before: _Logging) -> bool:
     logger.handlers[:] = before.handlers
     logger.setLevel(before.level)
     return True
+
+
+def _level_names(levels: Iterable[int]) -> dict[int, str]:
+    return {level: logging.getLevelName(level) for level in levels}
+
+
+def _restore_levels(numbers: dict[str, int], names: dict[int, str]) -> bool:
+    if numbers.items() <= logging.getLevelNamesMapping().items() and names == _level_names(names):
+        return False
+    # The names last: several may have one number, and only one of them is shown.
+    for name, level in (*numbers.items(), *((name, level) for level, name in names.items())):
+        logging.addLevelName(level, name)
+    return True
+
+
+def _umask() -> int:
+    with suppress(OSError, StopIteration):
+        # Another thread must not create a file, nor a signal arrive, while it is changed for being read.
+        status = Path("/proc/self/status").read_text(errors="replace").splitlines()
+        return int(next(line for line in status if line.startswith("Umask:")).split()[1], 8)
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+def _restore_umask(before: int) -> bool:
+    return os.umask(before) != before
 
 
 def _working_directory() -> str | None:

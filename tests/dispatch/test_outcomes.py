@@ -33,7 +33,6 @@ from pulp_hooks.dispatch.failures import MAX_TRACEBACK_BYTES, ListenerError
 from pulp_hooks.dispatch.outcomes import Report, exception_to_log
 from pulp_hooks.dispatch.registry import Registry
 from pulp_hooks.plugins.notifiers import notifying
-from pulp_hooks.settings.model import ListenerSettings
 from tests.dispatch.test_hostile import ODD, kind_of, raising
 
 BODY = {"repo_id": "zoo"}
@@ -58,8 +57,17 @@ def afire(hooks: Hooks) -> Report:
     return asyncio.run(hooks.afire("repo-sync-started", BODY))
 
 
+def fire_inside_a_loop(hooks: Hooks) -> Report:
+    """Fire in a thread that runs an event loop already."""
+
+    async def main() -> Report:
+        return fire(hooks)
+
+    return asyncio.run(main())
+
+
 Way = Callable[[Hooks], Report]
-every_way = pytest.mark.parametrize("way", [fire, afire])
+every_way = pytest.mark.parametrize("way", [fire, fire_inside_a_loop, afire])
 
 
 def outcome_of(function: Callable[..., object], way: Way = fire) -> Outcome:
@@ -83,9 +91,9 @@ def outcome_with_secrets(does: Callable[[], object]) -> Outcome:
     """Return the outcome of a notifier whose settings hold secrets."""
     notifier = Told({})
     notifier.does = does
-    settings = ListenerSettings("desk", "told", secrets=(SECRET, str(PIN)))
+    listener = notifying(notifier, "desk", secrets=(SECRET, str(PIN)))
     event = Hooks().fire("repo-sync-started", BODY).event
-    (outcome,) = run_in_turn(Registry([notifying(notifier, settings)], slow_seconds=60).guards(event), Original(event))
+    (outcome,) = run_in_turn(Registry([listener], slow_seconds=60).guards(event), Original(event))
     return outcome
 
 
@@ -146,7 +154,7 @@ def test_failures_are_what_did_not_reach_its_listener(event: Callable[..., Any])
 
 def test_event_that_the_journal_knows_is_reported_as_a_duplicate(sqlite_url: str) -> None:
     """A report without outcomes may also be one of an event that has no listeners."""
-    with Hooks([listener(lambda: None)], journal=sqlite_url) as hooks:
+    with Hooks({"a": listener(lambda: None)}, journal=sqlite_url) as hooks:
         first, second = (hooks.fire("repo-sync-started", BODY, event_id="one") for _ in range(2))
         other = hooks.fire("repo-publish-started", {**BODY, "distributor_id": "d"})
     assert [(len(report.outcomes), report.is_duplicate) for report in (first, second, other)] == [

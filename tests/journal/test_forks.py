@@ -60,7 +60,7 @@ with worker:
     if not child:
         for call in (worker.start, worker.run, worker.run_once, journal.check):
             refused(call)
-        refused(lambda: worker.attempt_one(event.id, "Desk"))
+        refused(lambda: worker.deliver_one(event.id, "Desk"))
         refused(lambda: journal.append(event, ["Desk"]))
         refused(lambda: Hooks({"Desk": Desk()}, journal=journal).repo_sync_started(repo_id="zoo"))
         worker.request_stop()
@@ -78,7 +78,7 @@ class Witness:
         if getpid() != self.owner:
             write(1, b"finalized in the child\\n")
 
-hooks.journal.database.witness = Witness()
+hooks.journal.backend.witness = Witness()
 def descriptors():
     found = set()
     for number in os.listdir("/proc/self/fd"):
@@ -102,7 +102,7 @@ fire(5)
 HELD = """
 held, over, seen = threading.Event(), threading.Event(), []
 def write():
-    with hooks.journal.database.writing("go on"):
+    with hooks.journal.backend.writing("go on"):
         held.set()
         over.wait()
 writer = threading.Thread(target=write)

@@ -8,12 +8,12 @@ from sqlalchemy import Engine, create_engine, select
 
 from pulp_hooks.event import Event
 from pulp_hooks.journal import schema
-from pulp_hooks.journal.backend import Database
 from pulp_hooks.journal.claims import NO_LIMITS, Result
 from pulp_hooks.journal.clock import Clock
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.schema import State
+from pulp_hooks.journal.sqlite import SqliteBackend
 
 Make = Callable[..., Event]
 DAY = 86_400.0
@@ -142,7 +142,7 @@ def test_retry_comes_early_or_late_by_the_step(step: float, sqlite_url: str, new
 def test_lease_on_postgresql_is_by_the_clock_of_the_server(postgresql_url: str, new_event: Make) -> None:
     """Machines whose clocks are five minutes apart agree on what is due and when a lease ends."""
     clocks = [Clock(lambda ahead=ahead: time.time() + ahead) for ahead in (-300.0, 300.0)]  # type: ignore[misc]
-    early, late = [Database(postgresql_url, clock=clock) for clock in clocks]
+    early, late = [SqliteBackend(postgresql_url, clock=clock) for clock in clocks]
     assert abs(early.now() - late.now()) < 60
     journal = Journal(postgresql_url)
     journal.append(new_event(), ["a"])

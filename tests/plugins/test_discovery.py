@@ -1,10 +1,12 @@
 """Plugins as they are installed: found by their entry points, and reported where they cannot be loaded."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import zipfile
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -16,6 +18,7 @@ from pulp_hooks.dispatch.outcomes import Status
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.plugins.discovery import find_installed
 from pulp_hooks.plugins.listeners import State
+from tests.plugins.conftest import PREAMBLE
 
 if TYPE_CHECKING:
     from tests.plugins.conftest import Site
@@ -353,6 +356,41 @@ def test_metadata_without_a_name_contests_no_name(site: "Site") -> None:
     site.install("audit", {"audit": "mod_audit"}, {"mod_audit": SOUND})
     hooks = site.discover()
     assert (hooks.problems, names(hooks, State.LOADED)) == ((), ["audit"])
+
+
+@pytest.mark.parametrize(("older", "newer"), [("1.0", "2.0"), ("9.0", "10.0"), ("2.0rc1", "2.0"), ("2.0", "2.0.post1")])
+@pytest.mark.parametrize("later", ["older", "newer"])
+def test_newest_of_two_complete_versions_counts(site: "Site", older: str, newer: str, later: str) -> None:
+    """Metadata of an older version does not replace a plugin, whichever was written last; `check` says how to go on."""
+    infos = {
+        version: site.install("audit", {"audit": "mod_audit" if version == newer else "mod_gone"}, version=version)
+        for version in ([newer, older] if later == "older" else [older, newer])
+    }
+    (site.folder / "mod_audit.py").write_text(PREAMBLE + SOUND)
+    hooks = site.discover()
+    assert [(listener.name, listener.state, listener.version) for listener in hooks.listeners] == [
+        ("audit", State.LOADED, newer)
+    ]
+    (problem,) = hooks.problems
+    assert (
+        problem.cause
+        == f"stale metadata of version {older} in {infos[older]}; version {newer} in {infos[newer]} is used"
+    )
+    subprocess.run(["sh", "-c", problem.remedy.split("`")[1]], check=True)
+    assert (site.discover().problems, infos[newer].exists()) == ((), True)
+
+
+def test_version_that_is_installed_counts_after_a_downgrade(site: "Site") -> None:
+    """The files are those that the RECORD of the older version lists."""
+    for version, source in (("2.0", "raise RuntimeError"), ("1.0", SOUND)):
+        metadata = site.install("audit", {"audit": "mod_audit"}, {"mod_audit": source}, version=version)
+        digest = hashlib.sha256((site.folder / "mod_audit.py").read_bytes()).digest()
+        checksum = urlsafe_b64encode(digest).decode().rstrip("=")
+        (metadata / "RECORD").write_text(f"mod_audit.py,sha256={checksum},1\n{metadata.name}/RECORD,,\n")
+    hooks = site.discover()
+    assert [(listener.name, listener.version) for listener in hooks.listeners] == [("audit", "1.0")]
+    (problem,) = hooks.problems
+    assert "stale metadata of version 2.0 in " in problem.cause
 
 
 def test_folder_that_is_on_the_path_twice_is_read_once(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:

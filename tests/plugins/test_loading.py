@@ -280,7 +280,7 @@ def test_mapping_names_the_listeners_of_a_host() -> None:
     first, second = Recorder(), Recorder()
     with Hooks({"mail": first, "audit": second}) as hooks:
         outcomes = hooks.repo_sync_started(repo_id="r").outcomes
-    assert [outcome.plugin for outcome in outcomes] == ["audit", "mail"]
+    assert [outcome.listener for outcome in outcomes] == ["audit", "mail"]
     assert (first.seen, second.seen) == (["r"], ["r"])
 
 
@@ -334,7 +334,7 @@ def test_name_of_a_notifier_is_free(site: "Site") -> None:
     """A notifier is a class; only what is made of it receives events."""
     site.plugin("post", NOTIFIER, "Post")
     with Hooks.discover(listeners={"post": Recorder()}) as hooks:
-        assert [outcome.plugin for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == ["post"]
+        assert [outcome.listener for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == ["post"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,14 @@ CHANGES = {
     "disable": "import logging\nlogging.disable(50)",
     "handler of the root": "import logging\nlogging.getLogger().addHandler(logging.NullHandler())",
     "silence": "import logging\nlogging.getLogger('pulp_hooks.hooks').propagate = False",
+    "record factory": "import logging\nlogging.setLogRecordFactory(lambda *args, **kwargs: None)",
+    "logger class": "import logging\nlogging.setLoggerClass(type('Silent', (logging.Logger,), {}))",
+    "name of a level": "import logging\nlogging.addLevelName(logging.ERROR, 'FEHLER')",
+    "level of a name": "import logging\nlogging.addLevelName(1, 'ERROR')",
+    "umask": "import os\nos.umask(0)",
+    "excepthook": "import sys\nsys.excepthook = print",
+    "excepthook of threads": "import threading\nthreading.excepthook = print",
+    "unraisablehook": "import sys\nsys.unraisablehook = print",
     "signal": "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)",
     "folder": "import os\nos.chdir('/')",
     "timeout": "import socket\nsocket.setdefaulttimeout(1)",
@@ -54,12 +63,27 @@ def state() -> list[Any]:
     return [
         *((logger.disabled, logger.level, logger.propagate, tuple(logger.handlers)) for logger in loggers),
         logging.root.manager.disable,
+        logging.getLoggerClass(),
+        logging.getLogRecordFactory(),
+        [(name, logging.getLevelName(name)) for name in ("ERROR", "WARN", "WARNING", "FATAL", "CRITICAL")],
+        [logging.getLevelName(level) for level in (30, 40, 50)],
+        umask(),
         signal.getsignal(signal.SIGTERM),
         Path.cwd(),
         socket.getdefaulttimeout(),
         sys.stdout,
         sys.stderr,
+        sys.excepthook,
+        sys.unraisablehook,
+        threading.excepthook,
     ]
+
+
+def umask() -> int:
+    """Return the umask."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 @pytest.fixture(autouse=True)
@@ -67,12 +91,19 @@ def host() -> Iterator[None]:
     """A host with a logger of its own; whatever a test changes is undone, also where it fails."""
     logger = logging.getLogger("a.host")
     logger.addHandler(logging.NullHandler())
-    folder, streams, handlers = Path.cwd(), (sys.stdout, sys.stderr), logging.root.handlers[:]
+    folder, streams, handlers, mask = Path.cwd(), (sys.stdout, sys.stderr), logging.root.handlers[:], umask()
+    hooks, made = (sys.excepthook, sys.unraisablehook, threading.excepthook), logging.getLoggerClass()
+    factory = logging.getLogRecordFactory()
     terminated = signal.getsignal(signal.SIGTERM)
     yield
     logger.handlers.clear()
     os.chdir(folder)
+    os.umask(mask)
     sys.stdout, sys.stderr = streams
+    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
+    logging.setLoggerClass(made)
+    logging.setLogRecordFactory(factory)
+    logging.addLevelName(logging.ERROR, "ERROR")
     logging.root.handlers[:] = handlers
     logging.disable(logging.NOTSET)
     socket.setdefaulttimeout(None)
@@ -129,6 +160,7 @@ def test_events_are_still_logged_after_a_plugin_has_configured_logging(
     "source",
     [
         "import logging\nlogging.getLogger('mod_polite').setLevel(10)",
+        "import logging\nlogging.addLevelName(5, 'TRACE')",
         "import logging\nlogging.getLogger('made.at.import').disabled = True",
         "import logging\nlogging.getLogger('a.host').setLevel(30)",
         "import logging\nlogging.getLogger('a.host').addHandler(logging.NullHandler())",

@@ -53,7 +53,7 @@ def write(text: str) -> Path:
 
 def outcomes(hooks: Hooks, repo_id: str = "zoo-1") -> dict[str, tuple[Status, str | None]]:
     """Fire an event, and return status and error of each outcome by the name of the listener."""
-    return {one.plugin: (one.status, one.error) for one in hooks.repo_sync_started(repo_id=repo_id).outcomes}
+    return {one.listener: (one.status, one.error) for one in hooks.repo_sync_started(repo_id=repo_id).outcomes}
 
 
 def test_host_without_the_secret_of_a_listener_queues_for_it(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,10 +141,10 @@ def test_listener_that_cannot_be_queued_is_an_outcome(
     with Hooks.discover(write(JOURNAL + settings)) as hooks:
         report = hooks.repo_sync_started(repo_id="zoo-1")
     (lost,) = [outcome for outcome in report.outcomes if outcome.status is Status.NOT_QUEUED]
-    assert (lost.plugin, lost.hook, lost.seconds) == (name, "repo_sync_started", 0.0)
+    assert (lost.listener, lost.hook, lost.seconds) == (name, "repo_sync_started", 0.0)
     assert reason in str(lost.error)
     assert f"event {report.event.id} is not queued for listener {name}: {lost.error}" in caplog.text
-    assert "sound" in {outcome.plugin for outcome in report.outcomes if outcome.status is Status.QUEUED}
+    assert "sound" in {outcome.listener for outcome in report.outcomes if outcome.status is Status.QUEUED}
 
 
 def test_plugin_that_does_not_load_in_the_host_is_an_outcome(site: "Site") -> None:

@@ -197,7 +197,7 @@ def test_journal_of_the_host_outranks_a_table_that_is_invalid(folder: Path) -> N
     with Hooks.discover(journal=f"sqlite:///{folder}/own.db") as hooks:
         hooks.repo_sync_started(repo_id="zoo")
         assert hooks.journal is not None
-        assert hooks.journal.database.is_there()
+        assert hooks.journal.exists()
 
 
 def test_byte_order_mark_is_not_part_of_the_settings(folder: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select
+from sqlalchemy import create_engine, select, update
 
 from pulp_hooks import DeliverySettings, Hooks, Settings, hookimpl
 from pulp_hooks.journal import schema
@@ -50,7 +50,7 @@ class Delivery:
     event_id: str
     listener: str
     state: str
-    tries: int
+    step: int
     attempts: int
     due: float | None
     lease: str | None
@@ -72,8 +72,10 @@ class Host:
 
     def deliveries(self) -> list[Delivery]:
         """Give what is in the journal, in the order of the events."""
-        columns = [schema.delivery.c[name] for name in Delivery.__dataclass_fields__]
-        return [Delivery(*row) for row in self._rows(select(*columns).order_by(schema.delivery.c.event_id))]
+        names = list(Delivery.__dataclass_fields__)[1:]
+        columns = [schema.event.c.id, *(schema.delivery.c[name] for name in names)]
+        query = select(*columns).join(schema.event).order_by(schema.event.c.number)
+        return [Delivery(*row) for row in self._rows(query)]
 
     def attempts(self) -> list[tuple[int, str, str | None]]:
         """Give number, status and error of every attempt, in the order of their beginnings."""
@@ -86,6 +88,15 @@ class Host:
     def states(self) -> list[str]:
         """Give the states of all deliveries."""
         return [delivery.state for delivery in self.deliveries()]
+
+    def pass_time(self, seconds: float) -> None:
+        """Make everything in the journal so much older, as if that time had passed."""
+        ages = {schema.delivery: ("due", "created"), schema.listener: ("failing_since", "paced_until")}
+        engine = create_engine(self.url)
+        with engine.begin() as connection:
+            for table, names in ages.items():
+                connection.execute(update(table).values({name: table.c[name] - seconds for name in names}))
+        engine.dispose()
 
     def _rows(self, query: Any) -> list[Any]:  # noqa: ANN401 - any SELECT
         engine = create_engine(self.url)

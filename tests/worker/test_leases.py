@@ -10,7 +10,7 @@ import pytest
 from pulp_hooks.journal.claims import Claim
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.worker.attempts import Attempt, Ending
-from pulp_hooks.worker.lanes import Lanes
+from pulp_hooks.worker.listener_pool import ListenerPool
 from tests.proofs.conftest import Start, start, until
 from tests.worker.conftest import Host, Listener
 from tests.worker.test_worker import fire
@@ -20,7 +20,8 @@ __all__ = ["start"]
 WORK = """
 import sys, time
 import pulp_hooks.worker.worker as module
-from pulp_hooks import DeliverySettings, Hooks, Settings, hookimpl
+from pulp_hooks import Hooks, hookimpl
+from pulp_hooks.settings.model import DeliverySettings, Settings
 
 url, calls, name = sys.argv[1:]
 module.SLACK_SECONDS = 1.0
@@ -33,8 +34,8 @@ class Desk:
         if name == "first" and body["repo_id"] == "slow":
             time.sleep(0.5)
 
-settings = Settings(delivery=DeliverySettings(timeout_seconds=1.0, ordered=True))
-with Hooks({"Desk": Desk()}, settings=settings, journal=url) as hooks:
+with Hooks([Desk()], journal=url) as hooks:
+    hooks._settings = Settings(delivery=DeliverySettings(timeout_seconds=1.0, ordered=True))
     with hooks.worker(threads_per_listener=1):
         time.sleep(120)
 """
@@ -80,18 +81,18 @@ def test_claim_whose_lease_is_over_is_given_back_and_not_begun() -> None:
         return Attempt(claim, Ending.SUCCEEDED, began, 0.0)
 
     ended: list[Attempt] = []
-    lanes = Lanes("a", 1, 60, call, lambda: sum(elapsed), lambda _, one: ended.append(one))
-    claims = [Claim(str(number), "a", "token", b"", 1, 1, 0.0) for number in range(4)]
-    lanes.feed(claims[:3], 30.0)
+    pool = ListenerPool("a", 1, 60, call, lambda: sum(elapsed), lambda _, one: ended.append(one))
+    claims = [Claim(number, str(number), "a", "token", b"", 1, 1, 0.0) for number in range(4)]
+    pool.feed(claims[:3], 30.0)
     until(lambda: begun)
     elapsed.append(31.0)
     blocked.set()
     until(lambda: ended)
-    lanes.feed(claims[3:], 61.0)
+    pool.feed(claims[3:], 61.0)
     until(lambda: len(ended) == 2)
     assert begun == ["0", "3"]
-    assert (lanes.in_hand, lanes.overdue(), lanes.in_hand) == (2, claims[1:3], 0)
-    lanes.close()
+    assert (pool.in_hand, pool.overdue(), pool.in_hand) == (2, claims[1:3], 0)
+    pool.close()
 
 
 def test_single_delivery_whose_lease_is_over_is_given_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,16 +104,17 @@ def test_single_delivery_whose_lease_is_over_is_given_back(host: Host, monkeypat
     assert hooks.journal is not None
     hooks.journal.backend.clock = Clock(elapsed=lambda: SYSTEM_CLOCK.elapsed() + sum(elapsed))
     worker = hooks.worker()
-    claim = worker._claims.claim
+    claim = worker._queue.claim
 
     def claimed(*arguments: object, **options: object) -> list[Claim]:
         found = claim(*arguments, **options)  # type: ignore[arg-type]
         elapsed.append(31.0)
         return found
 
-    monkeypatch.setattr(worker._claims, "claim", claimed)
-    assert worker.run_one(event_id, "Listener") is None
+    monkeypatch.setattr(worker._queue, "claim", claimed)
+    assert worker.deliver_one(event_id, "Listener") is None
     (delivery,) = host.deliveries()
-    assert (listener.events, delivery.state, delivery.lease, delivery.attempts) == ([], "waiting", None, 0)
-    ending = hooks.worker().run_one(event_id, "Listener")
-    assert ending is Ending.SUCCEEDED
+    assert (listener.events, delivery.state, delivery.lease, delivery.attempts) == ([], "pending", None, 0)
+    attempt = hooks.worker().deliver_one(event_id, "Listener")
+    assert attempt is not None
+    assert attempt.ending is Ending.SUCCEEDED

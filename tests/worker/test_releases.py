@@ -38,7 +38,7 @@ class Listener:
     def repo_sync_started(self):
         pass
 
-with Hooks([Listener()], journal=sys.argv[1]) as hooks:
+with Hooks({"Listener": Listener()}, journal=sys.argv[1]) as hooks:
     hooks.fire("repo-sync-started", {"repo_id": "zoo", "mirror": "https://mirror.example"}, operation_id="op-1")
 """
 
@@ -53,7 +53,7 @@ class Listener:
         members = {"body": body, "region": event.region, "operation_id": event.operation_id}
         sys.stdout.write(json.dumps(members) + "\\n")
 
-with Hooks([Listener()], journal=sys.argv[1]) as hooks:
+with Hooks({"Listener": Listener()}, journal=sys.argv[1]) as hooks:
     hooks.worker().run_once()
 """
 
@@ -111,7 +111,7 @@ def test_older_worker_delivers_what_a_newer_host_has_stored(next_release: Path, 
 
 def test_newer_worker_delivers_what_an_older_host_has_stored(next_release: Path, url: str) -> None:
     """The member is null, and the field is missing."""
-    with Hooks([Listener()], journal=url) as hooks:
+    with Hooks({"Listener": Listener()}, journal=url) as hooks:
         hooks.fire(STARTED, {"repo_id": "zoo"}, operation_id="op-1")
     seen: dict[str, Any] = json.loads(run(next_release, WORKER, url))
     assert seen == {"body": {"repo_id": "zoo"}, "region": None, "operation_id": "op-1"}

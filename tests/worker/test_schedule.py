@@ -16,7 +16,7 @@ SETTINGS = DeliverySettings(retry_seconds=(10.0,))
 def failed(attempts: int, after: float) -> Attempt:
     """Return an attempt of a listener that asks for another one after so many seconds."""
     outcome = Outcome("a", "repo_sync_started", Status.FAILED, 0.0, "busy", control=RetryLater("busy", after=after))
-    claim = Claim("e", "a", "token", b"", 1, attempts, NOW)
+    claim = Claim(1, "e", "a", "token", b"", 1, attempts, NOW)
     return Attempt(claim, Ending.FAILED, NOW, 0.0, "busy", (outcome,))
 
 
@@ -26,14 +26,14 @@ def failed(attempts: int, after: float) -> Attempt:
 def test_retry_later_waits_at_most_a_day(after: float, waited: float) -> None:
     """A longer wish is cut to a day."""
     result = result_of(failed(1, after), SETTINGS, started=NOW, now=NOW)
-    assert (result.state, result.due, result.counted) == (State.RETRYING, NOW + waited, False)
+    assert (result.state, result.due, result.uses_step) == (State.RETRYING, NOW + waited, False)
 
 
 @pytest.mark.parametrize("attempts", [1, 98, 99])
 def test_retry_later_holds_below_a_hundred_attempts(attempts: int) -> None:
     """The pause is the listener's, and no step of the schedule is used up."""
     result = result_of(failed(attempts, 60.0), SETTINGS, started=NOW, now=NOW)
-    assert (result.due, result.counted) == (NOW + 60.0, False)
+    assert (result.due, result.uses_step) == (NOW + 60.0, False)
 
 
 @pytest.mark.parametrize("attempts", [100, 101, 5000])
@@ -42,4 +42,4 @@ def test_schedule_holds_from_a_hundred_attempts_on(attempts: int) -> None:
     result = result_of(failed(attempts, 60.0), SETTINGS, started=NOW, now=NOW)
     assert result.due is not None
     assert NOW + 8 <= result.due <= NOW + 12
-    assert result.counted
+    assert result.uses_step

@@ -8,6 +8,7 @@ publications/    the trees to be served
 current          link to the current publication: the root for a web server
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -59,15 +60,21 @@ class Destination:
         """Give the entries of the last successful sync in order of path; none before the first.
 
         Raises:
-            MirrorError: Somebody changed the file they are kept in.
+            MirrorError: The file that they are kept in is damaged; with it, the counts would be wrong.
             OSError: It cannot be read.
         """
-        if not self._synced.exists():
-            return []
         try:
-            return parse_manifest(self._synced.read_bytes(), repr(str(self._synced)))
-        except MirrorError as error:
-            raise MirrorError(f"{error} (remove this file, and the next sync counts every path as added)") from error
+            kept = self._synced.read_bytes()
+        except FileNotFoundError:
+            return []
+        except IsADirectoryError:
+            kept = b""
+        lines = kept.rpartition(b"#")[0]
+        if kept != _with_checksum(lines):
+            raise MirrorError(
+                f"{str(self._synced)!r} is damaged; fix: remove it, and the next sync counts every path as added"
+            )
+        return parse_manifest(lines, repr(str(self._synced)))
 
     def set_synced(self, entries: Sequence[Entry]) -> None:
         """Keep the entries of a successful sync, in one step; their files are safe on the disk first.
@@ -80,9 +87,14 @@ class Destination:
         """
         self.store.settle()
         new = self._temporary / self._synced.name
-        write_file(new, format_manifest(entries))
+        write_file(new, _with_checksum(format_manifest(entries)))
         new.replace(self._synced)
         sync_folder(self._folder)
+
+
+def _with_checksum(lines: bytes) -> bytes:
+    """Return the lines of a manifest and a comment that shows whether they are whole."""
+    return lines + f"# SHA-256 of the lines above: {hashlib.sha256(lines).hexdigest()}\n".encode()
 
 
 @contextmanager

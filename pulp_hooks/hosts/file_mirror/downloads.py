@@ -4,6 +4,7 @@ The threads are daemons. Those of a `ThreadPoolExecutor` are not: after Ctrl-C t
 long as a server gives no answer.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -85,6 +86,9 @@ class Downloads:
         lacking = {key: entry for key, entry in wanted.items() if not self._store.has(entry)}
         if verify:
             lacking |= self._damaged({key: entry for key, entry in wanted.items() if key not in lacking})
+        for entry in lacking.values():
+            if os.path.lexists(self._store.path(entry)):
+                _log.warning("stored file %s is damaged; downloading it again", shown(entry.path))
         if self._progress:
             self._progress.start(sum(entry.size for entry in lacking.values()))
         for entry in lacking.values():
@@ -112,12 +116,11 @@ class Downloads:
         if isinstance(self._progress, VerifyProgress) and total:
             self._progress.verify(total)
             read = self._progress.advance
-        damaged = {}
-        for key, entry in stored.items():
-            if not self._store.is_intact(self._store.path(entry), entry, read):
-                damaged[key] = entry
-                _log.warning("stored file %s is damaged; downloading it again", shown(entry.path))
-        return damaged
+        return {
+            key: entry
+            for key, entry in stored.items()
+            if not self._store.is_intact(self._store.path(entry), entry, read)
+        }
 
     def _take(self, news: int | BaseException | None) -> None:
         match news:

@@ -1,6 +1,7 @@
 """Folders and files that outlive a power cut, with modes that let a web server read them."""
 
 import os
+import stat
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +26,20 @@ def make_folder(folder: Path) -> None:
             raise
     else:
         folder.chmod(FOLDER_MODE)
+
+
+def is_whole(file: Path, size: int) -> bool:
+    """Return whether a regular file, and not a link to one, has a size.
+
+    Args:
+        file: The file.
+        size: Its bytes.
+
+    Raises:
+        OSError: Nothing is there.
+    """
+    status = file.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_size == size
 
 
 def write_file(file: Path, data: bytes) -> None:

@@ -4,17 +4,18 @@ import errno
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from pulp_hooks.errors import MirrorError
-from pulp_hooks.hosts.file_mirror.files import CHUNK_BYTES, make_folder, seal, sync_folder, write_file
+from pulp_hooks.hosts.file_mirror.files import CHUNK_BYTES, is_whole, make_folder, seal, sync_folder, write_file
 from pulp_hooks.hosts.file_mirror.manifest import MANIFEST_NAME, Entry, format_manifest, shown
 from pulp_hooks.hosts.file_mirror.store import Store, copy_verified
+from pulp_hooks.safe_logger import safe_logger
 
+_log = safe_logger(__name__)
 _ID = re.compile(r"[0-9]{8}")  # their order by name is the one they were made in
 # What says that a hard link cannot be had here, while a copy can: another file system, too many links, no links at all.
 _NO_LINK = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -47,15 +48,16 @@ class Publications:
 
         Args:
             entries: The entries of a manifest.
-            verifier: If given, each file is also read, and has to have its checksum.
+            verifier: If given, each file is also read, and has to have its checksum, and nothing else may be there.
         """
         current = self.current()
         try:
             return (
                 current is not None
                 and (current / MANIFEST_NAME).read_bytes() == format_manifest(entries)
+                and (verifier is None or not _strangers(current, entries))
                 and all(
-                    _is_whole(current / entry.path, entry)
+                    is_whole(current / entry.path, entry.size)
                     and (verifier is None or verifier.is_intact(current / entry.path, entry))
                     for entry in entries
                 )
@@ -123,17 +125,23 @@ class Publications:
         return sorted(path for path in self._folder.iterdir() if _ID.fullmatch(path.name))
 
 
+def _strangers(publication: Path, entries: Sequence[Entry]) -> list[str]:
+    """Return, and name in the log, what is in a publication and is a link or not in its manifest."""
+    own = {PurePosixPath(entry.path) for entry in entries}
+    own |= {folder for path in own for folder in path.parents} | {PurePosixPath(MANIFEST_NAME)}
+    found = {path: PurePosixPath(path.relative_to(publication)) for path in publication.rglob("*")}
+    strangers = sorted(str(name) for path, name in found.items() if name not in own or path.is_symlink())
+    for name in strangers:
+        _log.warning("published file %s is a link or not in the manifest; publishing anew without it", shown(name))
+    return strangers
+
+
 @contextmanager
 def _named(entry: Entry) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise MirrorError(f"file {shown(entry.path)} cannot be published: {error.strerror}") from error
-
-
-def _is_whole(file: Path, entry: Entry) -> bool:
-    status = file.lstat()
-    return stat.S_ISREG(status.st_mode) and status.st_size == entry.size
 
 
 def _link_or_copy(store: Store, entry: Entry, target: Path) -> None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from pulp_hooks.errors import MirrorError
-from pulp_hooks.hosts.file_mirror.files import CHUNK_BYTES, make_folder, seal, sync_folder
+from pulp_hooks.hosts.file_mirror.files import CHUNK_BYTES, is_whole, make_folder, seal, sync_folder
 from pulp_hooks.hosts.file_mirror.manifest import Entry, shown
 
 
@@ -36,14 +38,14 @@ class Store:
         return self._folder / entry.sha256[:2] / entry.sha256
 
     def has(self, entry: Entry) -> bool:
-        """Return whether the file of an entry is there in its full size; it is not read.
+        """Return whether the file of an entry is there in its full size, and is no link; it is not read.
 
         Args:
             entry: An entry of a manifest.
         """
         try:
-            return self.path(entry).stat().st_size == entry.size
-        except FileNotFoundError:
+            return is_whole(self.path(entry), entry.size)
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def is_intact(self, file: Path, entry: Entry, read: Callable[[int], object] = lambda _: None) -> bool:
@@ -57,8 +59,11 @@ class Store:
             read: Called with the number of bytes of each chunk that was read.
         """
         try:
-            with file.open("rb") as stream:
-                identity = _identity(os.fstat(stream.fileno()), entry)
+            with open(file, "rb", opener=_open_no_link) as stream:
+                status = os.fstat(stream.fileno())
+                identity = _identity(status, entry)
+                if not stat.S_ISREG(status.st_mode):
+                    return False
                 if identity in self._verified:
                     return True
                 digest = hashlib.sha256()
@@ -83,7 +88,7 @@ class Store:
             OSError: It is missing.
         """
         file = self.path(entry)
-        file.stat()
+        file.lstat()
         if not self.is_intact(file, entry):
             raise MirrorError(
                 f"file {shown(entry.path)} cannot be published: {str(file)!r} is damaged; "
@@ -106,8 +111,14 @@ class Store:
                 copy_verified(chunks, stream, entry)
                 seal(stream)
                 make_folder(target.parent)
+                if target.is_dir() and not target.is_symlink():
+                    shutil.rmtree(target)
                 Path(stream.name).replace(target)
                 self._verified.add(_identity(os.fstat(stream.fileno()), entry))
+        except FileExistsError as error:
+            raise MirrorError(
+                f"file {shown(entry.path)} cannot be stored: {str(target.parent)!r} is not a folder; fix: remove it"
+            ) from error
         except OSError as error:
             raise MirrorError(
                 f"file {shown(entry.path)} cannot be written to {str(self._folder)!r}: {error.strerror}"
@@ -143,6 +154,11 @@ class Store:
                 yield stream
             finally:
                 Path(stream.name).unlink(missing_ok=True)  # it is missing when all went well
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    # A pipe is not waited for.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _identity(status: os.stat_result, entry: Entry) -> tuple[object, ...]:

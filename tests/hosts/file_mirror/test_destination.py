@@ -154,13 +154,25 @@ def test_lock_is_free_after_a_failure(dest: Path, hooks: Hooks, repository: "Rep
     mirror(repository.folder, dest, hooks, repo_id="repo", allow_shrink=True)
 
 
-def test_unreadable_memory_of_the_last_sync_is_named(
-    repository: "Repository", dest: Path, hooks: Hooks, recorder: "Recorder"
+@pytest.mark.parametrize("damage", ["nonsense", "another checksum", "cut", "empty", "no mark", "folder"])
+def test_damaged_memory_of_the_last_sync_is_named(
+    repository: "Repository", dest: Path, hooks: Hooks, recorder: "Recorder", damage: str
 ) -> None:
-    """When somebody has edited what the last sync was, the message says where."""
+    """Counts that compare with what never was are not reported; the message says how to go on."""
+    repository.write({"a": "1", "b#": "2"})
     mirror(repository.folder, dest, hooks, repo_id="repo", allow_shrink=True)
-    (dest / "SYNCED_MANIFEST").chmod(0o644)
-    (dest / "SYNCED_MANIFEST").write_text("nonsense")
-    with pytest.raises(MirrorError, match=f"^'{dest}/SYNCED_MANIFEST', line 1, .*remove this file"):
+    synced = dest / "SYNCED_MANIFEST"
+    text = synced.read_text()
+    synced.unlink()
+    if damage == "folder":
+        synced.mkdir()
+    else:
+        another = text.replace(text[5], "e" if text[5] == "d" else "d", 1)
+        texts = {"nonsense": damage, "another checksum": another, "cut": text[:-10], "empty": ""}
+        synced.write_text(texts.get(damage, text.replace("# ", "")))
+    with pytest.raises(MirrorError, match=f"^'{dest}/SYNCED_MANIFEST' is damaged; fix: remove it"):
         mirror(repository.folder, dest, hooks, repo_id="repo", allow_shrink=True)
     assert recorder.synced["result"] == "failed"
+    assert (dest / "current" / "a").read_text() == "1"
+    synced.rmdir() if damage == "folder" else synced.unlink()
+    assert mirror(repository.folder, dest, hooks, repo_id="repo").added_count == 2

@@ -1,6 +1,7 @@
 """The mirror as a whole: what it publishes, and what its four events say."""
 
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -324,6 +325,83 @@ def test_verify_repairs_what_is_published(
     assert (dest / "current" / "a").read_text() == "1234"
     assert run(verify=True).publish_result == "skipped"
     assert "verified by checksum" in recorder.published["summary"]["skipped"]
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "full folder", "pipe"])
+@pytest.mark.parametrize("changed", [True, False])
+def test_strange_object_in_place_of_a_stored_file_is_replaced(  # noqa: PLR0913 - fixtures and parameters
+    repository: "Repository", dest: Path, run: Run, caplog: pytest.LogCaptureFixture, *, kind: str, changed: bool
+) -> None:
+    """What is no regular file is damage: it is named and fetched again, and never published."""
+    repository.write({"a": "1234"})
+    run()
+    (stored,) = dest.glob("objects/*/*")
+    elsewhere = dest.parent / "elsewhere"
+    elsewhere.write_text("1234")
+    stored.unlink()
+    if "folder" in kind:
+        stored.mkdir()
+        if kind == "full folder":
+            (stored / "x").touch()
+    elif kind == "pipe":
+        os.mkfifo(stored)
+    else:
+        stored.symlink_to(elsewhere if kind == "link" else "nowhere")
+    if changed:
+        repository.write({"b": "5"})
+    assert run().downloaded_files == 1 + changed
+    assert stat.S_ISREG(stored.lstat().st_mode)
+    published = dest / "current" / "a"
+    assert (published.is_symlink(), published.read_text(), elsewhere.read_text()) == (False, "1234", "1234")
+    assert [record.getMessage() for record in caplog.records] == ["stored file 'a' is damaged; downloading it again"]
+
+
+def test_file_in_place_of_a_folder_of_the_store_is_named(repository: "Repository", dest: Path, run: Run) -> None:
+    """The message says what to remove."""
+    repository.write({"a": "1234"})
+    run()
+    (stored,) = dest.glob("objects/*/*")
+    stored.unlink()
+    stored.parent.rmdir()
+    stored.parent.touch()
+    with pytest.raises(MirrorError, match=f"^file 'a' cannot be stored: '{stored.parent}' is not a folder; fix: "):
+        run()
+    stored.parent.unlink()
+    assert run().downloaded_files == 1
+
+
+@pytest.mark.parametrize("extra", ["file", "sub/file", "folder/", "link"])
+def test_verify_finds_what_is_not_in_the_manifest(
+    repository: "Repository", dest: Path, run: Run, caplog: pytest.LogCaptureFixture, extra: str
+) -> None:
+    """What somebody put into the current publication is named, and not in the next one."""
+    repository.write({"a": "1", "sub/b": "2"})
+    run()
+    stranger = dest.resolve() / "current" / extra
+    if extra == "link":
+        stranger.symlink_to("/")
+    elif extra == "folder/":
+        stranger.mkdir()
+    else:
+        stranger.touch()
+    assert run().publish_result == "skipped"
+    assert run(verify=True).publish_result == "success"
+    assert not os.path.lexists(stranger)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"published file '{extra.strip('/')}' is a link or not in the manifest; publishing anew without it"
+    ]
+    assert run(verify=True).publish_result == "skipped"
+
+
+def test_verify_finds_a_linked_folder(repository: "Repository", dest: Path, run: Run) -> None:
+    """A folder of a publication that is a link out of it is replaced, even if the right files are there."""
+    repository.write({"sub/b": "2"})
+    run()
+    folder = (dest / "current").resolve() / "sub"
+    folder.rename(dest.parent / "elsewhere")
+    folder.symlink_to(dest.parent / "elsewhere")
+    assert run(verify=True).publish_result == "success"
+    assert not (dest / "current" / "sub").is_symlink()
 
 
 def test_verification_is_shown(repository: "Repository", run: Run) -> None:
