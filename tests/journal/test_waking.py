@@ -99,9 +99,9 @@ def test_listening_ends_with_the_subscription(postgresql_url: str) -> None:
 
 def test_journals_of_one_database_wake_their_own_workers(postgresql_url: str, new_event: Make) -> None:
     """The server's message names the schema: what is stored in another one wakes nobody here."""
-    ours, others = Journal(postgresql_url), Journal(postgresql_url, schema=f"other_{new_id()}")
+    schema = f"other_{new_id()}"
+    ours, others = Journal(postgresql_url), Journal(postgresql_url, schema=schema)
     admin = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
-    schema = others.backend._schema
     woken = threading.Event()
     with admin.connect() as connection:
         connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
