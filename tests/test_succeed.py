@@ -102,7 +102,7 @@ class Server:
         """Return the body of the only finished event in the journal, which has a delivery of its own."""
         with self.engine.connect() as connection:
             contents = connection.execute(select(schema.event.c.content).order_by(schema.event.c.id)).scalars().all()
-            queued = connection.execute(select(schema.delivery.c.event)).scalars().all()
+            queued = connection.execute(select(schema.event.c.id).join(schema.delivery)).scalars().all()
         events = [Event.from_json(content) for content in contents]
         assert [one.type.hook_name.rpartition("_")[2] for one in events] == ["started", "finished"]
         assert events[0].operation_id == events[1].operation_id

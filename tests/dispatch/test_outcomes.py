@@ -315,7 +315,7 @@ def test_what_a_failed_listener_held_is_gone_when_the_attempt_is_recorded(
 
     with Hooks([listener(listen)], journal=sqlite_url) as hooks:
         worker = hooks.worker()
-        worker.run_one(hooks.fire("repo-sync-started", BODY).event.id, "a")
+        worker.deliver_one(hooks.fire("repo-sync-started", BODY).event.id, "a")
         hooks.fire("repo-sync-started", BODY)
         worker.run_once()
     assert [reference() for reference in held] == [None, None]

@@ -13,7 +13,6 @@ from pulp_hooks.journal.clock import Clock
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.schema import State
-from pulp_hooks.journal.sqlite import SqliteBackend
 
 Make = Callable[..., Event]
 DAY = 86_400.0
@@ -142,23 +141,23 @@ def test_retry_comes_early_or_late_by_the_step(step: float, sqlite_url: str, new
 def test_lease_on_postgresql_is_by_the_clock_of_the_server(postgresql_url: str, new_event: Make) -> None:
     """Machines whose clocks are five minutes apart agree on what is due and when a lease ends."""
     clocks = [Clock(lambda ahead=ahead: time.time() + ahead) for ahead in (-300.0, 300.0)]  # type: ignore[misc]
-    early, late = [SqliteBackend(postgresql_url, clock=clock) for clock in clocks]
+    early, late = [Journal(postgresql_url, clock=clock) for clock in clocks]
     assert abs(early.now() - late.now()) < 60
     journal = Journal(postgresql_url)
     journal.append(new_event(), ["a"])
-    assert len(Queue(early).claim("a", 1, 60)) == 1
-    assert Queue(late).claim("a", 1, 60) == []
-    due = Queue(late).dues({"a": NO_LIMITS})["a"].due
+    assert len(early.queue.claim("a", 1, 60)) == 1
+    assert late.queue.claim("a", 1, 60) == []
+    due = late.queue.dues({"a": NO_LIMITS})["a"].due
     assert abs(due - time.time() - 60) < 30
-    for database in (early, late, journal.backend):
-        database.close()
+    for one in (early, late, journal):
+        one.close()
 
 
 def test_answer_of_the_server_that_comes_late_does_not_change_the_time(
     server: PostgresqlTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that stalls has delayed the server's answer, and not set the clock."""
-    monkeypatch.setattr("pulp_hooks.journal.backend._QUICK_SECONDS", 0.4)
+    monkeypatch.setattr("pulp_hooks.journal.postgresql._QUICK_SECONDS", 0.4)
     passed = [0.0]
     database = server.journal().backend
     database.clock = Clock(elapsed=lambda: time.monotonic() + passed[0])
