@@ -90,7 +90,7 @@ def check_version(connection: Connection, name: str) -> None:
         return
     works_on = " and ".join(dict.fromkeys((schema.OLDEST, schema.HEAD)))
     raise JournalError(
-        f"the journal {name} has schema version {found}, and this release of pulp-hooks works on {works_on}; "
+        f"the journal {name} has schema version {found}, and this release of the package works on {works_on}; "
         f"fix: {remedy}"
     )
 
