@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
@@ -12,6 +11,7 @@ from pulp_hooks.event import Event
 from pulp_hooks.journal import appending, listeners, queries, replay, retention
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.journal.listeners import StoredListener
+from pulp_hooks.journal.opening import Upgrade
 from pulp_hooks.journal.postgresql import PostgresqlBackend
 from pulp_hooks.journal.queries import ALL, Filter, Page, Statistics, StoredAttempt, StoredDelivery, StoredEvent
 from pulp_hooks.journal.queue import Queue
@@ -21,9 +21,6 @@ from pulp_hooks.journal.sqlite import SqliteBackend
 from pulp_hooks.journal.sqlite_file import Synchronous
 from pulp_hooks.journal.urls import journal_url
 from pulp_hooks.safe_logger import safe_logger
-
-if TYPE_CHECKING:
-    from pulp_hooks.journal.upgrading import Upgrade
 
 _log = safe_logger(__name__)
 
@@ -108,7 +105,7 @@ class Journal:
         """
         appending.check(self.backend)
 
-    def upgrade(self, *, dry_run: bool = False) -> "Upgrade":
+    def upgrade(self, *, dry_run: bool = False) -> Upgrade:
         """Change the tables to the schema version of this release.
 
         Hosts and workers of the release before it can go on meanwhile, unless the release notes say otherwise.

@@ -1,5 +1,7 @@
 """Opening a journal: its tables are created in a new database, and their version is checked in one that has them."""
 
+from dataclasses import dataclass
+
 from sqlalchemy import Connection, inspect, select
 
 from pulp_hooks.errors import JournalError
@@ -11,6 +13,21 @@ READS = "pulp_hooks_reads"
 
 _DEVELOPMENT = {"journal": {"version", "id"}, "delivery": {"event_id", "listener", "lane"}}
 """Tables, and columns of them, that a journal had before the first release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What an upgrade changes.
+
+    Attributes:
+        found: The schema version before.
+        version: The schema version after.
+        sql: The statements; empty if there is nothing to do.
+    """
+
+    found: str
+    version: str
+    sql: str
 
 
 def is_journal(connection: Connection) -> bool:
@@ -73,7 +90,7 @@ def check_version(connection: Connection, name: str) -> None:
         return
     works_on = " and ".join(dict.fromkeys((schema.OLDEST, schema.HEAD)))
     raise JournalError(
-        f"the journal {name} has schema version {found}, and this release of pulp-hooks works on {works_on}; "
+        f"the journal {name} has schema version {found}, and this release of the package works on {works_on}; "
         f"fix: {remedy}"
     )
 

@@ -47,7 +47,10 @@ class SqliteBackend(Backend):
         return self.file.looking_engine()
 
     def _migrating_engine(self) -> Engine:
-        return self.file.engine()
+        engine = self.file.engine()
+        # Without it a second upgrade that looks whether it can begin may keep the first one from committing.
+        turn_on_write_ahead_log(engine)
+        return engine
 
     def _prepared(self, engine: Engine) -> Engine:
         # A journal that is there is only read, so that it can be opened while others write.

@@ -1,7 +1,6 @@
 """Upgrading: Alembic changes the tables of an older journal to the schema of this release."""
 
 import io
-from dataclasses import dataclass
 from importlib import resources
 
 from alembic import command
@@ -11,25 +10,10 @@ from sqlalchemy import Connection
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal import schema
 from pulp_hooks.journal.backend import Backend
-from pulp_hooks.journal.opening import check_version, version_of
+from pulp_hooks.journal.opening import Upgrade, check_version, version_of
 
 MIGRATIONS = str(resources.files("pulp_hooks.journal") / "migrations")
 """Folder of the revisions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Upgrade:
-    """What an upgrade changes.
-
-    Attributes:
-        found: The schema version before.
-        version: The schema version after.
-        sql: The statements; empty if there is nothing to do.
-    """
-
-    found: str
-    version: str
-    sql: str
 
 
 def upgrade(backend: Backend, *, dry_run: bool) -> Upgrade:

@@ -18,7 +18,7 @@ class _Table:
 
     __slots__ = ()
 
-    rules: ClassVar[type[Schema]]
+    _rules: ClassVar[type[Schema]]
 
     def __post_init__(self) -> None:
         written: dict[str, Any] = {}
@@ -29,7 +29,7 @@ class _Table:
             if value is not None:
                 written[one.name] = list(value) if isinstance(value, tuple | set | frozenset) else value
         try:
-            loaded = cast("dict[str, Any]", self.rules().load(written))
+            loaded = cast("dict[str, Any]", self._rules().load(written))
         except ValidationError as error:
             causes = "; ".join(f"{key} {rules}" for key, rules in violations(error))
             raise SettingsError(f"invalid {type(self).__name__}: {causes}") from None
@@ -45,7 +45,7 @@ class PluginSettings(_Table):
         block: Names of plugins, notifiers and configured listeners that are not loaded.
     """
 
-    rules = PluginsTable
+    _rules = PluginsTable
 
     block: tuple[str, ...] = ()
 
@@ -59,7 +59,7 @@ class DispatchSettings(_Table):
         max_body_bytes: Size cap of a body as JSON in UTF-8; over it `details`, then `summary`, are truncated.
     """
 
-    rules = DispatchTable
+    _rules = DispatchTable
 
     slow_seconds: float = 5.0
     max_body_bytes: int = 2**20
@@ -79,7 +79,7 @@ class JournalSettings(_Table):
         keep_dead_days: How long dead letters are kept.
     """
 
-    rules = JournalTable
+    _rules = JournalTable
 
     url: str = field(repr=False)
     schema: str | None = None
@@ -105,7 +105,7 @@ class DeliverySettings(_Table):
         global_rate_per_second: Most attempts of a listener in each second, over all workers; null: no limit.
     """
 
-    rules = DeliveryTable
+    _rules = DeliveryTable
 
     timeout_seconds: float = 30.0
     retry_seconds: tuple[float, ...] = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
@@ -130,7 +130,7 @@ class ListenerSettings(_Table):
             the notifier is built.
     """
 
-    rules = ListenerTable
+    _rules = ListenerTable
 
     name: str
     notifier: str

@@ -19,6 +19,7 @@ from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.journal import schema, upgrading
 from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.opening import Upgrade
 
 Make = Callable[..., Event]
 
@@ -87,7 +88,7 @@ def next_release(patch: pytest.MonkeyPatch, folder: Path, revision: str = NEXT, 
     patch.setattr(schema, "OLDEST", oldest)
 
 
-def upgraded(url: str) -> upgrading.Upgrade:
+def upgraded(url: str) -> Upgrade:
     """Upgrade a journal, and leave it."""
     with closing(Journal(url)) as journal:
         return journal.upgrade()
@@ -151,7 +152,7 @@ def test_stored_journal_becomes_one_of_this_release(version: str, url: str) -> N
 def test_journal_of_this_release_is_not_changed(url: str) -> None:
     """Upgrading at the head does nothing."""
     before = everything(stored(url))
-    assert upgraded(url) == upgrading.Upgrade(schema.HEAD, schema.HEAD, "")
+    assert upgraded(url) == Upgrade(schema.HEAD, schema.HEAD, "")
     assert everything(url) == before
 
 
@@ -172,7 +173,7 @@ def test_upgrade_to_the_next_release_loses_nothing(
         event = new_event()
         assert journal.append(event, ["new"])
         assert [claim.event_id for claim in journal.queue.claim("new", 1, 60)] == [event.id]
-    assert upgraded(url) == upgrading.Upgrade("0002", "0002", "")
+    assert upgraded(url) == Upgrade("0002", "0002", "")
 
 
 def test_dry_run_returns_the_sql_and_changes_nothing(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +195,7 @@ def test_dry_run_returns_the_sql_and_changes_nothing(url: str, tmp_path: Path, m
             connection.connection.cursor().execute(planned.sql)
         engine.dispose()
     assert "origin" in columns(url)
-    assert upgraded(url) == upgrading.Upgrade("0002", "0002", "")
+    assert upgraded(url) == Upgrade("0002", "0002", "")
 
 
 def test_release_works_on_the_schema_before_it(
@@ -234,7 +235,7 @@ def test_older_release_works_on_the_schema_after_it(url: str, tmp_path: Path, ne
     with closing(Journal(url)) as older:
         assert older.append(new_event(), ["new"])
         assert len(older.queue.claim("new", 9, 60)) == 3
-        assert older.upgrade() == upgrading.Upgrade("0002", "0002", "")
+        assert older.upgrade() == Upgrade("0002", "0002", "")
 
 
 def test_older_release_refuses_a_schema_that_it_cannot_work_on(url: str, tmp_path: Path, new_event: Make) -> None:

@@ -144,6 +144,20 @@ def test_hosts_transaction_through_a_pooler_shares_the_event(pooled: str) -> Non
     assert listener.heard == [kept]
 
 
+def test_schema_can_be_named_behind_a_pooler(pooled: str, server: Engine, new_event: Make) -> None:
+    """It needs no search path, which a pooler does not let clients choose."""
+    with server.begin() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA hooks")
+    with closing(Journal(pooled, schema="hooks")) as journal:
+        events = [new_event() for _ in range(10)]
+        for event in events:
+            assert journal.append(event, ["a"])
+        assert len(journal.queue.claim("a", 20, 60)) == 10
+        assert journal.upgrade().sql == ""
+    with server.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM hooks.pulp_hooks_event").scalar() == 10
+
+
 def test_nothing_is_left_in_the_connections_of_a_pooler(pooled: str, server: Engine) -> None:
     """No prepared statement, no setting and no LISTEN is found by the next client."""
     with Hooks({"Listener": Listener()}, journal=pooled) as hooks, hooks.worker():
