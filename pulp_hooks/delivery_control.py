@@ -1,16 +1,30 @@
 """Exceptions that control redelivery. Any other exception is retried on the schedule."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 
 from pulp_hooks.foreign_code import call_foreign
-from pulp_hooks.signals import members_of
+from pulp_hooks.signals import leaves_of
 
 
 class DeliveryControl(Exception):  # noqa: N818 - it is an instruction
-    """Base of `RetryLater`, `PermanentFailure` and `DisableListener`; raise one of these."""
+    """Base of `RetryLater`, `PermanentFailure` and `DisableListener`; raise one of these.
+
+    Args:
+        message: Why.
+        detail: What to show of the work, see `Outcome.detail`.
+
+    Attributes:
+        detail: The same.
+    """
+
+    detail: Mapping[str, object] | None = None
+
+    def __init__(self, message: str = "", *, detail: Mapping[str, object] | None = None) -> None:
+        super().__init__(*([message] if message else []))
+        self.detail = detail
 
 
 class RetryLater(DeliveryControl):
@@ -19,6 +33,7 @@ class RetryLater(DeliveryControl):
     Args:
         message: Why.
         after: Seconds, or a `timedelta`; longer pauses than a day are shortened to a day.
+        detail: What to show of the work, see `Outcome.detail`.
 
     Attributes:
         after: Seconds.
@@ -27,15 +42,17 @@ class RetryLater(DeliveryControl):
         ValueError: `after` is negative or not a number.
     """
 
-    def __init__(self, message: str = "", *, after: float | timedelta) -> None:
-        super().__init__(message or f"asked to be called again after {after}")
+    def __init__(
+        self, message: str = "", *, after: float | timedelta, detail: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(message or f"asked to be called again after {after}", detail=detail)
         seconds = after.total_seconds() if isinstance(after, timedelta) else after
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
             raise ValueError(f"after must be a number of seconds from 0 up, not {after!r}")
         self.after = float(seconds)
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return partial(RetryLater, after=self.after), self.args
+        return partial(RetryLater, after=self.after, detail=self.detail), self.args
 
 
 class PermanentFailure(DeliveryControl):
@@ -56,7 +73,7 @@ def control_in(error: BaseException) -> tuple[DeliveryControl | None, bool]:
     counts; `PermanentFailure` counts if the group has no other exception. A subclass is returned as one of the three,
     because its own methods and attributes may raise.
     """
-    members = list(_leaves(error))
+    members = list(leaves_of(error))
     controls = [_plain(member) for member in members if issubclass(type(member), DeliveryControl)]
     is_all = len(controls) == len(members)
     for control in controls:
@@ -66,19 +83,6 @@ def control_in(error: BaseException) -> tuple[DeliveryControl | None, bool]:
     if later:
         return max(later, key=_seconds), is_all
     return (controls[0] if controls and is_all else None), is_all
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    waiting, seen = [error], set[int]()
-    while waiting:
-        found = waiting.pop()
-        if id(found) in seen:
-            continue
-        seen.add(id(found))
-        members = members_of(found)
-        waiting += reversed(members)
-        if not members:
-            yield found
 
 
 def _plain(error: BaseException) -> DeliveryControl:

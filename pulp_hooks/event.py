@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pulp_hooks.errors import EventError, UnknownEventTypeError
 from pulp_hooks.event_types import EventType
@@ -34,15 +34,6 @@ class Event:
     source: str
     body: "Body" = field(repr=False, hash=False)
     call_report: "dict[str, JsonValue] | None" = field(default=None, repr=False, hash=False)
-
-    def with_body(self, body: "Body", call_report: "dict[str, JsonValue] | None") -> Self:
-        """Give an event that differs in these two only; much faster than `dataclasses.replace`."""
-        event = object.__new__(type(self))
-        members = vars(event)
-        members.update(vars(self))
-        members["body"] = body
-        members["call_report"] = call_report
-        return event
 
     def to_dict(self) -> "dict[str, JsonValue]":
         """Give the event as an object that JSON can hold; it shares the body with this event."""

@@ -22,8 +22,11 @@ def is_loop_running() -> bool:
     return True
 
 
-def run_to_end(awaitable: Awaitable[object]) -> None:
-    """Await something on an event loop of its own: in this thread, or in a helper if this one runs a loop already."""
+def run_to_end(awaitable: Awaitable[object]) -> object:
+    """Await something on an event loop of its own, and return its result.
+
+    It runs in this thread, or in a helper if this one runs a loop already.
+    """
     running = _Running(awaitable)
     pool_call = _call_in_native_thread()
     if pool_call is not None:
@@ -35,6 +38,7 @@ def run_to_end(awaitable: Awaitable[object]) -> None:
         running.run()
     for error in running.failures:
         raise error
+    return running.result
 
 
 class _Running:
@@ -42,10 +46,12 @@ class _Running:
 
     Attributes:
         failures: What it raised, if it did.
+        result: What it returned.
     """
 
     def __init__(self, awaitable: Awaitable[object]) -> None:
         self.failures: list[BaseException] = []
+        self.result: object = None
         self._awaitable = awaitable
         self._task: asyncio.Task[None] | None = None
         self._is_left = False
@@ -83,7 +89,7 @@ class _Running:
         if self._is_left:
             raise asyncio.CancelledError
         try:
-            await self._awaitable
+            self.result = await self._awaitable
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - a loop would show a foreign exception, which may raise then

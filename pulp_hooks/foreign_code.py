@@ -28,21 +28,22 @@ def call_foreign(function: Callable[[], _T]) -> _T | Raised:
     try:
         result = function()
     except BaseException as error:  # noqa: BLE001 - it is returned
-        failure = error
+        raised = [error]
     else:
         if os.getpid() != process:
             end_child(None)
         return result
-    try:
-        if os.getpid() != process:
-            end_child(failure)
-        interruption = interruption_in(failure, handled)
-        if interruption is not None:
-            raise interruption
-        return Raised(failure)
-    finally:
-        # Its traceback holds this frame: together they would wait for the garbage collector.
-        del failure
+    # Not a variable: the exception's traceback has this frame, and both would wait for the garbage collector.
+    return _raised(raised.pop(), process, handled)
+
+
+def _raised(error: BaseException, process: int, handled: BaseException | None) -> Raised:
+    if os.getpid() != process:
+        end_child(error)
+    interruption = interruption_in(error, handled)
+    if interruption is not None:
+        raise interruption
+    return Raised(error)
 
 
 def end_child(error: BaseException | None) -> NoReturn:

@@ -13,9 +13,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
+from pulp_hooks import telemetry
 from pulp_hooks.bodies.serializer import BodySerializer
 from pulp_hooks.dispatch.copies import Original
-from pulp_hooks.dispatch.guard import Guard, run_together
+from pulp_hooks.dispatch.direct import run_in_turn, run_together
+from pulp_hooks.dispatch.guard import Guard
 from pulp_hooks.dispatch.in_flight import EventsInFlight
 from pulp_hooks.dispatch.outcomes import Report
 from pulp_hooks.dispatch.registry import Registry
@@ -34,7 +36,6 @@ from pulp_hooks.problems import Problem
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import DEFAULTS, JournalSettings, Settings
 from pulp_hooks.settings.reading import read_settings
-from pulp_hooks.telemetry import firing
 from pulp_hooks.text import one_line
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class Hooks(FiringMethods):
             body: The body, as the specification shows it; `_ns` and `id` may be left out.
             call_report: The task in which the event happens.
             event_id: Identifier of the event, where the host has one. The journal takes no event twice: when it knows
-                the id, nothing happens, and the report has no outcomes.
+                the id, nothing happens, and `is_duplicate` of the report is true.
             connection: The host's own SQLAlchemy connection to the database of the journal: the event is committed
                 with the host's work, or not at all.
 
@@ -178,12 +179,16 @@ class Hooks(FiringMethods):
         return self._in_flight.run(self._dispatch, event, guards, connection)
 
     def _dispatch(self, event: Event, guards: Sequence[Guard], connection: "Connection | None") -> Report:
-        with firing(event.type.value, event.id):
-            kept = self._keep(event, guards, connection)
-            if kept is not None:
-                return kept
-            original = Original(event)
-            return Report(event, tuple([guard.run(original) for guard in guards]))
+        span = telemetry.begin_fire(event.type.value, event.id)
+        try:
+            report = self._keep(event, guards, connection)
+            if report is None:
+                report = Report(event, tuple(run_in_turn(guards, Original(event))))
+        except BaseException as error:
+            telemetry.end_fire(span, event.type.value, error)
+            raise
+        telemetry.end_fire(span, event.type.value)
+        return report
 
     async def afire(
         self,
@@ -202,19 +207,26 @@ class Hooks(FiringMethods):
         event = self._event(event_type, body, call_report, event_id)
 
         async def dispatch(inside: Callable[[], Context]) -> Report:
-            with firing(event.type.value, event.id):
-                guards = self._registry.guards(event)
-                context = inside()
+            guards = self._registry.guards(event)
+            context = inside()
+            span = context.run(telemetry.begin_fire, event.type.value, event.id)
+
+            def keep() -> Report | None:
+                # The thread goes on when the caller is canceled.
+                return context.run(self._in_flight.run, self._keep, event, guards, None)
+
+            try:
+                report = None
                 if self._outbox is not None:
-
-                    def keep() -> Report | None:
-                        # The thread goes on when the caller is canceled.
-                        return context.run(self._in_flight.run, self._keep, event, guards, None)
-
-                    kept = await asyncio.get_running_loop().run_in_executor(None, keep)
-                    if kept is not None:
-                        return kept
-                return Report(event, tuple(await run_together(guards, Original(event), self._in_flight.run, context)))
+                    report = await asyncio.get_running_loop().run_in_executor(None, keep)
+                if report is None:
+                    original = Original(event)
+                    report = Report(event, tuple(await run_together(guards, original, self._in_flight.run, context)))
+            except BaseException as error:
+                telemetry.end_fire(span, event.type.value, error)
+                raise
+            telemetry.end_fire(span, event.type.value)
+            return report
 
         return await self._in_flight.run_async(dispatch)
 

@@ -43,7 +43,11 @@ class Notifier(ABC):
 
     @abstractmethod
     def notify(self, event: Event) -> object:
-        """Forward one event; raise to say that it failed. May be `async def`, and may be called by several threads."""
+        """Forward one event; raise if that fails. It may be `async def`, and several threads may call it.
+
+        Returns:
+            Nothing, or a mapping that shows what was done, see `Outcome.detail`.
+        """
 
     def close(self) -> None:  # noqa: B027 - most notifiers hold nothing that has to be closed
-        """Let go of what the notifier holds, files and connections; called once, after its last event."""
+        """Close what the notifier holds, such as files and connections; called once, after its last event."""

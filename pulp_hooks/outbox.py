@@ -63,8 +63,7 @@ class Outbox:
             ordered: Names of the listeners that are to have the events of one repository in their order.
 
         Returns:
-            The report, without outcomes when the journal knows the event's id already. Nothing when the journal
-            cannot take the event and it is to be dispatched directly.
+            The report; null if the journal cannot take the event and it is to be dispatched directly.
 
         Raises:
             JournalError: The journal cannot take the event, and it is not to be dispatched directly; or the event may
@@ -81,7 +80,9 @@ class Outbox:
                 raise
             _log.error("event %s is dispatched directly, nothing keeps it: %s", event.id, error)
             return None
-        return Report(event, tuple([_queued(*item) for item in hooks.items()]) if is_new else ())
+        if not is_new:
+            return Report(event, (), is_duplicate=True)
+        return Report(event, tuple([Outcome(*item, Status.QUEUED, 0.0) for item in hooks.items()]))
 
     def close(self) -> None:
         """Close the connections to the journal, unless it is the host's own."""
@@ -113,7 +114,3 @@ def open_journal(settings: JournalSettings) -> "Journal":
         "busy_seconds": settings.busy_seconds,
     }
     return Journal(settings.url, **options)
-
-
-def _queued(listener: str, hook: str) -> Outcome:
-    return Outcome(listener, hook, Status.QUEUED, 0.0)

@@ -79,6 +79,20 @@ def members_of(error: BaseException) -> tuple[BaseException, ...]:
     return found
 
 
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions in a group, however deep, in order; an exception that is not a group is its own leaf."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        members = members_of(found)
+        waiting += reversed(members)
+        if not members:
+            yield found
+
+
 def _signal_of(frame: FrameType) -> int | None:
     """Return the signal that a frame handles: it was called with its number and with the frame that it interrupted."""
     code = frame.f_code

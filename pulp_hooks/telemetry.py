@@ -1,201 +1,171 @@
 """Spans and metrics of OpenTelemetry, where it is installed; names follow its conventions for messaging.
 
-Whatever OpenTelemetry, or what a program has plugged into it, raises is logged once; nobody else feels it.
+Whatever OpenTelemetry, or what a program has plugged into it, raises is logged once and suppressed. Spans become the
+current one for the rest of the calling context, which has to be a copy: nothing is left to undo.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.signals import raised_by_signal_handler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import TracebackType
-
     from opentelemetry.metrics import Counter, Histogram
-    from opentelemetry.trace import Span, SpanKind, Tracer
+    from opentelemetry.trace import Span
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 # It is a problem with what is installed, and logged where a host looks for those.
 _log = safe_logger("pulp_hooks.hooks")
 
-_NOTHING: AbstractContextManager[None] = nullcontext()
-_SYSTEM = {"messaging.system": "pulp_hooks"}
+_warned: list[str] = []
+"""What was raised first: it is logged, and nothing after it."""
 
 
-class _Instruments(NamedTuple):
-    """What is measured with."""
+def _suppressed(function: Callable[_P, _T]) -> Callable[_P, _T | None]:
+    """Decorate a function that calls OpenTelemetry: it returns null if that raises."""
 
-    tracer: "Tracer"
+    @wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _T | None:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            if raised_by_signal_handler(error):
+                raise
+            if not _warned:
+                _warned.append(type(error).__name__)
+                _log.warning("OpenTelemetry raised %s, which is logged this once", _warned[0], exc_info=error)
+            return None
+
+    return call
+
+
+class _Api(NamedTuple):
+    """What is used of OpenTelemetry: two modules, and objects that are made once."""
+
+    trace: Any
+    context: Any
+    propagator: "TraceContextTextMapPropagator"
     events: "Counter"
     attempts: "Histogram"
-    producer: "SpanKind"
-    consumer: "SpanKind"
-    is_traced: "Callable[[], bool]"
-
-
-class _Harmless(AbstractContextManager[None]):
-    """A block around each call into OpenTelemetry: whatever that raises ends here, but for the host's signal handlers.
-
-    Attributes:
-        is_told: Whether it was logged that it has raised something.
-    """
-
-    is_told = False
-
-    def __exit__(self, _: object, error: BaseException | None, trace: "TracebackType | None") -> bool:
-        if error is None or not issubclass(type(error), Exception) or raised_by_signal_handler(error):
-            return False
-        if not self.is_told:
-            self.is_told = True
-            _log.warning("OpenTelemetry raised %s, which is logged this once", type(error).__name__, exc_info=error)
-        return True
-
-
-_HARMLESS = _Harmless()
-
-
-class _Span(AbstractContextManager["Span | None"]):
-    """A block with a span around it.
-
-    Args:
-        begin: Gives the block of OpenTelemetry.
-        succeeded: Called when this block has ended without an exception.
-    """
-
-    def __init__(
-        self,
-        begin: "Callable[[], AbstractContextManager[Span | None]]",
-        succeeded: "Callable[[], object]" = lambda: None,
-    ) -> None:
-        self._begin = begin
-        self._succeeded = succeeded
-        self._begun: AbstractContextManager[Span | None] = _NOTHING
-
-    def __enter__(self) -> "Span | None":
-        with _HARMLESS:
-            block = self._begin()
-            span = block.__enter__()
-            self._begun = block
-            return span
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
-    ) -> None:
-        with _HARMLESS:
-            self._begun.__exit__(kind, error, trace)
-        if error is None:
-            with _HARMLESS:
-                self._succeeded()
-
-
-class _Counting(AbstractContextManager[None]):
-    """A block at whose good end an event is counted.
-
-    Args:
-        events: Counts them.
-        event_type: ID of the event type.
-    """
-
-    __slots__ = ("_event_type", "_events")
-
-    def __init__(self, events: "Counter", event_type: str) -> None:
-        self._events = events
-        self._event_type = event_type
-
-    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            with _HARMLESS:
-                self._events.add(1, {"messaging.destination.name": self._event_type})
 
 
 @cache
-def _instruments() -> _Instruments | None:
-    """Give the instruments; nothing where OpenTelemetry is not installed, or cannot give them."""
+def _api() -> _Api | None:
+    """Return what is used of OpenTelemetry; null where it is not installed."""
     try:
-        from opentelemetry import metrics, trace  # noqa: PLC0415 - it is looked for once, when it is first used
+        # Looked for once, when it is first used.
+        from opentelemetry import context, metrics, trace  # noqa: PLC0415
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
     except ImportError:
         return None
-
-    def is_traced() -> bool:
-        """Tell whether the program has set up who takes the spans; to make them for nobody is not free."""
-        return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-
-    with _HARMLESS:
-        meter = metrics.get_meter("pulp_hooks")
-        return _Instruments(
-            trace.get_tracer("pulp_hooks"),
-            meter.create_counter("pulp_hooks.events", "{event}", "Events that were fired"),
-            meter.create_histogram("pulp_hooks.attempt.duration", "s", "How long listeners take, by how it ended"),
-            trace.SpanKind.PRODUCER,
-            trace.SpanKind.CONSUMER,
-            is_traced,
-        )
-    return None
+    meter = metrics.get_meter("pulp_hooks")
+    return _Api(
+        trace,
+        context,
+        TraceContextTextMapPropagator(),
+        meter.create_counter("pulp_hooks.events", "{event}", "Events that were fired"),
+        meter.create_histogram("pulp_hooks.attempt.duration", "s", "How long listeners take, by how it ended"),
+    )
 
 
-def firing(event_type: str, event_id: str) -> AbstractContextManager[object]:
-    """Give a block around the firing of an event: a span, and one more event that is counted at its good end."""
-    instruments = _instruments()
-    if instruments is None:
-        return _NOTHING
-
-    traced = False
-    with _HARMLESS:
-        traced = instruments.is_traced()
-    if not traced:
-        return _Counting(instruments.events, event_type)
-
-    def begin() -> "AbstractContextManager[Span | None]":
-        attributes = _SYSTEM | {
-            "messaging.operation.type": "send",
-            "messaging.destination.name": event_type,
-            "messaging.message.id": event_id,
-        }
-        return instruments.tracer.start_as_current_span(
-            f"send {event_type}", kind=instruments.producer, attributes=attributes
-        )
-
-    return _Span(begin, lambda: instruments.events.add(1, {"messaging.destination.name": event_type}))
+@_suppressed
+def begin_fire(event_type: str, event_id: str) -> "Span | None":
+    """Start the span of a fire."""
+    return _begun("send", "PRODUCER", event_type, event_id)
 
 
-def attempting(event_type: str, event_id: str, listener: str, number: int) -> "AbstractContextManager[Span | None]":
-    """Give a block around an attempt to deliver an event: a span, in which the listener may make its own."""
-    instruments = _instruments()
-    if instruments is None:
-        return _NOTHING
+@_suppressed
+def end_fire(span: "Span | None", event_type: str, error: BaseException | None = None) -> None:
+    """End the span of a fire, as an error if that raised one; otherwise count the event.
 
-    def begin() -> "AbstractContextManager[Span | None]":
-        if not instruments.is_traced():
-            return _NOTHING
-        attributes: Mapping[str, str | int] = _SYSTEM | {
-            "messaging.operation.type": "process",
-            "messaging.destination.name": event_type,
-            "messaging.message.id": event_id,
-            "pulp_hooks.listener": listener,
-            "pulp_hooks.attempt": number,
-        }
-        return instruments.tracer.start_as_current_span(
-            f"process {event_type}", kind=instruments.consumer, attributes=attributes
-        )
-
-    return _Span(begin)
+    Args:
+        span: The span, if any.
+        event_type: ID of the event type.
+        error: What `fire` raised.
+    """
+    _end(span, None if error is None else type(error).__name__)
+    if error is None and (api := _api()):
+        api.events.add(1, {"messaging.destination.name": event_type})
 
 
-def failed(span: "Span | None", error: str) -> None:
-    """Mark the span of an attempt as failed."""
-    if span is not None:
-        with _HARMLESS:
-            from opentelemetry.trace import StatusCode  # noqa: PLC0415 - it is installed
+@_suppressed
+def begin_attempt(
+    event_type: str, event_id: str, listener: str, number: int, fired_in: str | None = None
+) -> "Span | None":
+    """Start the span of an attempt.
 
-            span.set_status(StatusCode.ERROR, error)
+    Args:
+        event_type: ID of the event type.
+        event_id: Identifier of the event.
+        listener: Name of the listener.
+        number: Number of the attempt, from 1 on.
+        fired_in: `trace_context` of the fire, to which the span is linked.
+    """
+    attributes: dict[str, str | int] = {"pulp_hooks.listener": listener, "pulp_hooks.attempt": number}
+    return _begun("process", "CONSUMER", event_type, event_id, attributes, fired_in)
 
 
-def attempted(listener: str, status: str, seconds: float) -> None:
+@_suppressed
+def end_attempt(span: "Span | None", error: str | None) -> None:
+    """End the span of an attempt, as an error if there was one."""
+    _end(span, error)
+
+
+@_suppressed
+def measure_attempt(listener: str, status: str, seconds: float) -> None:
     """Measure an attempt that is over."""
-    instruments = _instruments()
-    if instruments is not None:
-        with _HARMLESS:
-            instruments.attempts.record(seconds, {"pulp_hooks.listener": listener, "pulp_hooks.status": status})
+    if api := _api():
+        api.attempts.record(seconds, {"pulp_hooks.listener": listener, "pulp_hooks.status": status})
+
+
+@_suppressed
+def trace_context() -> str | None:
+    """Return the current span as a `traceparent` of W3C Trace Context; null if there is none."""
+    carrier: dict[str, str] = {}
+    if api := _api():
+        api.propagator.inject(carrier)
+    return carrier.get("traceparent")
+
+
+def _begun(  # noqa: PLR0913, PLR0917 - each is one fact about the span
+    operation: str,
+    kind: str,
+    event_type: str,
+    event_id: str,
+    attributes: Mapping[str, str | int] | None = None,
+    linked: str | None = None,
+) -> "Span | None":
+    api = _api()
+    # Without an SDK nobody takes the spans, and to make them is not free.
+    if api is None or isinstance(api.trace.get_tracer_provider(), api.trace.ProxyTracerProvider):
+        return None
+    origin = api.propagator.extract({"traceparent": linked or ""}, api.context.Context())
+    fired_in = api.trace.get_current_span(origin).get_span_context()
+    span: Span = api.trace.get_tracer("pulp_hooks").start_span(
+        f"{operation} {event_type}",
+        kind=api.trace.SpanKind[kind],
+        attributes={
+            "messaging.system": "pulp_hooks",
+            "messaging.operation.type": operation,
+            "messaging.destination.name": event_type,
+            "messaging.message.id": event_id,
+            **(attributes or {}),
+        },
+        links=[api.trace.Link(fired_in)] if fired_in.is_valid else [],
+    )
+    api.context.attach(api.trace.set_span_in_context(span))
+    return span
+
+
+def _end(span: "Span | None", error: str | None) -> None:
+    api = _api()
+    if span is None or api is None:
+        return
+    if error is not None:
+        span.set_status(api.trace.StatusCode.ERROR, error)
+    span.end()

@@ -62,15 +62,6 @@ def test_repr_shows_neither_body_nor_call_report() -> None:
     assert event.id in repr(event)
 
 
-def test_other_body_makes_another_event() -> None:
-    """`with_body` gives an event that differs in body and call report, and leaves the first one alone."""
-    other = EVENT.with_body({"repo_id": "x"}, {"task_id": "7"})
-    assert other == dataclasses.replace(EVENT, body={"repo_id": "x"}, call_report={"task_id": "7"})
-    assert EVENT.body["repo_id"] == "pulp-f16"
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(other, "id", "1")  # noqa: B010 - as an attribute a type checker refuses it
-
-
 def test_event_as_json_has_the_members_of_the_envelope() -> None:
     """This is what consumers parse: six members, the type ID, the time in UTC, the body as the specification shows."""
     assert EVENT.to_json() == (

@@ -36,7 +36,7 @@ _MAX_BITS = 1024
 _MARKS = ("repr", "base64")
 
 
-def reported_value(value: object) -> JsonValue:
+def reported_value(value: object, max_values: int = MAX_VALUES) -> JsonValue:
     """Turn what was reported into a JSON value that shares no container with it.
 
     - `None`, booleans, strings and finite numbers stay; `NaN` and infinities (of `Decimal` too) become null.
@@ -50,14 +50,14 @@ def reported_value(value: object) -> JsonValue:
     - Lone surrogates in text are replaced by U+FFFD.
     - A container inside itself, one deeper than `MAX_DEPTH`, an integer over 1024 bits and any other object become a
       marked and shortened `repr`: `{"repr": "..."}`.
-    - A report of more than `MAX_VALUES` values is truncated, see `truncated`.
+    - A report of more than `max_values` values is truncated, see `truncated`.
     """
     try:
         return _copied(value, _SMALL_DEPTH)
     except _OddValueError:
         pass
     try:
-        return _Conversion(MAX_VALUES).convert(value, MAX_DEPTH)
+        return _Conversion(max_values).convert(value, MAX_DEPTH)
     except _TooManyValuesError:
         return truncated(value, size=None)
 

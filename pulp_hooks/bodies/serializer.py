@@ -18,9 +18,6 @@ from pulp_hooks.text import clean_text, printable, shortened_repr
 MAX_BODY_BYTES = 2**20
 """How large a body may be as JSON in UTF-8, unless set otherwise."""
 
-_JSON_PER_MARSHAL = 8
-"""More than any value grows from `marshal` to JSON (a control character: 6); so small bodies need no exact size."""
-
 _LONGEST_NAME = 100
 _PIECE = 2**16
 _MANY = 1000
@@ -91,9 +88,6 @@ class BodySerializer:
 
     @staticmethod
     def _cap(event_type: EventType, body: Body, max_bytes: int) -> None:
-        longest = max([len(value) for value in body.values() if isinstance(value, str)], default=0)
-        if longest <= max_bytes and len(marshal.dumps(body, 2)) * _JSON_PER_MARSHAL <= max_bytes:
-            return
         size = _size(body)
         for report in _REPORTS:
             if size > max_bytes and report in body:

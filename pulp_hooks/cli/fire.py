@@ -15,10 +15,16 @@ from pulp_hooks.cli.output import (
     stdout_for_listeners,
 )
 from pulp_hooks.cli.parameters import EventTypeParameter
+from pulp_hooks.dispatch.outcomes import Status
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
 
-_COLOURS = {"succeeded": "green", "failed": "red", "queued": "cyan"}
+_COLOURS: dict[str, str] = {
+    Status.SUCCEEDED: "green",
+    Status.FAILED: "red",
+    Status.QUEUED: "cyan",
+    Status.NOT_QUEUED: "red",
+}
 
 
 @click.command(
@@ -46,7 +52,7 @@ def command(
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
         report = hooks.fire(event_type, content)
     if as_json:
-        keys = ("listener", "hook", "status", "seconds", "error")
+        keys = ("listener", "hook", "status", "seconds", "error", "detail")
         outcomes = [{key: getattr(outcome, key) for key in keys} for outcome in report.outcomes]
         echo_json({"event": report.event.to_dict(), "outcomes": outcomes})
     elif report.outcomes:

@@ -22,25 +22,35 @@ class Original:
         event: The event.
     """
 
-    __slots__ = ("_call_report", "_containers", "event")
+    __slots__ = ("_body", "_call_report", "_containers", "event")
 
     def __init__(self, event: Event) -> None:
         self.event = event
+        self._body = event.body
         self._containers = _frozen({name: value for name, value in event.body.items() if type(value) in _CONTAINERS})
         self._call_report = None if event.call_report is None else _frozen(event.call_report)
 
     def body(self) -> "Body":
         """Return a copy of the body."""
-        body: Body = self.event.body | _thawed(self._containers)
+        body: Body = self._body | _thawed(self._containers)
         return body
 
     def copy(self) -> Event:
         """Return a copy of the event."""
-        call_report = None if self._call_report is None else _thawed(self._call_report)
-        return self.event.with_body(self.body(), call_report)
+        # Measured: 0.2 µs instead of 1.5 µs with `dataclasses.replace`, for every call of a listener.
+        members = vars(self.event).copy()
+        members["body"] = self._body | _thawed(self._containers)
+        if self._call_report is not None:
+            members["call_report"] = _thawed(self._call_report)
+        event = object.__new__(Event)
+        _set_members(event, members)
+        return event
 
 
 _CONTAINERS = (dict, list)
+
+_set_members = Event.__dict__["__dict__"].__set__
+"""Sets all attributes of an event, which is frozen, at once."""
 
 
 def _frozen(value: Any) -> bytes:  # noqa: ANN401 - any JSON value

@@ -1,4 +1,4 @@
-"""The guard in front of every listener: whatever the listener does, nobody else feels it."""
+"""The guard of a listener: it calls the listener, and isolates everybody else from whatever that does."""
 
 import asyncio
 import decimal
@@ -8,49 +8,67 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, ContextVar, copy_context
 from time import perf_counter
-from typing import TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from pulp_hooks.delivery_control import control_in
 from pulp_hooks.dispatch.copies import Original
+from pulp_hooks.dispatch.details import detail_of, detail_of_error
+from pulp_hooks.dispatch.failures import traceback_of
 from pulp_hooks.dispatch.outcomes import Outcome, Status
 from pulp_hooks.event import Event
 from pulp_hooks.event_loops import is_loop_running, run_to_end
 from pulp_hooks.event_types import EventType
-from pulp_hooks.foreign_code import Raised, end_child
+from pulp_hooks.foreign_code import end_child
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.signals import interruption_in
-from pulp_hooks.text import one_line, redacted
-from pulp_hooks.tracebacks import traceback_text
+from pulp_hooks.text import one_line
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from pulp_hooks.bodies.types import JsonValue
 
 _log = safe_logger("pulp_hooks.dispatch")
 
 
-def _both(original: Original) -> tuple[object, object]:
-    event = original.copy()
-    return event.body, event
-
-
 _Function: TypeAlias = Callable[..., object]
+_Call: TypeAlias = Callable[[Original], object]
 
-_CALLS: dict[tuple[str, ...], Callable[[_Function], Callable[[Original], object]]] = {
+
+def _with_body_and_event(function: _Function) -> _Call:
+    def call(original: Original) -> object:
+        event = original.copy()
+        return function(event.body, event)
+
+    return call
+
+
+def _with_event_and_body(function: _Function) -> _Call:
+    def call(original: Original) -> object:
+        event = original.copy()
+        return function(event, event.body)
+
+    return call
+
+
+_CALLS: dict[tuple[str, ...], Callable[[_Function], _Call]] = {
     (): lambda function: lambda _: function(),
     ("body",): lambda function: lambda original: function(original.body()),
     ("event",): lambda function: lambda original: function(original.copy()),
-    ("body", "event"): lambda function: lambda original: function(*_both(original)),
-    ("event", "body"): lambda function: lambda original: function(*_both(original)[::-1]),
+    ("body", "event"): _with_body_and_event,
+    ("event", "body"): _with_event_and_body,
 }
-"""Calls of a listener with its copies, by the names of its arguments."""
+"""How to call a listener with its copies, by the names of its arguments."""
+
+# To look up a member of an enumeration takes as long as to copy a context.
+_SUCCEEDED = Status.SUCCEEDED
 
 
 class Guard:
     """Calls one listener's implementation of one hook.
 
-    It hands over private copies, runs `async def` implementations to their end, measures the time, and makes an
-    outcome of whatever the implementation raises. Only `KeyboardInterrupt` passes, and what a signal handler of the
-    host raises meanwhile. Each call has a copy of the caller's context, and a process that is forked off in a call
-    ends with it.
+    It passes private copies, runs `async def` implementations to their end, measures the time, and returns an outcome
+    whatever the implementation raises. Only `KeyboardInterrupt` propagates, so Ctrl-C still works, and what a signal
+    handler of the host raises meanwhile. Each call has a copy of the caller's context, and a process that is forked in
+    a call ends with it. Callers log failures, as they know what follows.
 
     Args:
         listener: Name of the listener.
@@ -58,13 +76,13 @@ class Guard:
         function: The implementation, called with its arguments by position.
         arguments: Their names: `body`, `event`, both or neither.
         slow_seconds: A call that takes longer is logged; elapsed seconds.
-        secrets: Texts that must not appear in logs and outcomes.
+        secrets: Texts that outcomes must not show.
 
     Attributes:
         listener: Name of the listener.
         hook: Name of the hook.
         is_async: Whether the implementation is an `async def`.
-        secrets: Texts that must not appear in logs and outcomes.
+        secrets: Texts that outcomes must not show.
     """
 
     __slots__ = ("_call", "_slow_seconds", "hook", "is_async", "listener", "secrets")
@@ -98,25 +116,23 @@ class Guard:
             # The copy of a context has the same object of `decimal`, which is changed in place.
             context.run(decimal.setcontext, arithmetic.copy())
         process = _process
+        detail = None
         started = perf_counter()
         try:
             result = context.run(self._call, original)
             if result is not None:
-                context.run(_settle, result)
+                detail = context.run(_settled, result, self.secrets)
         except BaseException as error:  # noqa: BLE001 - SystemExit and its like must not leave the listener either
-            failure = error
+            raised = [error]
         else:
             seconds = perf_counter() - started
             if process is not _process:
                 end_child(None)
             if seconds > self._slow_seconds:
                 self._log_slow(original.event, seconds)
-            return Outcome(self.listener, self.hook, Status.SUCCEEDED, seconds)
-        try:
-            return self._failed(failure, original.event, process, perf_counter() - started)
-        finally:
-            # Its traceback holds this frame: together they would wait for the garbage collector.
-            del failure
+            return Outcome(self.listener, self.hook, _SUCCEEDED, seconds, None, detail)
+        # Not a variable: the exception's traceback has this frame, and both would wait for the garbage collector.
+        return self._failed(raised.pop(), original.event, process, perf_counter() - started)
 
     async def run_async(self, original: Original, is_canceled: Callable[[], bool]) -> Outcome:
         """Call the `async def` implementation and await it on the caller's event loop, in a task of its own.
@@ -134,25 +150,25 @@ class Guard:
         if arithmetic is not None:
             decimal.setcontext(arithmetic.copy())
         process = _process
+        detail = None
         started = perf_counter()
         try:
-            await _in_this_process(cast("Awaitable[object]", self._call(original)))
+            result = await _in_this_process(cast("Awaitable[object]", self._call(original)))
+            if result is not None:
+                detail = detail_of(result, self.secrets)
         except BaseException as error:
             if issubclass(type(error), asyncio.CancelledError) and is_canceled():
                 raise
             if issubclass(type(error), GeneratorExit) and not is_loop_running():
                 # Its loop was closed, and then this coroutine: nobody waits for an outcome.
                 raise
-            failure = error
+            raised = [error]
         else:
             seconds = perf_counter() - started
             if seconds > self._slow_seconds:
                 self._log_slow(original.event, seconds)
-            return Outcome(self.listener, self.hook, Status.SUCCEEDED, seconds)
-        try:
-            return self._failed(failure, original.event, process, perf_counter() - started)
-        finally:
-            del failure
+            return Outcome(self.listener, self.hook, _SUCCEEDED, seconds, None, detail)
+        return self._failed(raised.pop(), original.event, process, perf_counter() - started)
 
     def _failed(self, error: BaseException, event: Event, process: object, seconds: float) -> Outcome:
         """Return the outcome of a call that raised. Not to be called in an `except` block of that exception."""
@@ -163,100 +179,39 @@ class Guard:
             raise interruption
         if seconds > self._slow_seconds:
             self._log_slow(event, seconds)
-        text = one_line(error, self.secrets)
+        text, detail = one_line(error, self.secrets), detail_of_error(error, self.secrets)
         control, is_all = control_in(error)
         if is_all:
-            # It was raised on purpose: where is of no interest, and the frames are not to be kept alive.
-            _log.warning("listener %s failed in %s, event %s: %s", self.listener, self.hook, event.id, text)
-        else:
-            _log.error(
-                "listener %s failed in %s, event %s: %s\n%s",
-                *(self.listener, self.hook, event.id, text, redacted(traceback_text(error), self.secrets)),
-            )
-        return Outcome(self.listener, self.hook, Status.FAILED, seconds, text, control)
+            # It was raised on purpose: where is of no interest, and its frames are not kept alive.
+            return Outcome(self.listener, self.hook, Status.FAILED, seconds, text, detail, control=control)
+        traceback, shown = traceback_of(error, text, self.secrets)
+        return Outcome(self.listener, self.hook, Status.FAILED, seconds, text, detail, traceback, control, [shown])
 
     def _log_slow(self, event: Event, seconds: float) -> None:
         _log.warning("listener %s was slow in %s, event %s: %.3f s", self.listener, self.hook, event.id, seconds)
 
 
-async def run_together(
-    guards: Sequence[Guard],
-    original: Original,
-    hold: Callable[[Callable[[], list[Outcome]]], list[Outcome]],
-    context: Context,
-) -> list[Outcome]:
-    """Run the guards together: the `async def` ones on the caller's loop, the others in order in one thread.
-
-    Args:
-        guards: The guards.
-        original: The event.
-        hold: Calls a function and keeps the listeners open meanwhile; a thread goes on when its caller is canceled.
-        context: The context of the calls, of which each gets a copy.
-
-    Returns:
-        The outcomes, in the order of the guards.
-
-    Raises:
-        BaseException: Ctrl-C, or what a signal handler of the host has raised.
-    """
-    loop = asyncio.get_running_loop()
-    caller = cast("asyncio.Task[object]", asyncio.current_task())
-    before = caller.cancelling()
-    plain = [guard for guard in guards if not guard.is_async]
-
-    def run_plain() -> list[Outcome]:
-        return [guard.run(original) for guard in plain]
-
-    async def in_thread() -> list[Outcome]:
-        return await loop.run_in_executor(None, lambda: context.run(hold, run_plain)) if plain else []
-
-    def is_canceled() -> bool:
-        return caller.cancelling() > before
-
-    first, *others = await asyncio.gather(
-        _carried(in_thread()),
-        *(
-            loop.create_task(_carried(guard.run_async(original, is_canceled)), context=context.copy())
-            for guard in guards
-            if guard.is_async
-        ),
-    )
-    # Raised in the caller's task: out of one of its own it would break the loop under the caller.
-    for result in (first, *others):
-        if isinstance(result, Raised):
-            raise result.error
-    from_thread, from_loop = iter(cast("list[Outcome]", first)), iter(cast("list[Outcome]", others))
-    return [next(from_loop if guard.is_async else from_thread) for guard in guards]
-
-
-async def _carried(running: Awaitable[_T]) -> _T | Raised:
-    try:
-        return await running
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
-        return Raised(error)
-
-
-def _settle(result: object) -> None:
-    """Run what a plain function returned, where that has to be run."""
+def _settled(result: object, secrets: Sequence[str]) -> "dict[str, JsonValue] | None":
+    """Return the detail in what a plain function returned, which is run to its end where it has to be."""
     if inspect.isawaitable(result):
-        run_to_end(_in_this_process(result))
+        result = run_to_end(_in_this_process(result))
     elif inspect.isgenerator(result) or inspect.isasyncgen(result):
         raise TypeError("it returned a generator, whose code nobody runs")
+    return None if result is None else detail_of(result, secrets)
 
 
-async def _in_this_process(awaitable: Awaitable[object]) -> None:
+async def _in_this_process(awaitable: Awaitable[object]) -> object:
     """Await something, and end a child process that comes out of it, before its copy of the event loop goes on."""
     process = _process
     try:
-        await awaitable
+        result = await awaitable
     except BaseException as error:
         if process is not _process:
             end_child(error)
         raise
     if process is not _process:
         end_child(None)
+    return result
 
 
 _process = object()

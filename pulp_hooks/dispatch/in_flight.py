@@ -1,4 +1,4 @@
-"""The events being dispatched: closing the listeners waits until they have arrived."""
+"""Events in flight: closing the listeners waits until they have reached them."""
 
 import asyncio
 import threading
@@ -14,19 +14,19 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _inside: ContextVar[frozenset[int]] = ContextVar("pulp_hooks_inside", default=frozenset())
-"""The firings that the running code is part of, also in other threads and tasks."""
+"""Numbers of the events in flight that the running code is part of, also in other threads and tasks."""
 
 _numbers = count()
 
 _LOOK_SECONDS = 0.005
-"""How long `close` sleeps before it looks again whether events of others have arrived."""
+"""How long `close` sleeps before it looks again whether events of other threads are in flight."""
 
 
 class _InFlight(NamedTuple):
-    """One event being dispatched.
+    """One event in flight.
 
     Attributes:
-        thread: The thread that fired it.
+        thread: Identifier of the thread that fired it.
         loop: The event loop on which it was fired; null outside of coroutines.
     """
 
@@ -34,23 +34,23 @@ class _InFlight(NamedTuple):
     loop: asyncio.AbstractEventLoop | None
 
     def is_lost(self) -> bool:
-        """Return whether its loop was closed under it, so that it can never end."""
+        """Return whether its loop was closed, so that it can never end."""
         return self.loop is not None and self.loop.is_closed()
 
     def is_paused(self) -> bool:
-        """Return whether nobody runs its loop, so that it may never end."""
+        """Return whether its loop is not running, so that it may never end."""
         return self.loop is not None and not self.loop.is_running()
 
 
 class EventsInFlight:
-    """Counts the firings of one host, and closes its listeners once, after the last of them.
+    """The events in flight of one host; closes its listeners once, after the last of them.
 
     An exception of a signal handler may arrive between any two bytecodes. So nothing here is a context manager, whose
-    `__exit__` it could keep from running, and no lock is taken: a firing is added to a dictionary before anybody asks
-    whether this is closed, and a `finally` block begins with its removal, each of which is one call in C.
+    `__exit__` it could keep from running, and no lock is taken: an event is added to a dictionary before this is asked
+    whether it is closed, and a `finally` block begins with its removal, each of which is one call in C.
 
     Args:
-        close_listeners: Closes them.
+        close_listeners: Closes the listeners.
     """
 
     def __init__(self, close_listeners: Callable[[], None]) -> None:
@@ -97,33 +97,33 @@ class EventsInFlight:
 
     @staticmethod
     def _context(number: int) -> Context:
-        """Return a copy of the caller's context in which code knows that it is part of a firing."""
+        """Return a copy of the caller's context in which code knows which event it is part of."""
         context = copy_context()
         context.run(_inside.set, _inside.get() | {number})
         return context
 
     def close(self) -> None:
-        """Take no more firings, wait for those of others, and close the listeners.
+        """Refuse new events, wait for those of other threads, and close the listeners.
 
-        Listeners that call this, and a loop with an event on its way, cannot wait for themselves: what they are part
-        of closes the listeners when it is over.
+        A listener that calls this, and a loop with an event in flight, cannot wait for themselves: their own event
+        closes the listeners when it has been dispatched.
         """
         self._closing = True
         own, mine = threading.get_ident(), _inside.get()
         while any(
-            firing.thread != own and number not in mine and not firing.is_paused()
-            for number, firing in tuple(self._events.items())
+            event.thread != own and number not in mine and not event.is_paused()
+            for number, event in tuple(self._events.items())
         ):
             time.sleep(_LOOK_SECONDS)
         self._close_at_last()
 
     def refuse_when_closed(self) -> None:
-        """Raise `ClosedError` when `close` was called, except inside of a firing that is still under way."""
+        """Raise `ClosedError` if `close` was called, except for code that is part of an event in flight."""
         if self._closing and not _inside.get() & self._events.keys():
             raise ClosedError("these hooks are closed; fire before close(), or inside the `with` block")
 
     def _close_at_last(self) -> None:
-        if not all(firing.is_lost() for firing in tuple(self._events.values())):
+        if not all(event.is_lost() for event in tuple(self._events.values())):
             return
         try:
             self._open.pop()

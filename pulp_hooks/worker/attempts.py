@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -115,16 +116,16 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: 
     if not guards:
         return Attempt(claim, Ending.UNWANTED, began, 0.0, _UNWANTED)
     original = Original(event)
-    with telemetry.attempting(event.type.value, event.id, claim.listener, claim.attempts) as span:
-        try:
-            outcomes = tuple([guard.run(original) for guard in guards])
-            errors = [outcome.error or "it failed" for outcome in outcomes if outcome.status is Status.FAILED]
-        except KeyboardInterrupt as error:
-            # It is the listener's own: the one of the keyboard reaches the main thread only.
-            outcomes, errors = (), [one_line(error, guards[0].secrets)]
-        text = "; ".join(errors) or None
-        if text:
-            telemetry.failed(span, text)
+    context = copy_context()
+    span = context.run(telemetry.begin_attempt, event.type.value, event.id, claim.listener, claim.attempts)
+    try:
+        outcomes = tuple([context.run(guard.run, original) for guard in guards])
+        errors = [outcome.error or "it failed" for outcome in outcomes if outcome.status is Status.FAILED]
+    except KeyboardInterrupt as error:
+        # It is the listener's own: the one of the keyboard reaches the main thread only.
+        outcomes, errors = (), [one_line(error, guards[0].secrets)]
+    text = "; ".join(errors) or None
+    telemetry.end_attempt(span, text)
     ending = Ending.FAILED if text else Ending.SUCCEEDED
     return Attempt(claim, ending, began, time.perf_counter() - started, text, outcomes)
 

@@ -14,14 +14,15 @@ _LEVELS = {State.DELIVERED: logging.INFO, State.DEAD: logging.ERROR}
 _WORDS = {State.DELIVERED: "delivered", State.DEAD: "given up", State.HELD: "held until the listener is enabled"}
 
 
-def log_result(result: Result, *, is_held: bool = False) -> None:
-    """Log how an attempt ended: a success as information, what is tried again as a warning, the rest as an error.
+def log_result(result: Result, exception: BaseException | None, *, is_held: bool = False) -> None:
+    """Log how an attempt ended: a success as information, what is retried as a warning, the rest as an error.
 
     The record has the attributes `event_id`, `delivery`, `listener`, `attempt`, `seconds`, `status`, `state`, and
     `error` and `due` (seconds since 1970) where there are any.
 
     Args:
         result: The attempt.
+        exception: What to log as `exc_info`.
         is_held: Whether it waits for its listener, which was disabled.
     """
     state = State.HELD if is_held else result.state
@@ -35,16 +36,18 @@ def log_result(result: Result, *, is_held: bool = False) -> None:
         level,
         "event %s for listener %s, attempt %d, %.3f s: %s, %s%s",
         *(claim.event_id, claim.listener, claim.attempts, result.seconds, result.status, said, error),
+        exc_info=exception,
         extra=_fields(result) | ({"state": state.value, "due": None} if is_held else {}),
     )
 
 
-def log_late(result: Result) -> None:
+def log_late(result: Result, exception: BaseException | None) -> None:
     """Log that an attempt ended after its lease, so that another worker has the delivery, or it was finished."""
     claim = result.claim
     _log.warning(
         "event %s for listener %s, attempt %d, %.3f s: %s, too late to be recorded",
         *(claim.event_id, claim.listener, claim.attempts, result.seconds, result.status),
+        exc_info=exception,
         extra=_fields(result),
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from shlex import quote
 
 from pulp_hooks import telemetry
+from pulp_hooks.dispatch.outcomes import exception_to_log
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.claims import Claims
 from pulp_hooks.journal.clock import Clock
@@ -63,12 +64,14 @@ class Recorder:
         late = self._claims.finish(results)
         self.tally.update(one.ending for one in ended)
         for one in ended:
-            telemetry.attempted(one.claim.listener, one.ending.value, one.seconds)
-        for result in results:
+            telemetry.measure_attempt(one.claim.listener, one.ending.value, one.seconds)
+        for one, result in zip(ended, results, strict=True):
+            exception = exception_to_log(one.outcomes)
             if result.claim in late:
-                log_late(result)
+                log_late(result, exception)
             else:
-                log_result(result, is_held=result.state is State.WAITING and result.claim.listener in asked)
+                is_held = result.state is State.WAITING and result.claim.listener in asked
+                log_result(result, exception, is_held=is_held)
         return {*asked, *self._disable_failing({one.claim.listener for one in ended if one.is_failure}, now)}
 
     def _disable_failing(self, names: set[str], now: float) -> set[str]:

@@ -69,6 +69,13 @@ def test_json_is_one_document_with_event_and_outcomes(run: Run, install: Install
     assert shown.returncode == 1
 
 
+def test_json_has_what_a_listener_shows_of_its_work(run: Run, install: Install) -> None:
+    """So somebody who writes a listener sees what operators will see."""
+    install("shown", "from pulp_hooks import hookimpl\n@hookimpl\ndef repo_sync_started(): return {'status': 204}\n")
+    (outcome,) = json.loads(run("fire", "repo-sync-started", "--json").stdout)["outcomes"]
+    assert outcome["detail"] == {"status": 204}
+
+
 @pytest.mark.parametrize(
     ("body", "message", "code"),
     [

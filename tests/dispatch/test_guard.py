@@ -540,7 +540,7 @@ def test_failure_is_logged_with_listener_hook_event_and_traceback(way: Way, capl
         breaks_down()
 
     report = way(Hooks([listener("bad", breaks_down), listener("worse", breaks_down_later)]))
-    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    messages = [caplog.handler.format(record) for record in caplog.records if record.levelno == logging.ERROR]
     for name in ("bad", "worse"):
         (message,) = [message for message in messages if f"listener {name} " in message]
         assert "repo_sync_started" in message

@@ -4,12 +4,13 @@ A line with `type: ignore` is a mistake that type checkers have to find; where t
 unused.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import assert_type
 
 from marshmallow import fields
 
-from pulp_hooks import BodyError, Event, EventType, Hooks, Notifier, Outcome, Report, Status, hookimpl
+from pulp_hooks import BodyError, Event, EventType, Hooks, Notifier, Outcome, PermanentFailure, Report, Status, hookimpl
 from pulp_hooks.bodies.types import (
     Body,
     JsonValue,
@@ -94,9 +95,10 @@ class Printer(Notifier):
 class AsyncPrinter(Notifier):
     """A notifier that is awaited."""
 
-    async def notify(self, event: Event) -> None:
-        """Forward an event from a coroutine."""
+    async def notify(self, event: Event) -> dict[str, object]:
+        """Forward an event from a coroutine, and show what came of it."""
         assert_type(event.source, str)
+        return {"status": 204}
 
 
 class Mute(Notifier):
@@ -110,6 +112,8 @@ class Wrong(Notifier):
         """Forward nothing."""
 
 
+PermanentFailure("gone", detail={"status": 410})
+PermanentFailure("gone", detail="410")  # type: ignore[arg-type]
 Mute({})  # type: ignore[abstract]
 
 # What a host writes.
@@ -127,6 +131,10 @@ def host() -> None:
         assert_type(report.outcomes[0].status, Status)
         assert_type(report.outcomes[0].seconds, float)
         assert_type(report.outcomes[0].error, str | None)
+        assert_type(report.outcomes[0].traceback, str | None)
+        assert_type(report.outcomes[0].detail, Mapping[str, JsonValue] | None)
+        assert_type(report.is_duplicate, bool)
+        report.outcomes[0].error = None  # type: ignore[misc]
         assert_type(hooks.fire(EventType.REPO_SYNC_STARTED, {"repo_id": "f17"}, call_report={"task_id": "1"}), Report)
         assert_type(hooks.repo_sync_started(repo_id="pulp-f17"), Report)
         assert_type(hooks.repo_publish_started(repo_id="pulp-f17", distributor_id="yum_distributor"), Report)

@@ -15,7 +15,7 @@ SETTINGS = DeliverySettings(retry_seconds=(10.0,))
 
 def failed(attempts: int, after: float) -> Attempt:
     """Return an attempt of a listener that asks for another one after so many seconds."""
-    outcome = Outcome("a", "repo_sync_started", Status.FAILED, 0.0, "busy", RetryLater("busy", after=after))
+    outcome = Outcome("a", "repo_sync_started", Status.FAILED, 0.0, "busy", control=RetryLater("busy", after=after))
     claim = Claim("e", "a", "token", b"", 1, attempts, NOW)
     return Attempt(claim, Ending.FAILED, NOW, 0.0, "busy", (outcome,))
 

@@ -1,8 +1,10 @@
 """OpenTelemetry: spans and metrics where it is installed, and nothing of it where it is not."""
 
+import asyncio
+import contextvars
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -30,9 +32,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[InMemorySpanExporter
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: tracers)
     monkeypatch.setattr(trace, "get_tracer", tracers.get_tracer)
     monkeypatch.setattr(metrics, "get_meter", meters.get_meter)
-    telemetry._instruments.cache_clear()
+    telemetry._api.cache_clear()
     yield spans, reader
-    telemetry._instruments.cache_clear()
+    telemetry._api.cache_clear()
     meters.shutdown()
     tracers.shutdown()
 
@@ -115,13 +117,13 @@ def test_telemetry_that_fails_harms_nobody_and_is_logged_once(
 ) -> None:
     """Events are fired and delivered as without it, what listeners raise is theirs, and errors stay what they are."""
     if place == "meter":
-        broken: Any = telemetry._instruments()
+        broken: Any = telemetry._api()
         monkeypatch.setattr(broken.events, "add", _no_network)
         monkeypatch.setattr(broken.attempts, "record", _no_network)
     else:
         tracers: Any = trace.get_tracer_provider()
         tracers.add_span_processor(Broken(place))
-    monkeypatch.setattr(telemetry, "_HARMLESS", telemetry._Harmless())
+    monkeypatch.setattr(telemetry, "_warned", [])
     listener = Listener()
     hooks = host.hooks(listener, Other(raises), retry_seconds=())
     for _ in range(2):
@@ -135,18 +137,75 @@ def test_telemetry_that_fails_harms_nobody_and_is_logged_once(
     assert line.getMessage() == "OpenTelemetry raised RuntimeError, which is logged this once"
 
 
+@pytest.mark.parametrize("way", ["fire", "afire"])
 def test_interruption_passes_through_a_span_whose_end_fails(
-    told: tuple[InMemorySpanExporter, InMemoryMetricReader], monkeypatch: pytest.MonkeyPatch
+    way: str, told: tuple[InMemorySpanExporter, InMemoryMetricReader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error of the block is the one that leaves it."""
+    """What a listener lets through is what leaves `fire`."""
     del told
     tracers: Any = trace.get_tracer_provider()
     tracers.add_span_processor(Broken("end"))
-    monkeypatch.setattr(telemetry, "_HARMLESS", telemetry._Harmless())
-    with pytest.raises(KeyboardInterrupt), telemetry.firing(STARTED, "id"):
+    monkeypatch.setattr(telemetry, "_warned", [])
+
+    def interrupt(_event: object) -> None:
         raise KeyboardInterrupt
-    with pytest.raises(RuntimeError, match="out of paper"), telemetry.firing(STARTED, "id"):
-        raises(None)
+
+    hooks = Hooks([Listener(interrupt)])
+    ways: dict[str, Callable[[], object]] = {
+        "fire": lambda: hooks.fire(STARTED, {"repo_id": "zoo"}),
+        "afire": lambda: asyncio.run(hooks.afire(STARTED, {"repo_id": "zoo"})),
+    }
+    with pytest.raises(KeyboardInterrupt):
+        ways[way]()
+
+
+@pytest.mark.parametrize("way", ["fire", "afire"])
+def test_span_of_a_fire_is_the_current_one_of_its_listeners_only(
+    way: str, told: tuple[InMemorySpanExporter, InMemoryMetricReader]
+) -> None:
+    """Listeners may make spans of their own below it; the host's own context stays as it is."""
+    seen: list[str | None] = []
+
+    def look(_event: object) -> None:
+        seen.append(telemetry.trace_context())
+
+    hooks = Hooks([Listener(look)])
+
+    async def afire() -> None:
+        await hooks.afire(STARTED, {"repo_id": "zoo"})
+        assert telemetry.trace_context() is None
+
+    if way == "fire":
+        hooks.fire(STARTED, {"repo_id": "zoo"})
+    else:
+        asyncio.run(afire())
+    assert telemetry.trace_context() is None
+    (span,) = told[0].get_finished_spans()
+    assert span.context
+    assert seen == [f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-{span.context.trace_flags:02x}"]
+
+
+def test_attempt_is_linked_to_the_fire(told: tuple[InMemorySpanExporter, InMemoryMetricReader]) -> None:
+    """The journal keeps the trace context from the one to the other; an odd one is no link and no error."""
+    contexts: list[str | None] = []
+    hooks = Hooks([Listener(lambda _event: contexts.append(telemetry.trace_context()))])
+    hooks.fire(STARTED, {"repo_id": "zoo"})
+    for fired_in in (contexts[0], None, "odd", "00-0-0-0"):
+        begun = contextvars.copy_context().run(telemetry.begin_attempt, STARTED, "id", "a", 1, fired_in)
+        telemetry.end_attempt(begun, None)
+    fired, linked, *others = told[0].get_finished_spans()
+    assert [link.context.span_id for link in linked.links] == [fired.context and fired.context.span_id]
+    assert linked.parent is None
+    assert [len(span.links) for span in others] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("is_wrong", [False, True])
+def test_trace_context_is_null_where_there_is_no_span(*, is_wrong: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where no SDK is set up, nor where OpenTelemetry fails, is there anything to store."""
+    if is_wrong:
+        monkeypatch.setattr(telemetry, "_warned", [])
+        monkeypatch.setattr(telemetry, "_api", _no_network)
+    assert telemetry.trace_context() is None
 
 
 def test_nothing_is_told_where_it_is_not_installed() -> None:
@@ -162,7 +221,7 @@ def test_nothing_is_told_where_it_is_not_installed() -> None:
         "with Hooks([Listener()], journal=f'sqlite:///{tempfile.mkdtemp()}/j.db') as hooks:\n"
         "    hooks.repo_sync_started(repo_id='zoo')\n"
         "    hooks.worker().run_once()\n"
-        "assert telemetry._instruments() is None\n"
+        "assert telemetry._api() is None\n"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "heard\n"

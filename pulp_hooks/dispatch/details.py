@@ -1,0 +1,61 @@
+"""Details: what a listener wants shown of its work, as JSON under a size cap and without secrets."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import cast
+
+from pulp_hooks.bodies.reported import reported_value
+from pulp_hooks.bodies.types import JsonValue
+from pulp_hooks.foreign_code import call_foreign
+from pulp_hooks.signals import leaves_of
+from pulp_hooks.text import REDACTED, redacted
+
+MAX_DETAIL_BYTES = 8 * 2**10
+"""Size cap of a detail as JSON in UTF-8."""
+
+_MAX_VALUES = MAX_DETAIL_BYTES // 2
+"""JSON of more values is over the cap: each takes a comma besides its own text."""
+
+_MAX_START = 1000
+
+
+def detail_of(value: object, secrets: Sequence[str]) -> dict[str, JsonValue] | None:
+    """Return a mapping as JSON, by the rules of `reported_value`; null for any other object.
+
+    Over the cap, `{"truncated": true, "bytes": size, "start": "..."}` is returned in its place, with the start of the
+    JSON; `bytes` is null if there are too many values to convert them.
+
+    Args:
+        value: What a listener returned, or attached to its exception.
+        secrets: Texts that must not be shown.
+    """
+    converted = call_foreign(lambda: reported_value(value, _MAX_VALUES) if isinstance(value, Mapping) else None)
+    if not isinstance(converted, dict):
+        return None
+    detail = cast("dict[str, JsonValue]", _without(converted, secrets) if secrets else converted)
+    text = json.dumps(detail, ensure_ascii=False, separators=(",", ":"))
+    size = len(text.encode())
+    return detail if size <= MAX_DETAIL_BYTES else {"truncated": True, "bytes": size, "start": text[:_MAX_START]}
+
+
+def detail_of_error(error: BaseException, secrets: Sequence[str]) -> dict[str, JsonValue] | None:
+    """Return the attribute `detail` of an exception, or of the first in a group that has one, as `detail_of` does."""
+    for found in (error, *leaves_of(error)):
+        value = call_foreign(partial(getattr, found, "detail", None))
+        detail = None if value is None else detail_of(value, secrets)
+        if detail is not None:
+            return detail
+    return None
+
+
+def _without(value: JsonValue, secrets: Sequence[str]) -> JsonValue:
+    """Return a JSON value with its strings redacted, and numbers that are a secret replaced."""
+    if isinstance(value, str):
+        return redacted(value, secrets)
+    if isinstance(value, dict):
+        return {redacted(name, secrets): _without(part, secrets) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without(part, secrets) for part in value]
+    text = json.dumps(value)
+    return value if redacted(text, secrets) == text else REDACTED
