@@ -123,10 +123,10 @@ class Sweeper:
                 pause = 0.0
             except JournalError as error:
                 pause = self._longer(pause)
-                _log.warning("%s; it is tried again in %.0f s", error, pause)
+                _log.warning("%s; retrying in %.0f s", error, pause)
             except Exception as error:  # noqa: BLE001 - a broker's client may raise anything
                 pause = self._longer(pause)
-                _log.warning("no message could be sent, it is tried again in %.0f s: %s", pause, one_line(error))
+                _log.warning("no message could be sent; retrying in %.0f s: %s", pause, one_line(error))
             if pause:
                 self._over.wait(pause)
             else:

@@ -20,14 +20,13 @@ from pulp_hooks.text import one_line
 from pulp_hooks.worker.schedule import next_pause, pause_elsewhere, wished_pause
 
 _MOST_ATTEMPTS = 100
-"""From so many attempts on the schedule holds, whatever the listener asks for."""
-
+"""From this attempt on the schedule holds, whatever the listener asks for."""
 
 MOST_LOST = 5
-"""So many attempts beyond those of the schedule may end without anything being recorded of them."""
+"""Attempts allowed beyond the schedule when earlier ones left no record (worker crash)."""
 
 SLACK_SECONDS = 30.0
-"""By how much a lease is longer than the time limit of an attempt."""
+"""How much longer a lease is than the time limit of an attempt."""
 
 
 class Ending(StrEnum):
@@ -36,11 +35,11 @@ class Ending(StrEnum):
     Attributes:
         SUCCEEDED: The listener returned.
         FAILED: It raised.
-        TIMED_OUT: It outlived the time limit, and was abandoned.
+        TIMED_OUT: It took longer than the time limit, and was abandoned.
         INTERRUPTED: The worker was stopped meanwhile; the delivery is due again at once.
         UNWANTED: The listener, as this worker has it, does not take the event: the worker is older than the host.
         UNREADABLE: This worker cannot read the stored event, which may come from a newer host.
-        LOST: Nothing is known of too many attempts before: whoever made them died, perhaps of them.
+        LOST: Too many earlier attempts left no record: their workers crashed, perhaps because of this delivery.
     """
 
     SUCCEEDED = "succeeded"
@@ -60,7 +59,7 @@ NOT_CALLED = frozenset({Ending.UNWANTED, Ending.UNREADABLE})
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt that is over.
+    """An attempt that has ended.
 
     Attributes:
         claim: What was attempted.
@@ -100,14 +99,14 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: 
 
     Args:
         claim: What is to be delivered.
-        guards_of: Gives the guards of all listeners that an event is for.
+        guards_of: Returns the guards of all listeners that an event is for.
         began: Elapsed time of the worker's clock.
-        most_tries: How many tries there may be, those included of which nothing is known.
+        most_tries: Most tries, including those that left no record.
     """
     started = time.perf_counter()
     if claim.step > most_tries:
-        unknown = f"nothing is known of {MOST_LOST} attempts or more: it may be what ends the workers"
-        return Attempt(claim, Ending.LOST, began, 0.0, unknown)
+        lost = f"{MOST_LOST} attempts or more left no record; the delivery may crash its workers"
+        return Attempt(claim, Ending.LOST, began, 0.0, lost)
     try:
         event = read_stored(claim.content)
     except ValueError as error:
@@ -133,7 +132,7 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: 
 
 
 def limits_of(settings: DeliverySettings) -> Limits:
-    """Return what holds for the claims of a listener."""
+    """Return the limits of a listener over all workers."""
     return Limits(settings.global_concurrency, settings.global_rate_per_second)
 
 

@@ -13,7 +13,7 @@ from pulp_hooks.worker.attempts import Attempt, Ending
 
 _log = safe_logger("pulp_hooks.worker")
 
-PREFETCH = 40
+PREFETCH = 50
 """How many claims of a listener wait for its threads, so that these do not wait for the journal.
 
 More would be quicker with a listener of microseconds, and leave less of a small backlog to other workers. Measured on

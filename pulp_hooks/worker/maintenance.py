@@ -1,4 +1,4 @@
-"""What a worker does beside delivering: it prunes the journal."""
+"""What a worker does besides delivering: it prunes the journal."""
 
 import random
 import threading
@@ -38,11 +38,11 @@ class Maintenance:
         threading.Thread(target=self._work, args=(using,), name="pulp_hooks pruning", daemon=True).start()
 
     def stop(self) -> None:
-        """Prune no more; does not wait for what is under way."""
+        """Stop pruning, without waiting for a run in progress."""
         self._over.set()
 
     def prune(self) -> None:
-        """Delete finished deliveries past their retention; a failure is logged."""
+        """Delete finished deliveries past their retention, and events without any; log a failure."""
         try:
             now = self._journal.now()
             pruned = self._journal.prune(
@@ -56,7 +56,7 @@ class Maintenance:
             _log.info("pruned %d deliveries and %d events", pruned.deliveries, pruned.events)
 
     def _work(self, using: Callable[[], AbstractContextManager[None]]) -> None:
-        # Workers that were started together do not prune together.
+        # Workers that start together do not prune together.
         pause = random.uniform(0, 60)  # noqa: S311 - nobody gains by guessing it
         while not self._over.wait(pause):
             with using():

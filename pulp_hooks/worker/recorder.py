@@ -21,7 +21,7 @@ _HOUR = 3600
 
 
 class Recorder:
-    """Records attempts that are over.
+    """Records attempts that have ended.
 
     Args:
         journal: The journal.
@@ -91,6 +91,6 @@ class Recorder:
     def _disable(self, name: str, reason: str) -> None:
         self._journal.disable(name, reason)
         _log.error(
-            "listener %s is disabled, what it is to have is held: %s; `pulp-hooks listeners enable %s` resumes it",
+            "listener %s is disabled, its deliveries are on hold: %s; fix: run `pulp-hooks listeners enable %s`",
             *(name, reason, quote(name)),
         )

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pulp_hooks.delivery_control import RetryLater
 
 _JITTER = 0.2
-"""By which part a pause is varied, so that deliveries that failed together do not come back together."""
+"""Part by which a pause is varied, so that deliveries that failed together do not come back together."""
 
 _LONGEST_WISH = 86_400.0
-"""How long a listener may ask to be left alone; seconds."""
+"""Longest pause that a listener may ask for; seconds."""
 
 
 _SHORTEST_ELSEWHERE, _LONGEST_ELSEWHERE = 1.0, 300.0
-"""For how long a worker gives back what it cannot deliver and another one may; it grows with the delivery's age."""
+"""Pause before a delivery that this worker cannot make is offered again; it grows with the delivery's age."""
 
 
 def next_pause(tries: int, retry_seconds: Sequence[float]) -> float | None:
-    """Give the pause until the next try, varied by a fifth; nothing when there is to be none.
+    """Return the pause until the next try, varied by a fifth; null after the last one.
 
     Args:
         tries: How many tries there were.

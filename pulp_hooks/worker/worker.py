@@ -102,7 +102,7 @@ class Worker:
         """
         self._own.check()
         if self._stop_by is not None:
-            raise ClosedError("this worker was stopped; make another one, as long as the hooks are not closed")
+            raise ClosedError("this worker was stopped; fix: create another one with hooks.worker()")
         self.journal.open()
         self._thread = threading.Thread(target=self.run, name="pulp_hooks worker", daemon=True)
         self._thread.start()
@@ -333,10 +333,10 @@ class Worker:
     @staticmethod
     def _log_failure(error: Exception, pause: float) -> None:
         if isinstance(error, JournalError):
-            _log.warning("%s; it is tried again in %.1f s", error, pause)
+            _log.warning("%s; retrying in %.1f s", error, pause)
         else:
             # A bug in this package, or no more threads: the listeners are not to wait for ever for that.
-            _log.exception("the worker failed, and goes on in %.1f s", pause)
+            _log.exception("the worker failed; it continues in %.1f s", pause)
 
     def _wait(self, seconds: float, *, failing: bool) -> None:
         if failing:
@@ -488,7 +488,7 @@ class Worker:
 
 def _abandoned(running: Running, seconds: float, ending: Ending) -> Attempt:
     # A stop of the worker is no failure of the listener.
-    text = f"it took longer than {seconds:g} s, and was abandoned" if ending is Ending.TIMED_OUT else None
+    text = f"abandoned after the time limit of {seconds:g} s" if ending is Ending.TIMED_OUT else None
     return Attempt(running.claim, ending, running.began, seconds, text)
 
 

@@ -233,7 +233,7 @@ def test_celery_worker_waits_for_a_journal_that_starts_later(cluster: Cluster, s
     ids = cluster.fire("a")
     server.stop()
     with cluster.worker():
-        until(lambda: "it is tried again in" in cluster.log(), cluster)
+        until(lambda: "retrying in" in cluster.log(), cluster)
         server.start()
         until(lambda: cluster.calls() == ids, cluster)
 

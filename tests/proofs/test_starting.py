@@ -69,8 +69,8 @@ def test_worker_waits_for_a_server_that_starts_later(server: Server, folder: Pat
     """It says so at growing intervals, and delivers as soon as the server is there."""
     server.stop()
     with worker(folder, server.url) as started:
-        until(lambda: log(folder).count("it is tried again in") >= 3)
-        pauses = [float(found) for found in re.findall(r"it is tried again in ([\d.]+) s", log(folder))]
+        until(lambda: log(folder).count("retrying in") >= 3)
+        pauses = [float(found) for found in re.findall(r"retrying in ([\d.]+) s", log(folder))]
         assert pauses[:3] == sorted(set(pauses[:3]))
         server.start()
         until(lambda: "is back" in log(folder))
@@ -84,7 +84,7 @@ def test_worker_waits_for_a_server_that_starts_later(server: Server, folder: Pat
 def test_worker_that_waits_for_its_server_is_stopped_by_sigterm(folder: Path) -> None:
     """With exit code 0, as one that delivers."""
     with worker(folder, "postgresql://me@127.0.0.1:9/journal") as started:
-        until(lambda: "it is tried again in" in log(folder))
+        until(lambda: "retrying in" in log(folder))
         started.send_signal(signal.SIGTERM)
         assert started.wait(30) == 0
 
