@@ -378,7 +378,7 @@ def test_each_attempt_is_a_log_line_with_fields(host: Host, caplog: pytest.LogCa
 @pytest.mark.parametrize("threads", [0, -1])
 def test_worker_without_threads_is_refused(threads: int, host: Host) -> None:
     """It would deliver nothing."""
-    with pytest.raises(ValueError, match="at least 1 thread"):
+    with pytest.raises(ValueError, match="threads_per_listener must be at least 1"):
         host.hooks(Listener()).worker(threads_per_listener=threads)
 
 
@@ -531,7 +531,7 @@ def test_secret_of_a_listener_is_not_stored_whatever_it_raises(sqlite_url: str) 
 
 def test_pruning_survives_an_outage(caplog: pytest.LogCaptureFixture) -> None:
     """A server that does not even tell the time is logged, and asked again later."""
-    Maintenance(Database("postgresql://me@127.0.0.1:9/journal"), JournalSettings("")).prune()
+    Maintenance(Database("postgresql://me@127.0.0.1:9/journal"), JournalSettings("sqlite:///a")).prune()
     assert "the server cannot be reached or is gone" in caplog.text
 
 
