@@ -132,7 +132,7 @@ def test_event_is_dispatched_when_the_journal_fails_although_nobody_can_log_it(
 ) -> None:
     """The settings ask for that; and their problems, which are logged as well, do not stop the host."""
     settings = tmp_path / "pulp-hooks.toml"
-    settings.write_text('[journal]\nurl = "sqlite:///no/folder/x.db"\non_error = "dispatch"\n[unknown]\n')
+    settings.write_text('[journal]\nurl = "sqlite:///no/folder/x.db"\non_error = "dispatch"\n[dispatch]\nunknown = 1\n')
     monkeypatch.setenv("PULP_HOOKS_BLOCK", "console,jsonl")
     listener = Failing()
     with Hooks.discover(settings, listeners={"failing": listener}) as hooks:

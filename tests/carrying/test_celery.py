@@ -161,7 +161,7 @@ def test_worker_without_a_journal_does_not_start(cluster: Cluster) -> None:
     (cluster.folder / "pulp-hooks.toml").write_text("")
     with cluster.worker() as worker:
         worker.wait(PATIENCE)
-    assert "cannot carry deliveries: no journal is configured: add a table [journal]" in cluster.log()
+    assert "cannot carry deliveries: no journal is configured; fix: add [journal]" in cluster.log()
 
 
 def test_celery_worker_forgets_what_is_old(cluster: Cluster, sqlite_url: str) -> None:

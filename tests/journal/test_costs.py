@@ -18,7 +18,8 @@ Key = Callable[[int], int | None]
 
 _READ = text(
     "SELECT sum(pg_stat_get_xact_tuples_returned(oid)) FROM pg_class"
-    " WHERE relkind IN ('r', 'i') AND relname LIKE 'pulp_hooks_delivery%' AND relnamespace = current_schema()::regnamespace"
+    " WHERE relkind IN ('r', 'i') AND relname LIKE 'pulp_hooks_delivery%'"
+    " AND relnamespace = current_schema()::regnamespace"
 )
 
 

@@ -71,7 +71,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(name=names, limit=st.integers(1, 3))
     def claim(self, name: str, limit: int) -> None:
-        """Claim what is due longest, of an ordering key its first; nothing finished, held or leased is ever given out."""
+        """Claim what is due longest, of an ordering key its first; nothing finished, held or leased is claimed."""
         expected = self.claimable(name)
         first = self.journal.queue.dues({name: NO_LIMITS}, now=self.now).get(name)
         assert (None if first is None else first.due) == min((row.due for row in expected), default=None)

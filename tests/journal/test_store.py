@@ -155,7 +155,7 @@ def test_ordered_claim_takes_the_first_unfinished_of_each_repository(journal: Jo
 
 
 def test_what_can_be_claimed_is_what_a_look_at_every_delivery_says(journal: Journal) -> None:
-    """Delivered, held, claimed and waiting, with an ordering key and without: of a key it is its first unfinished delivery."""
+    """Delivered, held, claimed and retrying, with an ordering key and without: of a key its first unfinished one."""
     chance, claims = random.Random(7), journal.queue  # noqa: S311 - no secret
     events: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []

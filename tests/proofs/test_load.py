@@ -33,7 +33,7 @@ def test_four_workers_make_each_delivery_exactly_once(postgresql_url: str, tmp_p
     for worker in workers:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
-    host = start(FIRE.replace("[Desk(), Board()]", "[Desk()]"), postgresql_url, 1500)
+    host = start(FIRE.replace(', "Board": Board()', ""), postgresql_url, 1500)
     host.wait(120)
     until(lambda: states(postgresql_url) == {"delivered": 1500})
     made = Counter(event_id for file in files for event_id, _ in calls(file))

@@ -389,7 +389,7 @@ def test_each_attempt_is_a_log_line_with_fields(host: Host, caplog: pytest.LogCa
 @pytest.mark.parametrize("threads", [0, -1])
 def test_worker_without_threads_is_refused(threads: int, host: Host) -> None:
     """It would deliver nothing."""
-    with pytest.raises(ValueError, match="must be at least 1"):
+    with pytest.raises(ValueError, match="threads_per_listener must be at least 1"):
         host.hooks(Listener()).worker(threads_per_listener=threads)
 
 
