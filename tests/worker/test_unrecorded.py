@@ -17,7 +17,9 @@ from tests.worker.test_worker import fire, settle
 Until = Callable[[Callable[[], object]], None]
 
 _REFUSE = {
-    "sqlite": ["CREATE TRIGGER refuse BEFORE INSERT ON pulp_hooks_attempt BEGIN SELECT RAISE(ABORT, 'not permitted'); END"],
+    "sqlite": [
+        "CREATE TRIGGER refuse BEFORE INSERT ON pulp_hooks_attempt BEGIN SELECT RAISE(ABORT, 'not permitted'); END"
+    ],
     "postgresql": [
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not permitted'; END $$",
         "CREATE TRIGGER refuse BEFORE INSERT ON pulp_hooks_attempt FOR EACH ROW EXECUTE FUNCTION refuse()",
