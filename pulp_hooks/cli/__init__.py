@@ -17,23 +17,23 @@ from pulp_hooks.errors import PulpHooksError
 COMMANDS = {
     "event-types": "List the four event types with all their names.",
     "schema": "Print the JSON Schema of an event type's body.",
-    "listeners": "List the installed and configured listeners; disable and enable them.",
-    "check": "Tell what is wrong with plugins, settings and journal, and how to mend it.",
+    "listeners": "List the installed and configured listeners; disable, enable and rename them.",
+    "check": "Check plugins, settings and journal, and say how to fix what is wrong.",
     "fire": "Fire an event at the listeners, to try them out.",
     "mirror": "Sync a file repository and publish it, firing its events.",
-    "worker": "Deliver what the journal keeps to the listeners.",
+    "worker": "Deliver events from the journal to the listeners.",
     "deliveries": "List the deliveries of the journal, or show one with its attempts.",
     "events": "List the events of the journal.",
-    "stats": "Show the deliveries of each listener in figures.",
+    "stats": "Show statistics of each listener.",
     "replay": "Make finished deliveries due again.",
-    "backfill": "Deliver events of the past to a listener that was added later.",
+    "backfill": "Deliver past events to a listener that was added later.",
     "prune": "Delete finished deliveries past their retention, and events without any.",
     "journal": "Show the schema version of the journal; upgrade it.",
 }
 """Every command with its short help; its file in this folder has its name with underscores."""
 
 _EXTRAS = {"sqlalchemy": "journal"}
-"""Which extra brings a package that some commands need."""
+"""The extra that installs a package that some commands need."""
 
 _GRACE_SECONDS = 3.0
 """How long a command waits for threads that listeners have left behind."""
@@ -43,7 +43,7 @@ INTERRUPTED = 130
 
 
 class _Commands(click.Group):
-    """Imports a command when it is used, and gives every error as one message."""
+    """Imports a command when it is used, and prints every error as one message."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -60,7 +60,7 @@ class _Commands(click.Group):
             if extra is None:
                 raise
             raise click.ClickException(
-                f"{cmd_name} needs {error.name}, which is not installed: install pulp-hooks[{extra}]"
+                f"{cmd_name} needs {error.name}, which is not installed; fix: install pulp-hooks[{extra}]"
             ) from error
         return command
 
@@ -69,7 +69,7 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         nearest = difflib.get_close_matches(args[0], COMMANDS, n=1)
         if args[0] not in COMMANDS and nearest and not ctx.resilient_parsing:
-            ctx.fail(f"there is no command {args[0]!r}; did you mean {nearest[0]!r}?")
+            ctx.fail(f"unknown command {args[0]!r}; did you mean {nearest[0]!r}?")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -114,9 +114,10 @@ Shell completion: eval "$(_PULP_HOOKS_COMPLETE=bash_source pulp-hooks)", or zsh_
 )
 @click.version_option(package_name="pulp-hooks", prog_name="pulp-hooks")
 def cli() -> None:
-    """Events of content hosts: when repositories are synced and published, listeners are told.
+    """Reliable event hooks for content repositories.
 
-    Listeners are installed packages; `pulp-hooks listeners` shows them.
+    Listeners are called when repositories are synced and published. They are installed packages; `pulp-hooks listeners`
+    lists them.
     """
 
 
@@ -126,7 +127,7 @@ def main() -> NoReturn:
     Exit codes: 0 done, 1 something failed, is wrong or could not be written, 2 wrong usage, 130 canceled by Ctrl-C, 143
     by SIGTERM.
     """
-    # When a pooled connection dies, the pool logs a traceback; whoever used the connection gets an error anyway.
+    # When a pooled connection dies, the pool logs a traceback; the user of the connection gets an error anyway.
     logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
     streams.protect()
     code = 0

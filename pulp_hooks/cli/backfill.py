@@ -14,17 +14,17 @@ from pulp_hooks.journal.replay import Missed
 @click.command(epilog="\b\nExamples:\n  pulp-hooks backfill archive\n  pulp-hooks backfill archive --since 30d --yes")
 @click.argument("listener", callback=checked_text)
 @click.option("--since", type=MomentParameter(), help="Events fired then or later: ISO 8601, or 2h for two hours ago.")
-@click.option("--until", type=MomentParameter(), help="Events fired earlier than that.")
+@click.option("--until", type=MomentParameter(), help="Events fired earlier.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @settings_option
 @json_option
 def command(  # noqa: PLR0913 - one for each argument and option
     *, listener: str, since: float | None, until: float | None, yes: bool, settings: str | None, as_json: bool
 ) -> None:
-    """Deliver events of the past to a listener that was added later.
+    """Deliver past events to a listener that was added later.
 
-    Every event that passes the listener's filters and that it has no delivery of gets one. A worker then makes the
-    deliveries. Run the command again if it is interrupted: it does the rest.
+    Queues every event that passes the listener's filters, and that it has no delivery of. Workers then make the
+    deliveries. If the command is interrupted, run it again to do the rest.
     """
     check_window(since, until)
     show_log("pulp_hooks.plugins")
@@ -41,12 +41,12 @@ def command(  # noqa: PLR0913 - one for each argument and option
         )
         count = journal.count_missed(listener, missed)
         if count:
-            confirmed(f"Make {deliveries(count)} of missed events to {listener}?", yes=yes)
+            confirmed(f"Queue {deliveries(count)} for {listener}?", yes=yes)
         stored = journal.backfill(listener, missed, ordered=read.settings.delivery_of(listener).ordered)
         is_disabled = any(one.name == listener and one.disabled_at is not None for one in journal.listeners())
     if as_json:
         echo_json({"listener": listener, "stored": stored})
     else:
-        click.echo(f"{deliveries(stored)} to be made")
+        click.echo(f"{deliveries(stored)} queued")
     if is_disabled and stored:
         click.echo(f"listener {listener} is disabled; its deliveries are on hold", err=True)

@@ -25,11 +25,11 @@ from pulp_hooks.problems import Problem
 @json_option
 @click.pass_context
 def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
-    """Tell what is wrong with plugins, settings and journal, and how to mend it.
+    """Check plugins, settings and journal, and say how to fix what is wrong.
 
     Loads every installed plugin and every configured listener, as a host does. If there is a journal, stores and
     records a delivery in a transaction that is rolled back; a journal that does not exist is not created. Exit code 1
-    when something is wrong.
+    if something is wrong.
     """
     show_log("pulp_hooks.plugins")
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
@@ -44,7 +44,7 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
             hook = f", {problem.hook}" if problem.hook else ""
             click.secho(printable(f"{problem.where}{origin}{hook}"), bold=True)
             click.secho(f"    {printable(problem.cause)}", fg="red")
-            click.echo(f"    to mend it: {printable(problem.remedy)}")
+            click.echo(f"    fix: {printable(problem.remedy)}")
         click.echo(f"{counted(loaded, 'listener')} loaded, {counted(len(problems), 'problem')}")
     if problems:
         ctx.exit(1)

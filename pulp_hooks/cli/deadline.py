@@ -1,4 +1,4 @@
-"""The end of a command that calls listeners, however long something that they left behind goes on."""
+"""Ending a command in time, even if listeners have left threads behind."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 _SAYING_SECONDS = 2.0
-"""How long the last words may take: standard error may be a pipe that nobody reads."""
+"""How long the last messages may take: standard error may be a pipe without a reader."""
 
 _CLOSING = "pulp_hooks closing "
 """Names of the threads in which `Hooks.close` closes listeners begin with this."""
@@ -34,11 +34,11 @@ class Deadline:
         self.code = code
         self._seconds = 0.0
         self._begun = threading.Event()
-        # It waits from the start, as a handler of signals must not start threads.
+        # The thread is started here because a signal handler must not start threads.
         threading.Thread(target=self._work, name="pulp_hooks deadline", daemon=True).start()
 
     def begin(self, seconds: float) -> None:
-        """Let the process live for so many seconds from now; a second call changes nothing."""
+        """End the process after so many seconds from now; a second call changes nothing."""
         if not self._begun.is_set():
             self._seconds = seconds
             self._begun.set()
@@ -51,7 +51,7 @@ class Deadline:
 
 
 def end_at_once(code: int, lines: Sequence[str] = ()) -> NoReturn:
-    """End the process, whatever its threads do, and print lines on standard error before, if that can be done."""
+    """Print lines on standard error if possible, and end the process whatever its threads do."""
 
     def say() -> None:
         for line in lines:
@@ -68,7 +68,7 @@ def end_at_once(code: int, lines: Sequence[str] = ()) -> NoReturn:
 
 
 def _left_running() -> Iterator[str]:
-    """Return for each thread that keeps the process from ending where it is."""
+    """Yield the position of each thread that keeps the process from ending."""
     frames = sys._current_frames()  # noqa: SLF001 - it is documented, and there is no other way
     for thread in threading.enumerate():
         frame = frames.get(thread.ident or 0)
@@ -79,7 +79,7 @@ def _left_running() -> Iterator[str]:
 
 
 def _place(frame: FrameType) -> str:
-    """Return where a thread is, as far inside as is not the standard library's."""
+    """Return the position of a thread in its innermost frame outside of the standard library."""
     found = _foreign(frame) or frame
     return f"{found.f_code.co_name} ({found.f_code.co_filename}, line {found.f_lineno})"
 

@@ -140,7 +140,7 @@ def show(inherited: str | None, delivery: str, settings: str | None, *, as_json:
 
 
 def _show_more(attempt: StoredAttempt) -> None:
-    """Print what an attempt has more than its line in the table."""
+    """Print the detail and the traceback of an attempt."""
     if attempt.detail is not None:
         text = json.dumps(json.loads(attempt.detail), indent=2, ensure_ascii=True)
         click.echo(f"detail of attempt {attempt.number}: {text}")

@@ -11,8 +11,7 @@ from pulp_hooks.event_types import EventType
 def command(*, as_json: bool) -> None:
     """List the four event types with all their names.
 
-    Commands and settings take any of the names: the type ID, the hook that plugins implement, or the dotted name that
-    messages carry.
+    Commands and settings take any of the names: the type ID, the name of the hook, or the dotted wire name.
     """
     if as_json:
         echo_json([{"type": t.value, "hook": t.hook_name, "wire": t.wire_name} for t in EventType])

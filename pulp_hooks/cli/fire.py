@@ -44,8 +44,8 @@ def command(
 ) -> None:
     """Fire an event at the listeners, to try them out.
 
-    TYPE is one of the names that `pulp-hooks event-types` lists. Without --body an example is sent. Prints what became
-    of the event at each listener; exit code 1 when one failed, or when the event could not be queued for one.
+    TYPE is one of the names that `pulp-hooks event-types` lists. Without --body an example is sent. Prints the outcome
+    for each listener. Exit code 1 if one failed, or if the event could not be queued for one.
     """
     show_log("pulp_hooks.hooks")
     content = EXAMPLES[event_type] if body is None else _read(body)
@@ -59,8 +59,8 @@ def command(
         rows = [[x.listener, x.hook, x.status, f"{x.seconds:.3f}", x.error or ""] for x in report.outcomes]
         echo_table(["LISTENER", "HOOK", "STATUS", "SECONDS", "ERROR"], rows, _COLOURS)
     else:
-        click.echo("no listener took the event; `pulp-hooks listeners` shows what is installed")
-    if report.failures or any(outcome.status is Status.NOT_QUEUED for outcome in report.outcomes):
+        click.echo("no listener takes the event; run `pulp-hooks listeners` for a list")
+    if report.failures:
         ctx.exit(1)
 
 
@@ -68,4 +68,4 @@ def _read(body: TextIO) -> Any:  # noqa: ANN401 - whatever JSON it is, the schem
     try:
         return json.load(body)
     except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"{body.name} is no JSON: {error}", param_hint="--body") from error
+        raise click.BadParameter(f"{body.name} is not JSON: {error}", param_hint="--body") from error

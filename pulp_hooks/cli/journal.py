@@ -20,8 +20,8 @@ Examples:
 def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
     """Show the schema version of the journal; upgrade it.
 
-    A release of pulp-hooks also works on the schema of the release before it, so that hosts and workers can be upgraded
-    first, one after the other.
+    A release also works on the schema of the release before it: upgrade hosts and workers first, one after the other,
+    and the journal afterwards.
     """
     ctx.obj = settings
     if ctx.invoked_subcommand:
@@ -40,7 +40,7 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
 
 
 @command.command("upgrade", epilog="\b\nExample:\n  pulp-hooks journal upgrade --dry-run > upgrade.sql")
-@click.option("--dry-run", is_flag=True, help="Print the SQL, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the SQL without executing it.")
 @click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
 @json_option
 @click.pass_obj

@@ -1,4 +1,4 @@
-"""Opening the journal of the settings, for commands that only look into it or work on it."""
+"""Opening the journal of the settings, for commands that read or change it."""
 
 import contextlib
 import difflib
@@ -16,7 +16,7 @@ from pulp_hooks.settings.reading import FILE_NAME, ReadSettings, read_settings
 if TYPE_CHECKING:
     from pulp_hooks.journal.journal import Journal
 
-MISSING = "no journal is configured: add a table [journal] with a url to the settings"
+MISSING = "no journal is configured; fix: add [journal] with a url to the settings"
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def journal_of(settings: str | None) -> Iterator[tuple["Journal", ReadSettings]]
     """Return a context manager with the journal of the settings, and the settings; no plugin is loaded.
 
     Raises:
-        JournalError: None is configured, or it is not there yet.
+        JournalError: None is configured, or it does not exist yet.
     """
     read = read_settings(settings)
     journal_settings = read.journal()
@@ -33,7 +33,7 @@ def journal_of(settings: str | None) -> Iterator[tuple["Journal", ReadSettings]]
         raise JournalError(f"{MISSING} ({faults})" if faults else f"{MISSING} ({read.path})")
     journal = open_journal(journal_settings)
     if not journal.exists():
-        raise JournalError(f"there is no journal {journal.name} yet: the first event that is fired creates it")
+        raise JournalError(f"the journal {journal.name} does not exist yet; the first event that is fired creates it")
     try:
         yield journal, read
     finally:
@@ -41,25 +41,25 @@ def journal_of(settings: str | None) -> Iterator[tuple["Journal", ReadSettings]]
 
 
 def known_listener(name: str, known: Sequence[str]) -> str:
-    """Give the name back when it is known.
+    """Return the name if it is known.
 
     Raises:
-        click.UsageError: It is not; names the nearest one.
+        click.UsageError: It is not; the message suggests the nearest one.
     """
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else "`pulp-hooks listeners` shows those that are there"
-        raise click.UsageError(f"there is no listener {name!r}; {hint}")
+        hint = f"did you mean {nearest[0]!r}?" if nearest else "run `pulp-hooks listeners` for a list"
+        raise click.UsageError(f"unknown listener {name!r}; {hint}")
     return name
 
 
 class ListenerParameter(click.ParamType[str]):
-    """Name of a listener; completes to those that have deliveries."""
+    """Name of a listener; completes to those that the journal knows."""
 
     name = "name"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Give the names that begin so; none where there is no journal."""
+        """Return the names that begin with the incomplete one; none without a journal."""
         del param
         try:
             with journal_of(ctx.params.get("settings")) as (journal, _):
@@ -70,14 +70,14 @@ class ListenerParameter(click.ParamType[str]):
 
 
 def confirmed(question: str, *, yes: bool) -> None:
-    """Ask before something is done that cannot be undone.
+    """Ask for confirmation.
 
     Raises:
-        click.UsageError: Nobody can be asked, and `--yes` was not given.
+        click.UsageError: Standard input is not a terminal, and `--yes` was not passed.
         click.Abort: The answer was no.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{question} Not a terminal; pass --yes to confirm")
+        raise click.UsageError(f"{question} Not a terminal; fix: pass --yes to confirm")
     click.confirm(question, abort=True, err=True)

@@ -38,10 +38,10 @@ Examples:
 @json_option
 @click.pass_context
 def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
-    """List the installed and configured listeners; disable and enable them.
+    """List the installed and configured listeners; disable, enable and rename them.
 
-    A plugin is listed as it is installed, a notifier as installed and once more for each listener that the settings
-    make of it. The configuration of listeners is never shown: it may hold secrets.
+    A notifier has a line of its own, and one for each listener that the settings make of it. The configuration of
+    listeners is never shown: it may hold secrets.
     """
     ctx.obj = settings
     if ctx.invoked_subcommand:
@@ -67,7 +67,7 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
     for name, reason in reasons.items():
         click.secho(printable(f"{name} is disabled: {reason}"), fg="yellow", err=True)
     if problems:
-        click.secho(f"{counted(len(problems), 'problem')}; `pulp-hooks check` tells them", fg="red", err=True)
+        click.secho(f"{counted(len(problems), 'problem')}; run `pulp-hooks check` for details", fg="red", err=True)
 
 
 @command.command("disable", epilog='\b\nExample:\n  pulp-hooks listeners disable audit --reason "the disk is full"')
@@ -77,7 +77,7 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
     default="by hand",
     show_default=True,
     callback=checked_text,
-    help="Why; it is shown where the listener is listed.",
+    help="Why; shown wherever the listener is listed.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
@@ -86,9 +86,9 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
 def disable(  # noqa: PLR0913 - one for each argument and option
     inherited: str | None, name: str, reason: str, settings: str | None, *, yes: bool, as_json: bool
 ) -> None:
-    """Disable a listener: what it is to have is held until it is enabled."""
+    """Disable a listener: its deliveries are on hold until it is enabled."""
     if not reason.strip():
-        raise click.UsageError("--reason must not be empty: it is shown where the listener is listed")
+        raise click.UsageError("--reason must not be empty: it is shown wherever the listener is listed")
     show_log("pulp_hooks.plugins")
     with journal_of(settings or inherited) as (journal, _):
         with stdout_for_listeners(as_json=as_json), Hooks.discover(settings or inherited) as hooks:
@@ -96,12 +96,12 @@ def disable(  # noqa: PLR0913 - one for each argument and option
         if kinds.get(name) is Kind.NOTIFIER:
             raise click.UsageError(f"{name!r} is a notifier, which has no deliveries; name a listener made of it")
         known_listener(name, [*kinds, *(known.name for known in journal.listeners())])
-        confirmed(f"Hold all deliveries to {name}?", yes=yes)
+        confirmed(f"Put all deliveries to {name} on hold?", yes=yes)
         held = journal.disable(name, reason)
     if as_json:
         echo_json({"listener": name, "disabled": True, "held": held})
     else:
-        click.echo(f"{name} is disabled, {deliveries(held)} held")
+        click.echo(f"{name} is disabled, {deliveries(held)} on hold")
 
 
 @command.command("enable", epilog="\b\nExample:\n  pulp-hooks listeners enable audit")
@@ -110,7 +110,7 @@ def disable(  # noqa: PLR0913 - one for each argument and option
 @json_option
 @click.pass_obj
 def enable(inherited: str | None, name: str, settings: str | None, *, as_json: bool) -> None:
-    """Enable a listener: what was held is delivered, oldest first, as many in each second as the settings say."""
+    """Enable a listener: deliveries on hold become due, oldest first, `resume_per_second` of the settings."""
     with journal_of(settings or inherited) as (journal, read):
         listeners = journal.listeners()
         disabled = [known.name for known in listeners if known.disabled_at is not None]
@@ -118,11 +118,11 @@ def enable(inherited: str | None, name: str, settings: str | None, *, as_json: b
         rate = read.settings.delivery_of(name).resume_per_second
         resumed = journal.enable(name, rate)
         if name not in disabled and not resumed:
-            raise click.UsageError(f"the listener {name!r} is not disabled")
+            raise click.UsageError(f"listener {name!r} is not disabled")
     if as_json:
         echo_json({"listener": name, "disabled": False, "resumed": resumed})
     else:
-        click.echo(f"{name} is enabled, {deliveries(resumed)} to be made, {rate:g} in each second")
+        click.echo(f"{name} is enabled, {deliveries(resumed)} due, {rate:g} per second")
 
 
 @command.command("rename", epilog="\b\nExample:\n  pulp-hooks listeners rename Mailer mail")
@@ -135,10 +135,10 @@ def enable(inherited: str | None, name: str, settings: str | None, *, as_json: b
 def rename(  # noqa: PLR0913 - one for each argument and option
     inherited: str | None, old: str, new: str, settings: str | None, *, yes: bool, as_json: bool
 ) -> None:
-    """Move all deliveries of a listener to another name, after you renamed the listener.
+    """Move all deliveries of a listener to a new name, after you renamed the listener.
 
-    Stop the workers that know the old name first. Of an event that both names have a delivery of, that of the new name
-    stays.
+    Stop the workers that know the old name first. If an event has a delivery under both names, the one under the new
+    name is kept.
     """
     if not new.strip() or old == new:
         raise click.UsageError("the new name must be another name, and not empty")
@@ -153,7 +153,7 @@ def rename(  # noqa: PLR0913 - one for each argument and option
 
 
 def _disabled(settings: str | None) -> dict[str, str]:
-    """Give why listeners are disabled; nothing where there is no journal to tell."""
+    """Return why listeners are disabled, by name; nothing if the journal cannot be read."""
     try:
         with journal_of(settings) as (journal, _):
             known = journal.listeners()
@@ -169,4 +169,4 @@ def _state(listener: Listener, reasons: dict[str, str]) -> str:
 def _reason() -> str:
     if os.environ.get(AUTOLOAD_VARIABLE):
         return f"{AUTOLOAD_VARIABLE} is set"
-    return "a package with an entry point in the group pulp_hooks brings one"
+    return "install a package with an entry point in the group pulp_hooks"

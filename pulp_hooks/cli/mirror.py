@@ -73,9 +73,9 @@ def command(  # noqa: PLR0913 - one for each argument and option
     SOURCE is an http(s):// or file:// URL, or a folder. One with a PULP_MANIFEST (lines of path,sha256,size) is synced
     by it, a folder without one is scanned. DEST is the folder of the mirror; a web server serves DEST/current.
 
-    With --json each event is a line of JSON, and the result is the last line. Exit code 1 when the sync or the publish
-    failed; what was published before then stays. Exit code 1 too if standard output cannot be written; the run itself
-    is completed.
+    With --json each event is a line of JSON, and the result is the last line. Exit code 1 if the sync or the publish
+    failed; the previous publication stays. Exit code 1 too if standard output cannot be written; the run itself is
+    completed.
     """
     if verify and no_publish:
         raise click.UsageError("--verify checks the publication too; fix: leave out --no-publish")
@@ -113,7 +113,7 @@ class _PrintingHooks(Hooks):
     """Prints each event that was fired as a line of JSON.
 
     Attributes:
-        output: Where to; listeners that print do so elsewhere, see `stdout_for_listeners`.
+        output: The stream; listeners print on another one, see `stdout_for_listeners`.
     """
 
     output: TextIO
@@ -139,7 +139,7 @@ class _ProgressBar(ExitStack):
         if self._bar is not None:
             self._bar.update(new_bytes)
             if self._bar.finished:
-                # The lines of listeners come below the bar, not after it.
+                # Listeners print on a new line, not after the bar.
                 self._end()
 
     def _end(self) -> None:

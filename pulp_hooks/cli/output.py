@@ -19,7 +19,7 @@ _FIRST, _LAST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (2, 99
 
 def json_option(function: _Function) -> _Function:
     """Add `--json` to a command."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
 def settings_option(function: _Function) -> _Function:
@@ -37,7 +37,7 @@ def echo_json(value: object) -> None:
 
 
 def json_for(stream: TextIO | None, text: str) -> str:
-    """Give the text, which is JSON; where the stream lacks a letter of it, all that is not ASCII is escaped."""
+    """Return a JSON text; if the stream cannot encode it, with everything escaped that is not ASCII."""
     try:
         text.encode((stream and stream.encoding) or "utf-8")
     except UnicodeEncodeError:
@@ -49,8 +49,8 @@ def echo_table(headers: Sequence[str], rows: Sequence[Sequence[str]], colours: M
     """Print rows under headers, each column as wide as its widest cell.
 
     Args:
-        headers: One for each column.
-        rows: The cells of each row; what a terminal would act on is escaped, and long ones are cut.
+        headers: One per column.
+        rows: The cells of each row; control characters are escaped, and long cells are cut.
         colours: Colours of the cells with these texts.
     """
     cells = [headers, *([_cell(text) for text in row] for row in rows)]
@@ -62,7 +62,7 @@ def echo_table(headers: Sequence[str], rows: Sequence[Sequence[str]], colours: M
 
 
 def show_log(name: str) -> None:
-    """Print what this logger has to say on standard error, one line a record; the other loggers stay silent."""
+    """Print the records of a logger on standard error, one line each; the other loggers stay silent."""
     package = logging.getLogger("pulp_hooks")
     package.propagate = False
     package.addHandler(logging.NullHandler())
@@ -79,7 +79,7 @@ class _OneLine(logging.Handler):
 
 
 def printable(text: str) -> str:
-    """Give the text with everything escaped that a terminal would act on."""
+    """Return the text with control characters escaped."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -94,13 +94,13 @@ def moment_json(seconds: float | None) -> str | None:
 
 
 def _shown(seconds: float) -> float:
-    """Give the moment, or the nearest one that has a date; one moment must not keep the others from being shown."""
-    # The comparison is false too of what is no number.
+    """Return the time, or the nearest one that has a date: an invalid time must not hide the others."""
+    # The comparison is also false for NaN.
     return max(_FIRST, seconds) if seconds < _LAST else _LAST
 
 
 def duration(seconds: float | None) -> str:
-    """Give a time span in its largest fitting unit: `0.004 s`, `12 s`, `4 min`, `3 h`, `5 d`; nothing for none."""
+    """Return a time span in its largest fitting unit: `0.004 s`, `12 s`, `4 min`, `3 h`, `5 d`; empty text for none."""
     if seconds is None:
         return ""
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
@@ -110,12 +110,12 @@ def duration(seconds: float | None) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """Give a number with its noun: `no listeners`, `1 listener`, `2 listeners`."""
+    """Return a number with its noun: `no listeners`, `1 listener`, `2 listeners`."""
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
 def deliveries(number: int) -> str:
-    """Give a number of deliveries: `no deliveries`, `1 delivery`, `2 deliveries`."""
+    """Return a number of deliveries: `no deliveries`, `1 delivery`, `2 deliveries`."""
     return "1 delivery" if number == 1 else f"{number or 'no'} deliveries"
 
 
@@ -123,7 +123,7 @@ def deliveries(number: int) -> str:
 def stdout_for_listeners(*, as_json: bool) -> Iterator[None]:
     """Return a context manager in which listeners print on standard error if standard output carries JSON.
 
-    Else they print on the plain standard output: that it is full is a failure of theirs.
+    Otherwise they print on the plain standard output: if it is full, the listener fails.
     """
     stream = sys.stderr if as_json else sys.__stdout__ or sys.stdout
     with contextlib.redirect_stdout(stream):

@@ -23,27 +23,27 @@ class EventTypeParameter(click.ParamType["EventType"]):
     name = "type"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> EventType:
-        """Give the event type of this name."""
+        """Return the event type of this name."""
         try:
             return EventType(value)
         except UnknownEventTypeError as error:
             self.fail(str(error), param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Give the type IDs that begin so."""
+        """Return the type IDs that begin with the incomplete one."""
         del ctx, param
         return [CompletionItem(event_type.value) for event_type in EventType if event_type.startswith(incomplete)]
 
 
 def checked_text(_ctx: click.Context, _param: click.Parameter, value: _Text) -> _Text:
-    """Refuse what is no text, for a parameter that a journal is asked for; bytes that are no UTF-8 reach us as halves.
+    """Return a parameter for the journal. Bytes that are not UTF-8 reach Python as lone surrogates.
 
     Raises:
-        click.BadParameter: It is none.
+        click.BadParameter: It is not text in UTF-8.
     """
     for text in (value,) if isinstance(value, str) else value or ():
         if text != clean_text(text):
-            raise click.BadParameter(f"{text!r} is no text in UTF-8")
+            raise click.BadParameter(f"{text!r} is not text in UTF-8")
     return value
 
 
@@ -68,7 +68,7 @@ class MomentParameter(click.ParamType["float"]):
 
 
 def listing_options(what: str) -> Callable[[_Function], _Function]:
-    """Add to a command that lists events, or what belongs to them, the options that say which and how many.
+    """Add the options of a command that lists events or deliveries.
 
     Args:
         what: What is listed, in one word.
@@ -79,14 +79,16 @@ def listing_options(what: str) -> Callable[[_Function], _Function]:
             "--repo-id",
             metavar="PATTERN",
             callback=checked_text,
-            help="Of repositories that match: * is any text, ? any character.",
+            help="Of matching repositories: * is any text, ? any character.",
         ),
         click.option(
             "--since", type=MomentParameter(), help="Fired then or later: ISO 8601 in UTC, or 2h for two hours ago."
         ),
-        click.option("--until", type=MomentParameter(), help="Fired earlier than that."),
-        click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most."),
-        click.option("--before", metavar="ID", callback=checked_text, help=f"Go on behind this {what}: the next page."),
+        click.option("--until", type=MomentParameter(), help="Fired earlier."),
+        click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Most lines."),
+        click.option(
+            "--before", metavar="ID", callback=checked_text, help=f"Continue after this {what}, for the next page."
+        ),
     )
 
     def add(function: _Function) -> _Function:
@@ -99,10 +101,10 @@ def listing_options(what: str) -> Callable[[_Function], _Function]:
 
 
 def check_window(since: float | None, until: float | None) -> None:
-    """Refuse a time window that ends before it begins.
+    """Check that a time window ends after its beginning.
 
     Raises:
-        click.UsageError: It does.
+        click.UsageError: It does not.
     """
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--until must be later than --since")

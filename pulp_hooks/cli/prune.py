@@ -16,12 +16,12 @@ _DAY = 86_400
 @click.option(
     "--delivered-days",
     type=click.FloatRange(min=0),
-    help="Delete what was delivered or skipped longer ago.  [default: keep_delivered_days of the settings]",
+    help="Delete deliveries that were delivered or skipped longer ago.  [default: keep_delivered_days of the settings]",
 )
 @click.option(
     "--dead-days",
     type=click.FloatRange(min=0),
-    help="Delete what was given up longer ago.  [default: keep_dead_days of the settings]",
+    help="Delete dead letters that are older.  [default: keep_dead_days of the settings]",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @settings_option
@@ -42,7 +42,7 @@ def command(
         before = {name: now - (number or 0) * _DAY for name, number in days.items()}
         count = journal.count_prunable(**before)
         if count:
-            confirmed(f"Delete {deliveries(count)} for ever?", yes=yes)
+            confirmed(f"Delete {deliveries(count)} permanently?", yes=yes)
         hidden = not sys.stderr.isatty() or not count
         with progressbar(length=count, label="Deleting", file=sys.stderr, hidden=hidden) as bar:
             pruned = journal.prune(**before, progress=bar.update)

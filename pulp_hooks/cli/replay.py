@@ -27,11 +27,11 @@ Examples:
     "states",
     multiple=True,
     metavar="STATE",
-    type=click.Choice(sorted(FINISHED)),
+    type=click.Choice([state.value for state in sorted(FINISHED)]),
     help="dead, delivered or skipped. Repeat it for several states.  [default: dead]",
 )
 @click.option("--since", type=MomentParameter(), help="Events fired then or later: ISO 8601, or 2h for two hours ago.")
-@click.option("--until", type=MomentParameter(), help="Events fired earlier than that.")
+@click.option("--until", type=MomentParameter(), help="Events fired earlier.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @settings_option
 @json_option
@@ -49,7 +49,7 @@ def command(  # noqa: PLR0913 - one for each option
     """Make finished deliveries due again.
 
     Pass IDs of deliveries, as `pulp-hooks deliveries` lists them, or choose them by the options, all of which have to
-    match. The ids of the events stay the same. A worker then makes the deliveries.
+    match. The ids of the events stay the same. Workers then make the deliveries.
     """
     window = since is not None or until is not None
     if ids and (listener or states or window):
@@ -81,11 +81,10 @@ def _by_id(journal: Journal, ids: tuple[str, ...]) -> int:
         delivery = next(iter(journal.deliveries_of(event_id, listener)), None) if event_id else None
         if delivery is None:
             raise JournalError(
-                f"delivery {name!r} not found, nothing is replayed; an ID is EVENT/LISTENER, as "
-                "`pulp-hooks deliveries` lists them"
+                f"delivery {name!r} not found, nothing is replayed; run `pulp-hooks deliveries` for the IDs"
             )
         if delivery.state not in FINISHED:
-            raise JournalError(f"delivery {name} is {delivery.state}, not finished; nothing is replayed")
+            raise JournalError(f"delivery {name!r} is {delivery.state}, not finished; nothing is replayed")
         found.append((event_id, listener))
     return sum(journal.replay(*key) for key in found)
 

@@ -16,7 +16,7 @@ from pulp_hooks.event_types import EventType
 def command(event_type: EventType, *, as_json: bool) -> None:
     """Print the JSON Schema of an event type's body.
 
-    TYPE is one of the names that `pulp-hooks event-types` lists. The schema is JSON, with --json and without.
+    TYPE is one of the names that `pulp-hooks event-types` lists. The schema is JSON with or without --json.
     """
     del as_json
     click.echo(json_schema(event_type), nl=False)

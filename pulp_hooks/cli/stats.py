@@ -12,14 +12,14 @@ from pulp_hooks.journal.schema import State
 
 
 @click.command(epilog="\b\nExamples:\n  pulp-hooks stats\n  pulp-hooks stats --since 1d --json")
-@click.option("--since", type=MomentParameter(), help="Take the seconds of attempts since then: ISO 8601, or 2h.")
+@click.option("--since", type=MomentParameter(), help="P50 and P99 of attempts since then: ISO 8601, or 2h.")
 @settings_option
 @json_option
 def command(*, since: float | None, settings: str | None, as_json: bool) -> None:
-    """Show the deliveries of each listener in figures.
+    """Show statistics of each listener.
 
-    The columns with the names of states count deliveries. OLDEST is the age of the oldest pending or retrying one; P50
-    and P99 are percentiles of the seconds of attempts.
+    Columns with the name of a state count deliveries. OLDEST is the age of the oldest pending or retrying delivery; P50
+    and P99 are percentiles of the duration of attempts.
     """
     with journal_of(settings) as (journal, _):
         found = journal.statistics(since)

@@ -23,15 +23,15 @@ _STANDARD = 3
 
 
 class Output(io.TextIOWrapper):
-    """A standard stream whose writes never fail: after the first error it takes everything and writes nothing.
+    """A standard stream whose writes never fail: after the first error it discards everything.
 
     Args:
-        stream: The stream in whose place this is put.
-        is_plain: Whether to leave out colours, and what else only a terminal understands.
+        stream: The stream that this one replaces.
+        is_plain: Whether to leave out colours and other escape sequences.
 
     Attributes:
         needs_reader: Whether a broken pipe is a failure of the command.
-        needs_message: Whether standard error has to say that output was lost.
+        needs_message: Whether to print on standard error that output was lost.
     """
 
     needs_reader = True
@@ -51,7 +51,7 @@ class Output(io.TextIOWrapper):
 
     @property
     def error(self) -> OSError | None:
-        """What the first write failed with; null while all have succeeded."""
+        """The error of the first write that failed; null if none has."""
         return self._raw.error
 
     def write(self, text: str) -> int:
@@ -94,7 +94,7 @@ def protect() -> None:
 
 
 def echo_remark(text: str) -> None:
-    """Print a line that nobody asked for, which may find its reader gone: that is not a failure of the command."""
+    """Print a line whose loss is not a failure of the command, even if the reader of the pipe is gone."""
     click.echo(text)
     if isinstance(sys.stdout, Output):
         sys.stdout.needs_reader = False
@@ -107,13 +107,13 @@ def expect_message() -> None:
 
 
 def finish(code: int) -> int:
-    """Write what is left, and return the exit code: a command whose output was lost did not do all that it was asked.
+    """Flush the streams, and return the exit code: a command whose output was lost has failed.
 
     Args:
         code: The exit code of the command.
     """
     for stream in (sys.__stdout__, sys.__stderr__):
-        # What listeners have printed, past the streams of `protect`.
+        # Listeners print on these, not on the streams of `protect`.
         with suppress(OSError, ValueError):
             if stream:
                 stream.flush()
@@ -123,10 +123,10 @@ def finish(code: int) -> int:
     if not isinstance(output, Output) or output.error is None:
         return code
     if output.error.errno == errno.EPIPE:
-        # As with `| head`: nobody is left to read that the rest is missing.
+        # As with `| head`: nobody reads a message about the rest.
         return code or (UNWRITTEN if output.needs_reader else 0)
     if output.needs_message:
-        # Also after a failure: what it was may be in the output that was lost, as the problems of `check` are.
+        # Also after a failure: its cause may be in the lost output, as with the problems of `check`.
         sys.stderr.write(f"Error: standard output cannot be written: {output.error.strerror}\n")
         sys.stderr.flush()
     return code or UNWRITTEN

@@ -62,7 +62,7 @@ Examples:
     type=click.FloatRange(min=0),
     default=GRACE_SECONDS,
     show_default=True,
-    help="Seconds that attempts may go on for after SIGTERM or Ctrl-C.",
+    help="Seconds for running attempts to finish after SIGTERM or Ctrl-C.",
 )
 @settings_option
 @json_option
@@ -70,15 +70,15 @@ Examples:
 def command(  # noqa: PLR0913 - one for each option
     ctx: click.Context, *, threads_per_listener: int, once: bool, grace: float, settings: str | None, as_json: bool
 ) -> None:
-    """Deliver what the journal keeps to the listeners.
+    """Deliver events from the journal to the listeners.
 
-    Any number of workers may run, of one machine with SQLite, of many with PostgreSQL. SIGTERM and Ctrl-C let the
-    attempts that are under way finish, or give them back when the grace time is over, and the exit code is 0; the
-    second such signal ends the worker at once, and nothing is lost either. A thread that a listener has left behind
-    keeps the worker for the grace time and five seconds at most.
+    Any number of workers may run: on one machine with SQLite, on many with PostgreSQL. After SIGTERM or Ctrl-C, running
+    attempts have the grace time to finish; then their deliveries are released, and the exit code is 0. A second signal
+    ends the worker at once, and nothing is lost. The worker ends at most five seconds after the grace time, even if a
+    listener has left a thread behind.
 
-    A server that is not up yet is waited for, except with --once. A listener that lets no other thread run, as a
-    regular expression without end does, ends the worker with a traceback and exit code 1.
+    Without --once, the worker waits for a server that is not up yet. A listener that blocks every thread, such as a
+    regular expression that backtracks without end, ends the worker with a traceback and exit code 1.
 
     Every attempt is a line on standard error; with --json it is a line of JSON on standard output.
     """
@@ -97,7 +97,7 @@ def command(  # noqa: PLR0913 - one for each option
             ThreadPoolExecutor(max_workers=1, thread_name_prefix="pulp_hooks worker") as main,
         ):
             running = main.submit(worker.run_once if once else worker.run)
-            # One that comes just before a wait begins, or to another thread, is handled when that wait is over.
+            # A signal just before a wait begins, or to another thread, is handled when that wait is over.
             while not running.done():
                 wait([running], _LOOK_SECONDS)
         # A notifier may hang when it is closed, and a listener may have left threads.
@@ -115,17 +115,17 @@ def command(  # noqa: PLR0913 - one for each option
 
 
 def _attempts(worker: Worker) -> int:
-    """Return how often listeners were called, or given up."""
+    """Return how many deliveries were attempted or given up."""
     return sum(number for ending, number in worker.tally.items() if ending not in NOT_CALLED)
 
 
 def _code(worker: Worker, *, once: bool) -> int:
-    """Return 1 when a single run has not delivered all that it claimed; what a stop has cut short is no failure."""
+    """Return 1 if a single run has not delivered everything that it claimed, and was not stopped meanwhile."""
     return 1 if once and worker.tally[Ending.SUCCEEDED] < worker.tally.total() else 0
 
 
 def _end_by_signal(worker: Worker, grace_seconds: float, stopped: Callable[[], None]) -> Event:
-    """Have signals stop the worker, and call a function then; gives what is set when one has come."""
+    """Stop the worker on signals, and call a function then; return an event that is set by the first signal."""
     stopping = Event()
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -135,7 +135,9 @@ def _end_by_signal(worker: Worker, grace_seconds: float, stopped: Callable[[], N
         worker.request_stop(grace_seconds)
         stopped()
         with suppress(OSError, ValueError):
-            click.echo(f"{signal.Signals(number).name}: finishing what is under way; once more ends at once", err=True)
+            click.echo(
+                f"{signal.Signals(number).name}: finishing running attempts; send it again to end at once", err=True
+            )
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
@@ -151,14 +153,14 @@ def _log_json(stream: TextIO) -> None:
 
 
 class _JsonLines(logging.Formatter):
-    """Gives each record as a line of JSON, for this stream."""
+    """Formats records as lines of JSON, for a stream."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line."""
+        """Return the line."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line: dict[str, object] = {"time": time, "level": record.levelname.lower(), "message": record.getMessage()}
         line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}

@@ -79,8 +79,8 @@ def test_json_has_what_a_listener_shows_of_its_work(run: Run, install: Install) 
 @pytest.mark.parametrize(
     ("body", "message", "code"),
     [
-        ("{", "is no JSON", 2),
-        ("[" * 100_000, "is no JSON", 2),
+        ("{", "is not JSON", 2),
+        ("[" * 100_000, "is not JSON", 2),
         ("[]", "must be an object", 1),
         ('{"repo_id": 7}', "repo_id = 7: must be text", 1),
         ('{"repo": "x"}', "did you mean 'repo_id'?", 1),
@@ -101,7 +101,7 @@ def test_nobody_listening_is_said(run: Run) -> None:
     """An event that nobody takes is no failure, and the command that shows who is installed is named."""
     shown = run("fire", "repo-sync-started")
     assert shown.returncode == 0
-    assert "no listener took the event" in shown.stdout
+    assert "no listener takes the event" in shown.stdout
 
 
 def test_broken_plugin_is_a_warning(run: Run, install: Install) -> None:

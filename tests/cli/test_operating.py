@@ -1,4 +1,4 @@
-"""The commands of operators on a real journal: worker, deliveries, events, stats, replay, prune, enable and disable."""
+"""The commands of operators on a real journal: worker, deliveries, events, stats, replay, backfill, prune and more."""
 
 import json
 import signal
@@ -180,8 +180,8 @@ def test_signal_lets_the_worker_finish_what_is_under_way(
         worker.send_signal(number)
         _, said = worker.communicate(timeout=30)
         assert worker.returncode == 0
-    assert f"{number.name}: finishing what is under way" in said
-    assert sorted(x["state"] for x in as_json("deliveries")["deliveries"]) == ["delivered", "waiting"]
+    assert f"{number.name}: finishing running attempts" in said
+    assert sorted(x["state"] for x in as_json("deliveries")["deliveries"]) == ["delivered", "pending"]
     assert not any(x["claimed"] for x in as_json("deliveries")["deliveries"])
 
 
@@ -194,7 +194,7 @@ def test_signal_that_reaches_another_thread_stops_the_worker(
     with working() as worker:
         _, said = worker.communicate(timeout=30)
         assert worker.returncode == 0
-    assert "SIGTERM: finishing what is under way" in said
+    assert "SIGTERM: finishing running attempts" in said
 
 
 def test_grace_time_gives_back_what_does_not_end(
@@ -209,7 +209,7 @@ def test_grace_time_gives_back_what_does_not_end(
         worker.communicate(timeout=30)
         assert (worker.returncode, time.monotonic() - began < 10) == (0, True)
     (delivery,) = as_json("deliveries")["deliveries"]
-    assert (delivery["state"], delivery["claimed"]) == ("waiting", False)
+    assert (delivery["state"], delivery["claimed"]) == ("pending", False)
 
 
 def test_worker_that_runs_once_is_stopped_with_exit_code_0(
@@ -223,7 +223,7 @@ def test_worker_that_runs_once_is_stopped_with_exit_code_0(
         worker.communicate(timeout=30)
         assert worker.returncode == 0
     (delivery,) = as_json("deliveries")["deliveries"]
-    assert (delivery["state"], delivery["claimed"]) == ("waiting", False)
+    assert (delivery["state"], delivery["claimed"]) == ("pending", False)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--once"]])
@@ -255,7 +255,7 @@ def test_second_signal_ends_at_once_and_loses_nothing(
         worker.wait(timeout=10)
         assert worker.returncode == 128 + signal.SIGTERM
     (delivery,) = as_json("deliveries")["deliveries"]
-    assert (delivery["state"], delivery["claimed"]) == ("waiting", True)
+    assert (delivery["state"], delivery["claimed"]) == ("pending", True)
 
 
 def _heard(worker: subprocess.Popen[str]) -> None:
@@ -280,7 +280,7 @@ def test_deliveries_are_listed_newest_first_and_paged(run: Run, fire: Callable[.
         page = as_json("deliveries", "--limit", "2", "--before", page["next"])
     assert found == ids[::-1]
     table = run("deliveries", "--limit", "2")
-    assert f"there are more: add --before {ids[3]}/desk" in table.stderr
+    assert f"more deliveries: add --before {ids[3]}/desk" in table.stderr
     assert table.stdout.splitlines()[0].split() == [
         "ID",
         "TIME",
@@ -308,8 +308,8 @@ def test_filters_of_deliveries_hold_together(folder: Path, run: Run, fire: Calla
         return {delivery["repo_id"] for delivery in as_json("deliveries", *options)["deliveries"]}
 
     assert listed("--state", "delivered") == {"zoo-1", "zoo-2", "park"}
-    assert listed("--state", "failing") == {"late"}
-    assert listed("--state", "failing", "--state", "delivered") == set(ids)
+    assert listed("--state", "retrying") == {"late"}
+    assert listed("--state", "retrying", "--state", "delivered") == set(ids)
     assert listed("--repo-id", "zoo-*") == {"zoo-1", "zoo-2"}
     assert listed("--repo-id", "zoo-*", "--limit", "1") == {"zoo-2"}
     assert listed("--listener", "desk", "--type", "repo.sync.start") == set(ids)
@@ -341,7 +341,7 @@ def test_delivery_is_shown_with_body_and_attempts(
         assert event_id in text
         assert "\x1b" not in text
     missing = run("deliveries", "show", "nonsense/desk")
-    assert (missing.returncode, "`pulp-hooks deliveries` lists them" in missing.stderr) == (1, True)
+    assert (missing.returncode, "run `pulp-hooks deliveries` for a list" in missing.stderr) == (1, True)
 
 
 def test_delivery_is_shown_with_the_operation_of_its_event(folder: Path, run: Run) -> None:
@@ -356,7 +356,7 @@ def test_delivery_is_shown_with_the_operation_of_its_event(folder: Path, run: Ru
 
 
 def test_statistics_count_each_listener(folder: Path, run: Run, fire: Callable[..., str], as_json: Json) -> None:
-    """Delivered, waiting, failing, held and dead, the oldest that waits, the times, and why it is disabled."""
+    """Each state, the age of the oldest unfinished delivery, the durations, and why it is disabled."""
     (folder / "pulp-hooks.toml").write_text(SETTINGS.replace("[0.01]", "[600]"))
     fire()
     run("worker", "--once")
@@ -364,21 +364,15 @@ def test_statistics_count_each_listener(folder: Path, run: Run, fire: Callable[.
     fire()
     run("worker", "--once")
     (figures,) = as_json("stats")
-    assert {name: figures[name] for name in ("listener", "delivered", "waiting", "failing", "held", "dead")} == {
-        "listener": "desk",
-        "delivered": 1,
-        "waiting": 1,
-        "failing": 1,
-        "held": 0,
-        "dead": 0,
-    }
-    assert 0 < figures["oldest_waiting_seconds"] < 60
+    names = ("listener", "pending", "retrying", "held", "delivered", "dead", "skipped")
+    assert [figures[name] for name in names] == ["desk", 0, 1, 0, 1, 0, 0]
+    assert 0 < figures["oldest_seconds"] < 60
     assert 0 < figures["p50_seconds"] <= figures["p99_seconds"] < 5
     assert as_json("stats", "--since", "2999-01-01")[0]["p50_seconds"] is None
     run("listeners", "disable", "desk", "--reason", "holiday", "--yes")
     (figures,) = as_json("stats")
     assert (figures["held"], figures["disabled"]) == (1, "holiday")
-    assert run("stats").stdout.splitlines()[1].split()[:6] == ["desk", "1", "0", "0", "1", "0"]
+    assert run("stats").stdout.splitlines()[1].split()[:7] == ["desk", "0", "0", "1", "1", "0", "0"]
 
 
 def test_dead_delivery_is_replayed_with_the_same_event_id(
@@ -392,14 +386,12 @@ def test_dead_delivery_is_replayed_with_the_same_event_id(
         time.sleep(0.05)
     (folder / "fail").unlink()
     asked = run("replay", "--listener", "desk")
-    assert (asked.returncode, "Replay 1 delivery (dead)? Nobody is there to say: give --yes" in asked.stderr) == (
-        2,
-        True,
-    )
+    question = "Replay 1 delivery (dead)? Not a terminal; fix: pass --yes to confirm"
+    assert (asked.returncode, question in asked.stderr) == (2, True)
     assert as_json("replay", "--listener", "desk", "--until", "1h", "--yes") == {"replayed": 0}
     assert as_json("replay", f"{event_id}/desk") == {"replayed": 1}
     again = run("replay", f"{event_id}/desk")
-    assert (again.returncode, "not finished: nothing is replayed" in again.stderr) == (1, True)
+    assert (again.returncode, "is delivered, not finished" in again.stderr) == (1, True)
     assert run("worker", "--once").returncode == 0
     (delivery,) = as_json("deliveries")["deliveries"]
     assert (delivery["event_id"], delivery["state"], delivery["attempts"]) == (event_id, "delivered", 3)
@@ -416,19 +408,19 @@ def test_listener_that_was_added_later_gets_what_it_missed(
     run("fire", "repo-sync-finished")
     install("late", LATE)
     assert folder.exists()
-    assert as_json("replay", "--to", "late", "--until", "1h", "--yes") == {"replayed": 0}
-    assert as_json("replay", "--to", "late", "--yes") == {"replayed": 2}
-    assert as_json("replay", "--to", "late", "--yes") == {"replayed": 0}
+    assert as_json("backfill", "late", "--until", "1h", "--yes") == {"listener": "late", "stored": 0}
+    assert as_json("backfill", "late", "--yes") == {"listener": "late", "stored": 2}
+    assert as_json("backfill", "late", "--yes") == {"listener": "late", "stored": 0}
     worked = run("worker", "--once").stdout
     assert sorted(line for line in worked.splitlines() if line.startswith("late")) == ["late a", "late b"]
-    unknown = run("replay", "--to", "lat", "--yes")
+    unknown = run("backfill", "lat", "--yes")
     assert (unknown.returncode, "did you mean 'late'?" in unknown.stderr) == (2, True)
 
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["a/b", "--to", "x"], ["a/b", "--listener", "x"], ["--to", "x", "--state", "dead"], ["a/b", "--since", "1h"]],
+    [[], ["a/b", "--state", "dead"], ["a/b", "--listener", "x"], ["a/b", "--since", "1h"], ["--state", "pending"]],
 )
 def test_replay_of_nothing_or_of_contradictions_is_wrong_usage(arguments: list[str], run: Run) -> None:
     """What is meant must be clear before anything is delivered again."""
@@ -440,7 +432,7 @@ def test_disabled_listener_is_shown_and_enabled(run: Run, fire: Callable[..., st
     """Its deliveries are held meanwhile, and are made when it is enabled."""
     fire("before")
     asked = run("listeners", "disable", "desk")
-    assert (asked.returncode, "give --yes" in asked.stderr) == (2, True)
+    assert (asked.returncode, "pass --yes" in asked.stderr) == (2, True)
     assert as_json("listeners", "disable", "desk", "--yes", "--reason", "no paper") == {
         "listener": "desk",
         "disabled": True,
@@ -462,16 +454,16 @@ def test_disabled_listener_is_shown_and_enabled(run: Run, fire: Callable[..., st
     assert (unknown.returncode, "did you mean 'desk'?" in unknown.stderr) == (2, True)
 
 
-def test_pruning_forgets_what_is_old_and_asks_before(
+def test_pruning_deletes_what_is_old_and_asks_before(
     folder: Path, run: Run, fire: Callable[..., str], as_json: Json
 ) -> None:
-    """By default nothing that was delivered within thirty days; what waits never."""
+    """By default nothing that was delivered within thirty days, and never an unfinished delivery."""
     fire("a")
     run("worker", "--once")
     fire("b")
     assert as_json("prune") == {"deliveries": 0, "events": 0}
     asked = run("prune", "--delivered-days", "0")
-    assert (asked.returncode, "Forget 1 delivery for ever?" in asked.stderr) == (2, True)
+    assert (asked.returncode, "Delete 1 delivery permanently?" in asked.stderr) == (2, True)
     (folder / "pulp-hooks.toml").write_text(
         SETTINGS.replace("[delivery]", "keep_delivered_days = 0.0000001\n[delivery]")
     )
@@ -480,7 +472,8 @@ def test_pruning_forgets_what_is_old_and_asks_before(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["deliveries"], ["events"], ["stats"], ["prune"], ["replay", "a/b"], ["worker", "--once"]]
+    "arguments",
+    [["deliveries"], ["events"], ["stats"], ["prune"], ["replay", "a/b"], ["backfill", "a"], ["worker", "--once"]],
 )
 def test_command_without_a_journal_says_what_to_add(arguments: list[str], run: Run) -> None:
     """No traceback, and no journal made by looking for one."""
@@ -494,7 +487,7 @@ def test_looking_into_a_database_without_a_journal_makes_none(folder: Path, run:
     """Who looks may have no right to make tables, or may have named the wrong database."""
     (folder / "pulp-hooks.toml").write_text(f'[journal]\nurl = "{postgresql_url}"\n')
     done = run("deliveries")
-    assert (done.returncode, "it is made when the first event is fired" in done.stderr) == (1, True)
+    assert (done.returncode, "the first event that is fired creates it" in done.stderr) == (1, True)
     engine = create_engine(postgresql_url)
     assert inspect(engine).get_table_names() == []
     engine.dispose()
@@ -516,7 +509,7 @@ def test_command_leaves_the_file_of_another_program_as_it_is(arguments: list[str
 def test_looking_into_a_journal_that_is_not_there_makes_none(folder: Path, run: Run) -> None:
     """It would belong to whoever looked, and the host could not write into it."""
     done = run("deliveries")
-    assert (done.returncode, "it is made when the first event is fired" in done.stderr) == (1, True)
+    assert (done.returncode, "the first event that is fired creates it" in done.stderr) == (1, True)
     assert not (folder / "journal.db").exists()
 
 

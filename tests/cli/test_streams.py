@@ -100,8 +100,8 @@ def test_failure_that_was_only_in_the_lost_output_is_not_silent(shell: Shell, co
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("listeners disable desk", "give --yes"),
-        ("fire repo-sync-started --body -", "is no JSON"),
+        ("listeners disable desk", "pass --yes"),
+        ("fire repo-sync-started --body -", "is not JSON"),
     ],
 )
 def test_closed_standard_input_is_an_empty_one(shell: Shell, command: str, message: str) -> None:

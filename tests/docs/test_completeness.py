@@ -250,7 +250,13 @@ def test_no_page_names_a_command_or_option_that_does_not_exist() -> None:
 DOCUMENTS = {
     "event-types": [["event-types"]],
     "schema": [["schema", "repo-sync-started"]],
-    "listeners": [["listeners"], ["listeners", "disable", "desk", "--yes"], ["listeners", "enable", "desk"]],
+    "listeners": [
+        ["listeners"],
+        ["listeners", "disable", "desk", "--yes"],
+        ["listeners", "enable", "desk"],
+        ["listeners", "rename", "desk", "counter", "--yes"],
+        ["listeners", "rename", "counter", "desk", "--yes"],
+    ],
     "check": [["check"]],
     "fire": [["fire", "repo-sync-started"]],
     "mirror": [["mirror", "files", "mirrored"]],
@@ -259,6 +265,7 @@ DOCUMENTS = {
     "events": [["events"]],
     "stats": [["stats"]],
     "replay": [["replay", "EVENT/desk"]],
+    "backfill": [["backfill", "desk", "--yes"]],
     "prune": [["prune", "--yes"]],
     "journal": [["journal"], ["journal", "upgrade"]],
 }
@@ -365,7 +372,7 @@ def test_json_of_a_mirror_is_documented(printed: dict[str, list[list[Any]]]) -> 
 def test_json_of_a_worker_is_documented(printed: dict[str, list[list[Any]]]) -> None:
     """A line has the keys of its row, and of an attempt the attributes of the log record."""
     own = keys(rows("command-line.md", "`pulp-hooks worker`")["--json"])
-    (sentence,) = re.findall(r"has the attributes (.+?), in seconds", section("durable.md", "Watching"), re.DOTALL)
+    (sentence,) = re.findall(r"has the attributes (.+?), in seconds", section("durable.md", "Monitoring"), re.DOTALL)
     attempts = [line for line in printed["worker"][0] if "event_id" in line]
     assert attempts
     assert {key for line in attempts for key in line} == own | keys([sentence])
