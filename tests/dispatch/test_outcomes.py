@@ -313,7 +313,7 @@ def test_what_a_failed_listener_held_is_gone_when_the_attempt_is_recorded(
         held.append(weakref.ref(resource))
         raise ValueError("no")
 
-    with Hooks([listener(listen)], journal=sqlite_url) as hooks:
+    with Hooks({"a": listener(listen)}, journal=sqlite_url) as hooks:
         worker = hooks.worker()
         worker.deliver_one(hooks.fire("repo-sync-started", BODY).event.id, "a")
         hooks.fire("repo-sync-started", BODY)
@@ -334,7 +334,7 @@ def test_failed_attempt_is_one_record_with_the_exception(sqlite_url: str, caplog
         def second(self) -> None:
             raise errors[1]
 
-    with Hooks([listener(raise_it(errors[0])), Twice()], journal=sqlite_url) as hooks:
+    with Hooks({"a": listener(raise_it(errors[0])), "Twice": Twice()}, journal=sqlite_url) as hooks:
         hooks.fire("repo-sync-started", BODY)
         hooks.worker().run_once()
     found = {record.__dict__["listener"]: record for record in caplog.records if record.name.startswith("pulp_hooks")}

@@ -19,6 +19,7 @@ from sqlalchemy import Engine, create_engine, make_url
 
 from pulp_hooks import Event, Hooks, JournalError, hookimpl
 from pulp_hooks.journal.journal import Journal
+from tests.proofs.conftest import server_folder
 
 Make = Callable[..., Event]
 
@@ -52,7 +53,14 @@ def database(postgresql_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def pooled(database: str, tmp_path: Path) -> Iterator[str]:
+def folder() -> Iterator[Path]:
+    """Give an empty folder for PgBouncer."""
+    with server_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def pooled(database: str, folder: Path) -> Iterator[str]:
     """Give the URL of an empty database behind a pooler; skip where PgBouncer is not installed, except in CI."""
     if _PGBOUNCER is None:
         if os.environ.get("CI") == "true":
@@ -65,7 +73,8 @@ def pooled(database: str, tmp_path: Path) -> Iterator[str]:
     user = server.username or pwd.getpwuid(os.geteuid()).pw_name
     password = f"password={server.password}" if server.password else ""
     host = server.host or server.query.get("host", "127.0.0.1")
-    (tmp_path / "pgbouncer.ini").write_text(
+    settings = folder / "pgbouncer.ini"
+    settings.write_text(
         "[databases]\n"
         f"* = host={host} port={server.port or 5432} user={user} {password}\n"
         "[pgbouncer]\n"
@@ -74,13 +83,11 @@ def pooled(database: str, tmp_path: Path) -> Iterator[str]:
     )
     # It refuses to be run by root.
     runs_as = "postgres" if os.geteuid() == 0 else None
-    for folder in tmp_path.parents[:-2] if runs_as else ():
-        folder.chmod(folder.stat().st_mode | 0o711)
-    tmp_path.chmod(0o755)
-    with (tmp_path / "pgbouncer.log").open("w") as log:
-        process = subprocess.Popen(
-            [_PGBOUNCER, str(tmp_path / "pgbouncer.ini")], user=runs_as, stdout=log, stderr=log, cwd="/"
-        )
+    if runs_as:
+        shutil.chown(folder, runs_as)
+        shutil.chown(settings, runs_as)
+    with (folder / "pgbouncer.log").open("w") as log:
+        process = subprocess.Popen([_PGBOUNCER, str(settings)], user=runs_as, stdout=log, stderr=log, cwd="/")
     try:
         url = server.difference_update_query(["host"]).set(host="127.0.0.1", port=port)
         _until(lambda: _answers(port))

@@ -11,7 +11,7 @@ from sqlalchemy import URL, make_url
 
 from pulp_hooks import Event, JournalError
 from pulp_hooks.journal.journal import Journal
-from tests.proofs.conftest import Server
+from tests.proofs.conftest import Server, server_folder
 
 Make = Callable[..., Event]
 
@@ -20,22 +20,20 @@ GONE = "the server cannot be reached or is gone"
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def strict() -> Iterator[Server]:
     """Give a server that asks for passwords, and has room for two connections of ordinary users."""
-    server = Server(
-        tmp_path_factory.mktemp("strict"),
-        settings="-c max_connections=4 -c superuser_reserved_connections=2",
-        password=PASSWORD,
-    )
-    server.start()
-    with psycopg.connect(_text(make_url(server.url).set(password=PASSWORD)), autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE ordinary LOGIN PASSWORD '{PASSWORD}'")
-        connection.execute("CREATE ROLE nologin PASSWORD 'hunter2-hunter2'")
-        connection.execute("CREATE DATABASE closed ALLOW_CONNECTIONS false")
-        connection.execute("CREATE DATABASE forbidden")
-        connection.execute("REVOKE CONNECT ON DATABASE forbidden FROM PUBLIC")
-    yield server
-    server.stop()
+    options = "-c max_connections=4 -c superuser_reserved_connections=2"
+    with server_folder() as folder:
+        server = Server(folder, settings=options, password=PASSWORD)
+        server.start()
+        with psycopg.connect(_text(make_url(server.url).set(password=PASSWORD)), autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE ordinary LOGIN PASSWORD '{PASSWORD}'")
+            connection.execute("CREATE ROLE nologin PASSWORD 'hunter2-hunter2'")
+            connection.execute("CREATE DATABASE closed ALLOW_CONNECTIONS false")
+            connection.execute("CREATE DATABASE forbidden")
+            connection.execute("REVOKE CONNECT ON DATABASE forbidden FROM PUBLIC")
+        yield server
+        server.stop()
 
 
 @pytest.fixture

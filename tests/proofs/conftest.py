@@ -7,12 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+
+_IS_ROOT = os.geteuid() == 0
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -45,21 +48,25 @@ def kill(process: "subprocess.Popen[str]") -> None:
 
 
 class Server:
-    """A PostgreSQL server of the test's own, on loopback."""
+    """A PostgreSQL server of the test's own, on loopback.
+
+    Args:
+        folder: A folder that `server_folder` made.
+        settings: Options of the server.
+        password: What its administrator connects with.
+    """
 
     def __init__(self, folder: Path, *, settings: str = "", password: str | None = None) -> None:
         self._data = folder / "data"
         self._programs = programs()
         self._settings = settings
-        # The server refuses to be run by root.
-        self._user = "postgres" if os.geteuid() == 0 else None
+        # PostgreSQL refuses to be run by root.
+        self._user = "postgres" if _IS_ROOT else None
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         self.url = f"postgresql://{self._user or pwd.getpwuid(os.geteuid()).pw_name}@127.0.0.1:{self._port}/postgres"
         if self._user:
-            for path in (folder, *folder.parents[:-2]):
-                path.chmod(path.stat().st_mode | 0o711)
             shutil.chown(folder, self._user)
         if password is None:
             self._run("initdb", "-D", self._data, "-A", "trust", "-N")
@@ -87,6 +94,20 @@ class Server:
         subprocess.run(command, check=True, user=self._user, stdout=subprocess.DEVNULL, cwd="/")
 
 
+@contextmanager
+def server_folder() -> Iterator[Path]:
+    """Return a context manager with an empty folder that the user who runs a server can reach.
+
+    It is not in `tmp_path`: pytest makes `pytest-of-root` private whenever a run begins, and the server of another run
+    would lose its files.
+    """
+    place = Path(tempfile.gettempdir())
+    if _IS_ROOT and not all(path.stat().st_mode & 0o001 for path in (place, *place.parents)):
+        place = Path("/tmp")  # noqa: S108 - the name of the folder in it is random
+    with tempfile.TemporaryDirectory(prefix="pulp_hooks-", dir=place) as name:
+        yield Path(name)
+
+
 def programs() -> Path:
     """Return the folder of PostgreSQL's programs; skip where they are not installed, except in CI."""
     found = shutil.which("pg_ctl") or next(
@@ -100,14 +121,13 @@ def programs() -> Path:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server() -> Iterator[Server]:
     """Give a running PostgreSQL server; skip where its programs are not installed, except in CI."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    server = Server(folder)
-    server.start()
-    yield server
-    server.stop()
+    with server_folder() as folder:
+        server = Server(folder)
+        server.start()
+        yield server
+        server.stop()
 
 
 def until(holds: Callable[[], object], seconds: float = 60.0) -> None:

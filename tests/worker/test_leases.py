@@ -34,7 +34,7 @@ class Desk:
         if name == "first" and body["repo_id"] == "slow":
             time.sleep(0.5)
 
-with Hooks([Desk()], journal=url) as hooks:
+with Hooks({"Desk": Desk()}, journal=url) as hooks:
     hooks._settings = Settings(delivery=DeliverySettings(timeout_seconds=1.0, ordered=True))
     with hooks.worker(threads_per_listener=1):
         time.sleep(120)
@@ -115,6 +115,7 @@ def test_single_delivery_whose_lease_is_over_is_given_back(host: Host, monkeypat
     assert worker.deliver_one(event_id, "Listener") is None
     (delivery,) = host.deliveries()
     assert (listener.events, delivery.state, delivery.lease, delivery.attempts) == ([], "pending", None, 0)
+    monkeypatch.undo()
     attempt = hooks.worker().deliver_one(event_id, "Listener")
     assert attempt is not None
     assert attempt.ending is Ending.SUCCEEDED

@@ -99,7 +99,7 @@ def test_older_worker_delivers_what_a_newer_host_has_stored(next_release: Path, 
     """It ignores the member that it does not know; the field that it does not know reaches the listener."""
     run(next_release, HOST, url)
     listener = Listener()
-    with Hooks([listener], journal=url) as hooks:
+    with Hooks({"Listener": listener}, journal=url) as hooks:
         worker = hooks.worker()
         worker.run_once()
     (event,) = listener.events
@@ -120,7 +120,7 @@ def test_newer_worker_delivers_what_an_older_host_has_stored(next_release: Path,
 def test_older_and_newer_releases_share_one_journal(next_release: Path, url: str) -> None:
     """Hosts of both store, workers of both deliver, and nothing is lost."""
     listener = Listener()
-    with Hooks([listener], journal=url) as hooks:
+    with Hooks({"Listener": listener}, journal=url) as hooks:
         hooks.fire(STARTED, {"repo_id": "a"})
         run(next_release, HOST, url)
         hooks.worker().run_once()

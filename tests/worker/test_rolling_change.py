@@ -85,7 +85,7 @@ def test_worker_that_goes_on_does_not_give_back_in_a_hot_loop(
     assert caplog.text.count("given back") == 1
 
 
-def test_event_that_no_worker_takes_is_dead_when_its_schedule_is_over(host: Host) -> None:
+def test_event_that_no_worker_takes_is_skipped_when_its_schedule_is_over(host: Host) -> None:
     """It waits no longer than failures would be retried for, and is listed with the reason."""
     hooks = host.hooks(OLDER(), retry_seconds=(DAY, 2 * DAY))
     fire(host.hooks(Listener()), "a")
@@ -101,7 +101,7 @@ def test_event_that_no_worker_takes_is_dead_when_its_schedule_is_over(host: Host
     age(hooks, 120)
     hooks.worker().run_once()
     ((number, status, error),) = host.attempts()
-    assert (host.states(), number, status) == (["dead"], 1, "unwanted")
+    assert (host.states(), number, status) == (["skipped"], 1, "unwanted")
     assert error is not None
     assert "does not take this event in this worker, whose plugins or settings differ from the host's" in error
 
@@ -187,7 +187,7 @@ def test_what_was_stored_without_order_waits_for_nothing_at_a_worker_that_has_on
     listener = Listener(does)
     ids = fire(host.hooks(listener, ordered=False), "a", "a")
     host.hooks(listener, ordered=True).worker().run_once()
-    assert sorted(host.states()) == ["delivered", "pending"]
+    assert sorted(host.states()) == ["delivered", "retrying"]
 
 
 def test_order_begins_while_a_worker_runs(host: Host) -> None:
