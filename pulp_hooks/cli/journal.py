@@ -29,7 +29,7 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
     with journal_of(settings) as (journal, _):
         due = journal.upgrade(dry_run=True)
     if as_json:
-        echo_json({"journal": journal.name, "version": due.found, "upgrade": due.version if due.sql else None})
+        echo_json({"journal": journal.name, "version": due.found, "upgrade_to": due.version if due.sql else None})
     elif due.sql:
         click.echo(
             f"the journal {journal.name} has schema version {due.found}; "

@@ -72,7 +72,7 @@ def test_journal_of_this_release_needs_no_upgrade(place: Path, run: Run) -> None
     assert done.stdout == f"nothing to do: the journal sqlite:///{place} has schema version 0001\n"
     assert (planned.stdout, planned.stderr) == ("", done.stdout)
     found = json.loads(run("journal", "--json").stdout)
-    assert found == {"journal": f"sqlite:///{place}", "version": "0001", "upgrade": None}
+    assert found == {"journal": f"sqlite:///{place}", "version": "0001", "upgrade_to": None}
 
 
 def test_upgrade_says_what_was_done(place: Path, run: Run, next_release: Callable[[], None]) -> None:
@@ -80,7 +80,7 @@ def test_upgrade_says_what_was_done(place: Path, run: Run, next_release: Callabl
     next_release()
     due = run("journal")
     assert "has schema version 0001; `pulp-hooks journal upgrade` changes it to 0002\n" in due.stdout
-    assert json.loads(run("journal", "--json").stdout)["upgrade"] == "0002"
+    assert json.loads(run("journal", "--json").stdout)["upgrade_to"] == "0002"
     done = run("journal", "upgrade")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"the journal sqlite:///{place} is upgraded from schema version 0001 to 0002\n"
@@ -113,7 +113,7 @@ def test_journal_that_is_not_there_is_an_error(arguments: list[str], tmp_path: P
     (tmp_path / "work" / "pulp-hooks.toml").write_text(SETTINGS)
     failed = run(*arguments)
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert "there is no journal" in failed.stderr
+    assert "does not exist yet" in failed.stderr
     assert not (tmp_path / "work" / "journal.db").exists()
 
 

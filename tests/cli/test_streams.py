@@ -36,11 +36,13 @@ SETTINGS = '[journal]\nurl = "sqlite:///events.db"\n'
 COMMANDS = (
     "--help",
     "--version",
+    "backfill desk --yes",
     "check",
     "deliveries",
     "event-types",
     "events --json",
     "fire repo-sync-started --json",
+    "journal",
     "listeners",
     "prune --yes",
     "replay --state delivered --since 1d --yes",
