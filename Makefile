@@ -22,7 +22,7 @@ demo: $(DEMO)/venv/installed
 	PATH="$(DEMO)/venv/bin:$$PATH" sh .ci/demo "$(DEMO)"
 
 test: install
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 benchmark: install
 	$(VENV)/bin/python -m benchmarks

@@ -119,10 +119,12 @@ def _append_within(
 ) -> bool:
     """Store an event and its deliveries in a host's transaction; return false if there is an event of its id."""
     with backend.within(connection, _DOING) as transaction:
-        new = [{"listener": row["listener"]} for row in deliveries if row["listener"] not in backend.known_listeners]
-        with backend.beside(transaction, _DOING) as beside:
-            for listener in new:
-                beside.exec_driver_sql(backend.sql(_LISTENER), listener)
+        new = [row["listener"] for row in deliveries if row["listener"] not in backend.known_listeners]
+        if new:
+            with backend.beside(transaction, _DOING) as beside:
+                beside.exec_driver_sql(backend.sql(_LISTENER), [{"listener": name} for name in new])
+            # Where there is one writer, the host may roll them back.
+            backend.known_listeners.update(new if backend.has_writers_beside else ())
         number = transaction.exec_driver_sql(backend.sql(backend.here(_EVENT)), values | backend.identity()).scalar()
         if number is None:
             backend.check_identity(transaction)

@@ -70,6 +70,9 @@ class Backend(ABC):
     insert: ClassVar[Any]
     """SQLAlchemy's INSERT of the dialect, which can pass over rows that exist."""
 
+    has_writers_beside: ClassVar[bool]
+    """Whether a transaction can write while another one does."""
+
     wakes: ClassVar[bool]
     """Whether `listening` tells of new deliveries of other processes."""
 

@@ -164,6 +164,7 @@ class PostgresqlBackend(Backend):
 
     dialect: ClassVar[str] = "postgresql"
     insert: ClassVar[Any] = staticmethod(postgresql.insert)
+    has_writers_beside: ClassVar[bool] = True
     wakes: ClassVar[bool] = True
 
     def __init__(self, url: URL, busy_seconds: float, schema: str | None, clock: Clock = SYSTEM_CLOCK) -> None:

@@ -478,12 +478,13 @@ UPDATE pulp_hooks_delivery SET sent = NULL
 WHERE listener = :listener AND event = (SELECT number FROM pulp_hooks_event WHERE id = :event_id)
 """
 
+# A minimum is read off the index, while PostgreSQL may look for EXISTS in the whole table.
 _NEXT = f"""
 SELECT
     (SELECT min(due) FROM pulp_hooks_delivery
      WHERE listener = :listener AND finished IS NULL AND ordering_key IS NULL AND {_IS_ENABLED}) AS due,
-    EXISTS (SELECT 1 FROM pulp_hooks_delivery
-            WHERE listener = :listener AND finished IS NULL AND ordering_key IS NOT NULL) AS is_ordered
+    (SELECT min(ordering_key) FROM pulp_hooks_delivery
+     WHERE listener = :listener AND finished IS NULL AND ordering_key IS NOT NULL) IS NOT NULL AS is_ordered
 """
 
 _NEXT_ORDERED = f"""

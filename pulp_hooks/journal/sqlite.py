@@ -33,6 +33,7 @@ class SqliteBackend(Backend):
 
     dialect: ClassVar[str] = "sqlite"
     insert: ClassVar[Any] = staticmethod(sqlite.insert)
+    has_writers_beside: ClassVar[bool] = False
     wakes: ClassVar[bool] = False
 
     def __init__(self, url: URL, busy_seconds: float, synchronous: Synchronous, clock: Clock = SYSTEM_CLOCK) -> None:

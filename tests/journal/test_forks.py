@@ -167,7 +167,7 @@ def events(tmp_path: Path) -> int:
     """Return how many events are in the journal; fail for a damaged file."""
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        (number,) = connection.execute("SELECT count(*) FROM event").fetchone()
+        (number,) = connection.execute("SELECT count(*) FROM pulp_hooks_event").fetchone()
     return int(number)
 
 

@@ -4,10 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from sqlalchemy import Engine, create_engine, select
+from sqlalchemy import Engine, create_engine
 
 from pulp_hooks.event import Event
-from pulp_hooks.journal import schema
 from pulp_hooks.journal.claims import NO_LIMITS, Result
 from pulp_hooks.journal.clock import Clock
 from pulp_hooks.journal.journal import Journal
@@ -166,19 +165,3 @@ def test_answer_of_the_server_that_comes_late_does_not_change_the_time(
     passed[0] += 61
     assert database.now() - database.clock.elapsed() == pytest.approx(ahead)
     database.close()
-
-
-def test_only_what_is_ordered_is_put_after_others(sqlite_url: str, new_event: Make) -> None:
-    """Of an event for both kinds of listeners each delivery is stored in its own way; nothing is delayed by it."""
-    journal = Journal(sqlite_url)
-    for now in (100.0, 50.0):
-        assert journal.append(new_event("x"), ["free", "lined"], now=now, ordered={"lined"})
-    assert journal.append(new_event("y"), ["lined"], now=20, ordered={"lined"})
-    query = select(schema.delivery.c.listener, schema.delivery.c.created, schema.delivery.c.due)
-    with journal.backend.reading("see") as connection:
-        found = sorted(tuple(row) for row in connection.execute(query))
-    assert found[:2] == [("free", 50, 50), ("free", 100, 100)]
-    assert found[2:4] == [("lined", 20, 20), ("lined", 100, 100)]
-    assert found[4][2] == 50
-    assert 100 < found[4][1] < 100.001
-    journal.close()
