@@ -53,7 +53,7 @@ class Result:
         status: One word on how it ended.
         error: What went wrong; its first 4 kB are kept.
         due: When to try again; seconds since 1970.
-        uses_step: Whether this attempt uses up a step of the retry schedule.
+        uses_step: Whether this attempt uses up a step of the retry schedule; what is no attempt uses up none.
         is_attempt: Whether the listener was called, or the delivery given up. Otherwise no attempt is recorded.
         is_failure: Whether an attempt that did not succeed counts among those for which a listener is disabled.
         traceback: Of the error.

@@ -338,7 +338,7 @@ def _number_of(connection: Connection, event_id: str) -> int:
 
 _CLAIMED = and_(delivery.c.lease.is_not(None), delivery.c.due.is_not(None)).label("claimed")
 
-_DELIVERIES: Select[Any] = select(
+_DELIVERIES: Select[*tuple[Any, ...]] = select(
     event.c.id.label("event_id"),
     delivery.c.listener,
     event.c.type,

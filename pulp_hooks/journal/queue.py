@@ -345,7 +345,7 @@ def _finished(result: Result, disabled: set[str], now: float) -> dict[str, objec
         "due": None if is_held else result.due,
         "finished": now if is_finished else None,
         "error": _kept(result.error),
-        "unused_step": 0 if result.uses_step else 1,
+        "unused_step": 0 if result.uses_step and result.is_attempt else 1,
         "no_attempt": 0 if result.is_attempt else 1,
     }
 

@@ -20,7 +20,7 @@ _WORDS = {
 
 
 def log_result(result: Result, exception: BaseException | None, *, is_held: bool = False) -> None:
-    """Log how an attempt ended: a success as information, what is retried as a warning, the rest as an error.
+    """Log how an attempt ended: a success as information, a dead letter as an error, the rest as a warning.
 
     The record has the attributes `event_id`, `delivery`, `listener`, `attempt`, `seconds`, `status`, `state`, and
     `error` and `due` (seconds since 1970) where there are any.

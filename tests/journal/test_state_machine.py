@@ -93,15 +93,17 @@ class Model(RuleBasedStateMachine):
     @rule(
         chance=chances,
         state=st.sampled_from([State.DELIVERED, State.DEAD, State.SKIPPED, State.RETRYING, State.PENDING]),
+        is_attempt=st.booleans(),
     )
-    def finish(self, chance: Any, state: State) -> None:  # noqa: ANN401 - Hypothesis has no public type for it
+    def finish(self, chance: Any, state: State, *, is_attempt: bool) -> None:  # noqa: ANN401 - Hypothesis has no public type for it
         """Finish some claim, in time or late."""
         if not self.running:
             return
         claim = self.running.pop(chance.randrange(len(self.running)))
         due = self.now + chance.randrange(60) if state in CLAIMABLE else None
         error = "no" if state is State.RETRYING else None
-        late = self.journal.queue.finish([Result(claim, state, self.now, 1.0, "x", error, due)], now=self.now)
+        result = Result(claim, state, self.now, 1.0, "x", error, due, is_attempt=is_attempt)
+        late = self.journal.queue.finish([result], now=self.now)
         key = (claim.event_id, claim.listener)
         if self.holders.get(key) == claim:
             assert late == []
@@ -225,7 +227,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost_or_stuck(self) -> None:
-        """Every delivery is where the model has it; what waits has a time, and nothing else has one."""
+        """Every delivery is where the model has it; what waits has a time, nothing else has one; steps are attempts."""
         if self.folder is None:
             return
         with self.journal.backend.reading("look") as connection:
@@ -235,6 +237,7 @@ class Model(RuleBasedStateMachine):
             assert (row.due is not None) == (row.state in CLAIMABLE)
             assert (row.finished is not None) == (row.state in {State.DELIVERED, State.DEAD, State.SKIPPED})
             assert row.lease is None or row.state in CLAIMABLE
+            assert 0 <= row.step <= row.attempts
 
     def teardown(self) -> None:
         """At the end enable all, let all leases end: everything that waits can be delivered."""

@@ -127,6 +127,18 @@ def test_results_of_one_lot_are_recorded_each_by_itself(journal: Journal, new_ev
         assert [len(error.encode()) for error in errors] == [3999]
 
 
+def test_what_is_no_attempt_uses_up_no_step(journal: Journal, new_event: Make) -> None:
+    """A delivery that is skipped without a call is as new: no step, no attempt, and no record of one."""
+    journal.append(new_event(), ["a"], now=10)
+    (claim,) = journal.queue.claim("a", 5, 30, now=10)
+    assert journal.queue.finish([Result(claim, State.SKIPPED, 10, 0.0, "unwanted", is_attempt=False)], now=10) == []
+    with journal.backend.reading("look") as connection:
+        ((state, step, attempts),) = connection.execute(
+            select(schema.delivery.c.state, schema.delivery.c.step, schema.delivery.c.attempts)
+        )
+    assert (state, step, attempts, count(journal, "attempt")) == ("skipped", 0, 0, 0)
+
+
 def test_claim_takes_what_is_due_longest_and_no_more_than_asked(journal: Journal, new_event: Make) -> None:
     """The limit holds, the oldest come first, and what is due later or of another listener is left alone."""
     events = [new_event() for _ in range(5)]

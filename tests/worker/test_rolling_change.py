@@ -101,6 +101,8 @@ def test_event_that_no_worker_takes_is_skipped_when_its_schedule_is_over(host: H
     age(hooks, 120)
     hooks.worker().run_once()
     ((number, status, error),) = host.attempts()
+    (delivery,) = host.deliveries()
+    assert (delivery.step, delivery.attempts, delivery.error) == (1, 1, error)
     assert (host.states(), number, status) == (["skipped"], 1, "unwanted")
     assert error is not None
     assert "does not take this event in this worker, whose plugins or settings differ from the host's" in error
