@@ -10,7 +10,9 @@ from pulp_hooks import errors
 from pulp_hooks.errors import BodyError, FieldError, PulpHooksError
 
 ERRORS = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, Exception)]
-BODY_ERROR = BodyError("repo-sync-started", [FieldError("repo_id", "7", "must be text"), FieldError("x", "", "is no")])
+BODY_ERROR = BodyError(
+    "repo-sync-started", [FieldError("repo_id", "7", "must be a string"), FieldError("x", "", "is missing")]
+)
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -29,8 +31,8 @@ def test_wrong_input_is_a_value_error(error: type[Exception]) -> None:
 def test_body_error_names_event_type_field_value_rule_and_command() -> None:
     """The message of a `BodyError` says everything that one needs to mend the body."""
     assert str(BODY_ERROR) == (
-        "the body is no repo-sync-started body: repo_id = 7: must be text; x: is no "
-        "(`pulp-hooks schema repo-sync-started` shows what it has to be)"
+        "invalid repo-sync-started body: repo_id must be a string, got 7; x is missing "
+        "(`pulp-hooks schema repo-sync-started` shows the valid fields)"
     )
 
 

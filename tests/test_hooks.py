@@ -199,7 +199,7 @@ def test_validate_checks_without_firing() -> None:
     hooks.validate("repo-sync-finished", BODY, partial=True)
     with pytest.raises(BodyError, match="importer_id"):
         hooks.validate("repo-sync-finished", BODY)
-    with pytest.raises(BodyError, match="must be text"):
+    with pytest.raises(BodyError, match="must be a string"):
         hooks.validate("repo-sync-finished", {"repo_id": 7}, partial=True)
     assert not called
 

@@ -99,12 +99,12 @@ ACCEPTED: dict[str, list[tuple[object, object]]] = {
     ],
 }
 
-_TEXT, _NULL, _EMPTY = "must be text", "must not be null", "must not be empty"
+_TEXT, _NULL, _EMPTY = "must be a string", "must not be null", "must not be empty"
 _UNICODE = "must be valid Unicode, without lone surrogates"
-_WHOLE, _LIMITS = "must be a whole number", "must be from 0 to 2 ** 63 - 1"
-_LIST = "must be a list of texts"
-_MOMENT, _ZONE = "must be an aware datetime or ISO 8601 text", "must have a time zone: without one it names no moment"
-_YEARS = "must be a moment of the years 1 to 9999, in ISO 8601"
+_WHOLE, _LIMITS = "must be an integer", "must be from 0 to 2 ** 63 - 1"
+_LIST = "must be a list of strings"
+_MOMENT, _ZONE = "must be an aware datetime or an ISO 8601 string", "must have a time zone"
+_YEARS = "must be an ISO 8601 time in the years 1 to 9999"
 _SYNC_RESULT = "must be one of success, failed, error, canceled"
 _NO_TEXT = [(7, _TEXT), (True, _TEXT), (1.5, _TEXT), (b"x", _TEXT), (["x"], _TEXT), (ValueError("x"), _TEXT)]
 
@@ -216,25 +216,32 @@ def test_body_of_another_event_type_is_refused(event_type: EventType, body_of: M
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("added_counts", ", did you mean 'added_count'?"), ("colour", ""), ("Repo_ID", ""), ("", ""), (7, ""), (None, "")],
+    [
+        ("added_counts", " (did you mean 'added_count'?)"),
+        ("colour", ""),
+        ("Repo_ID", ""),
+        ("", ""),
+        (7, ""),
+        (None, ""),
+    ],
 )
 def test_unknown_field_is_refused(name: object, hint: str, body_of: MakeBody) -> None:
     """A field that the body does not have is refused, with the nearest one that it has."""
-    error = FieldError(str(name), "'x'", f"is no field of this body{hint}")
+    error = FieldError(str(name), "'x'", f"is not a field of this body{hint}")
     body: dict[Any, Any] = {**body_of(SYNC), name: "x"}
     assert errors_of(SYNC, body) == (error,)
 
 
 def test_unknown_field_named_like_something_of_marshmallow_is_refused_as_any_other(body_of: MakeBody) -> None:
     """`_schema`, where marshmallow keeps errors of the whole, is an unknown field like the others."""
-    assert errors_of(SYNC, body_of(SYNC, _schema=1)) == (FieldError("_schema", "1", "is no field of this body"),)
+    assert errors_of(SYNC, body_of(SYNC, _schema=1)) == (FieldError("_schema", "1", "is not a field of this body"),)
 
 
 @pytest.mark.parametrize("body", [None, [], "repo_id", 7, iter(()), [("repo_id", "x")]])
 def test_what_is_no_object_is_refused(body: object) -> None:
     """A body has to be a mapping."""
     (error,) = errors_of(EventType.REPO_SYNC_STARTED, body)
-    assert error.field == "the whole body"
+    assert error.field == "the body"
     assert error.rule.startswith("must be an object")
 
 
@@ -258,7 +265,7 @@ def test_message_names_event_type_field_value_and_rule(body_of: MakeBody) -> Non
     with pytest.raises(BodyError) as caught:
         SERIALIZER.serialize(SYNC, body_of(SYNC, added_count="3"))
     assert "repo-sync-finished" in str(caught.value)
-    assert "added_count = '3': must be a whole number" in str(caught.value)
+    assert "added_count must be an integer, got '3'" in str(caught.value)
 
 
 @pytest.mark.parametrize("event_type", [SYNC, PUBLISH])

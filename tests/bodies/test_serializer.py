@@ -316,7 +316,7 @@ def test_fixed_fields_over_the_cap_are_refused(field: str, body_of: MakeBody) ->
     with pytest.raises(BodyError) as caught:
         SERIALIZER.serialize(SYNC, body_of(SYNC, **{field: [text] if field == "traceback" else text}))
     (error,) = caught.value.errors
-    assert error.field == "the whole body"
+    assert error.field == "the body"
     assert error.rule.startswith(f"must be at most {MAX_BODY_BYTES} bytes as JSON")
     assert len(str(caught.value)) < 500
 
@@ -403,7 +403,7 @@ def test_body_is_checked_without_being_sent(body_of: MakeBody) -> None:
     with pytest.raises(BodyError) as caught:
         SERIALIZER.validate(SYNC, {"repo_id": 7})
     assert caught.value.errors[0] == FieldError("importer_type_id", "", "is missing")
-    assert FieldError("repo_id", "7", "must be text") in caught.value.errors
+    assert FieldError("repo_id", "7", "must be a string") in caught.value.errors
 
 
 def test_part_of_a_body_is_checked_without_what_is_missing() -> None:

@@ -44,7 +44,7 @@ def test_folder_with_other_things_is_refused(repository: "Repository", dest: Pat
     """Somebody's home is not turned into a mirror."""
     dest.mkdir()
     (dest / "precious").touch()
-    assert "is not empty and holds no mirror" in refused(repository.folder, dest)
+    assert "is not empty and not a mirror" in refused(repository.folder, dest)
 
 
 @pytest.mark.parametrize("place", [".", "sub", "sub/new", ".."])

@@ -76,12 +76,12 @@ class TestAfterAPublication:
     def test_missing_manifest(self, repository: "Repository", web: "WebServer", fails: Callable[[str], str]) -> None:
         """A 404 for the manifest names it."""
         (repository.folder / "PULP_MANIFEST").unlink()
-        assert fails(web.url) == f"{web.url}/PULP_MANIFEST: the server answers 404 Not Found"
+        assert fails(web.url) == f"{web.url}/PULP_MANIFEST: the server responded with 404 Not Found"
 
     def test_missing_file(self, repository: "Repository", web: "WebServer", fails: Callable[[str], str]) -> None:
         """A 404 for a file names it."""
         (repository.folder / "sub" / "b").unlink()
-        assert fails(web.url) == f"file 'sub/b' of source {web.url}: the server answers 404 Not Found"
+        assert fails(web.url) == f"file 'sub/b' of source {web.url}: the server responded with 404 Not Found"
 
     def test_wrong_checksum(self, repository: "Repository", web: "WebServer", fails: Callable[[str], str]) -> None:
         """A file that changed behind its manifest is named."""
@@ -96,12 +96,12 @@ class TestAfterAPublication:
     def test_too_short(self, repository: "Repository", web: "WebServer", fails: Callable[[str], str]) -> None:
         """A file that lost bytes is named."""
         repository.write({"sub/b": "bb"})
-        assert fails(web.url) == "file 'sub/b' has 2 bytes, and 4 by the manifest"
+        assert fails(web.url) == "file 'sub/b' has 2 bytes, but 4 in the manifest"
 
     def test_too_long(self, repository: "Repository", web: "WebServer", fails: Callable[[str], str]) -> None:
         """A file that got more bytes is named."""
         repository.write({"sub/b": "bbbbb"})
-        assert fails(web.url) == "file 'sub/b' is longer than the 4 bytes that the manifest says"
+        assert fails(web.url) == "file 'sub/b' is longer than its 4 bytes in the manifest"
 
     def test_endless_body(self, web: "WebServer", fails: Callable[[str], str]) -> None:
         """A body without an end is left as soon as it is longer than it may be."""
@@ -113,7 +113,7 @@ class TestAfterAPublication:
                 handler.wfile.write(b"b" * 65536)
 
         web.answers["/sub/b"] = endless
-        assert fails(web.url) == "file 'sub/b' is longer than the 4 bytes that the manifest says"
+        assert fails(web.url) == "file 'sub/b' is longer than its 4 bytes in the manifest"
 
     def test_cut_body(self, web: "WebServer", fails: Callable[[str], str]) -> None:
         """A server that hangs up in the middle is said."""
@@ -126,7 +126,7 @@ class TestAfterAPublication:
             handler.close_connection = True
 
         web.answers["/sub/b"] = cut
-        assert fails(web.url) == f"file 'sub/b' of source {web.url}: the server cut the connection"
+        assert fails(web.url) == f"file 'sub/b' of source {web.url}: the server closed the connection"
 
     def test_stalled_body(self, web: "WebServer", fails: Callable[[str], str]) -> None:
         """A server that stops in the middle is said."""

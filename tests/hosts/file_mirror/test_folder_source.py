@@ -70,7 +70,7 @@ def test_scanned_name_that_no_manifest_can_hold_is_refused(
 ) -> None:
     """The error says which name, on one line."""
     (repository.folder / name).touch()
-    with pytest.raises(MirrorError, match="of source NAME: no manifest can hold it, since a path must") as caught:
+    with pytest.raises(MirrorError, match="of source NAME: not allowed in a manifest: a path must") as caught:
         source.entries()
     assert repr(name) in str(caught.value)
     assert str(caught.value).isprintable()
@@ -131,7 +131,7 @@ def test_special_file_is_refused_without_waiting(
             listener.bind(f"/proc/self/fd/{descriptor}/special")
             os.close(descriptor)
     listing("special")
-    with pytest.raises(MirrorError, match="file 'special' of source NAME: it is no regular file"):
+    with pytest.raises(MirrorError, match="file 'special' of source NAME: it is not a regular file"):
         source.entries()
 
 
@@ -162,7 +162,7 @@ def test_listed_folder_is_named(repository: "Repository", source: FolderSource) 
     """A folder is no file."""
     (repository.folder / "sub").mkdir()
     repository.list_files(f"sub,{EMPTY_SHA},0")
-    with pytest.raises(MirrorError, match="file 'sub' of source NAME: it is no regular file"):
+    with pytest.raises(MirrorError, match="file 'sub' of source NAME: it is not a regular file"):
         source.entries()
 
 

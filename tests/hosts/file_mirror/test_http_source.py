@@ -130,7 +130,7 @@ def test_one_connection_serves_many_files(repository: "Repository", web: "WebSer
 def test_status_is_named_with_the_file(web: "WebServer", status: int) -> None:
     """Whatever is not 200 is an error that says file, source and status; it is asked for once."""
     web.answers["/a"] = answer(status)
-    assert failure(web.url).startswith(f"file 'a' of source {web.url}: the server answers {status} ")
+    assert failure(web.url).startswith(f"file 'a' of source {web.url}: the server responded with {status} ")
     assert len(web.requests) == 1
 
 
@@ -145,7 +145,7 @@ def test_passing_trouble_is_tried_again(repository: "Repository", web: "WebServe
 def test_lasting_trouble_is_an_error(web: "WebServer") -> None:
     """After the last try the status is what is said."""
     web.answers["/a"] = answer(503)
-    assert failure(web.url) == f"file 'a' of source {web.url}: the server answers 503 Service Unavailable"
+    assert failure(web.url) == f"file 'a' of source {web.url}: the server responded with 503 Service Unavailable"
     assert len(web.requests) == 3
 
 
@@ -239,7 +239,7 @@ def test_cut_in_the_body_is_named(web: "WebServer", headers: dict[str, str]) -> 
         handler.close_connection = True
 
     web.answers["/a"] = cut
-    assert failure(web.url) == f"file 'a' of source {web.url}: the server cut the connection"
+    assert failure(web.url) == f"file 'a' of source {web.url}: the server closed the connection"
 
 
 def test_garbage_is_no_answer(web: "WebServer") -> None:
@@ -250,7 +250,7 @@ def test_garbage_is_no_answer(web: "WebServer") -> None:
         handler.close_connection = True
 
     web.answers["/a"] = garble
-    assert failure(web.url) == f"file 'a' of source {web.url}: the server cut the connection"
+    assert failure(web.url) == f"file 'a' of source {web.url}: the server closed the connection"
 
 
 def test_close_ends_a_stalled_transfer_at_once(web: "WebServer", monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +281,7 @@ def test_close_ends_a_stalled_transfer_at_once(web: "WebServer", monkeypatch: py
     assert reading.wait(10)
     source.close()
     thread.join(5)
-    assert failed == [f"file 'a' of source {web.url}: the server cut the connection"]
+    assert failed == [f"file 'a' of source {web.url}: the server closed the connection"]
     with pytest.raises(MirrorError, match="the transfer was stopped"), source.open(ENTRY):
         pass
 
@@ -400,5 +400,5 @@ def test_too_large_manifest_is_refused(web: "WebServer", monkeypatch: pytest.Mon
     """A manifest is read up to the limit, and no further."""
     monkeypatch.setattr("pulp_hooks.hosts.file_mirror.manifest.MAX_MANIFEST_BYTES", 1000)
     web.answers["/PULP_MANIFEST"] = answer(200, b"\n" * 1001)
-    with pytest.raises(MirrorError, match="PULP_MANIFEST: a manifest must not be over 1000 bytes"):
+    with pytest.raises(MirrorError, match="PULP_MANIFEST: a manifest must not be larger than 1000 bytes"):
         HttpSource(web.url).entries()

@@ -184,7 +184,7 @@ def test_manifest_over_the_limit_is_not_read_to_its_end(monkeypatch: pytest.Monk
     """Reading stops as soon as the manifest is too large."""
     monkeypatch.setattr(manifest, "MAX_MANIFEST_BYTES", 10)
     chunks = iter([b"x" * 11, b"never read"])
-    with pytest.raises(MirrorError, match="m: a manifest must not be over 10 bytes"):
+    with pytest.raises(MirrorError, match="m: a manifest must not be larger than 10 bytes"):
         read_manifest(chunks, "m")
     assert list(chunks) == [b"never read"]
 

@@ -388,7 +388,7 @@ def test_verify_finds_what_is_not_in_the_manifest(
     assert run(verify=True).publish_result == "success"
     assert not os.path.lexists(stranger)
     assert [record.getMessage() for record in caplog.records] == [
-        f"published file '{extra.strip('/')}' is a link or not in the manifest; publishing anew without it"
+        f"published file '{extra.strip('/')}' is a link or not in the manifest; publishing again without it"
     ]
     assert run(verify=True).publish_result == "skipped"
 
@@ -457,7 +457,7 @@ def test_source_that_lost_half_is_synced(repository: "Repository", run: Run) -> 
 
 def test_empty_first_source_is_refused(recorder: "Recorder", run: Run) -> None:
     """An empty repository looks like a disk that is not mounted."""
-    with pytest.raises(MirrorError, match="is empty, and nothing was ever synced from it; fix: "):
+    with pytest.raises(MirrorError, match="is empty, and it was never synced before; fix: "):
         run()
     assert recorder.types == FOUR[:2]
 

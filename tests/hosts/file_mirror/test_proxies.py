@@ -218,7 +218,9 @@ def test_proxy_that_wants_credentials_is_named(
     proxy.status = 407
     monkeypatch.setenv("http_proxy", f"http://me:secret@{proxy.address}")
     monkeypatch.setenv("https_proxy", f"http://me:secret@{proxy.address}")
-    with pytest.raises(MirrorError, match="the proxy answers 407 Proxy Authentication Required; fix: ") as caught:
+    with pytest.raises(
+        MirrorError, match="the proxy responded with 407 Proxy Authentication Required; fix: "
+    ) as caught:
         read(secure_web.url if secure else url)
     assert "secret" not in str(caught.value)
 

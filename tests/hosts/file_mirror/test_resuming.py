@@ -146,7 +146,7 @@ def test_file_that_shrank_meanwhile_is_named(web: "WebServer", run: Callable[[],
 def test_lasting_drops_are_an_error(web: "WebServer", run: Callable[[], bytes]) -> None:
     """After the last try the run fails, and names the file."""
     web.answers["/a"] = Dropping(CONTENT, drops=1000)
-    with pytest.raises(MirrorError, match=r"^file 'a' of source .*: the server cut the connection$"):
+    with pytest.raises(MirrorError, match=r"^file 'a' of source .*: the server closed the connection$"):
         run()
     assert len(ranges(web, "/a")) == 3
 
@@ -195,7 +195,7 @@ def raw(headers: str, body: bytes) -> "Answer":
 def test_manifest_without_an_end_is_refused(web: "WebServer", headers: str) -> None:
     """A manifest that may have been cut at the end of a line is not taken for the whole."""
     web.answers["/PULP_MANIFEST"] = raw(headers, f"a,{'a' * 64},1\n".encode())
-    with open_source(web.url) as source, pytest.raises(MirrorError, match=r"PULP_MANIFEST: .*without a length.* fix: "):
+    with open_source(web.url) as source, pytest.raises(MirrorError, match=r"PULP_MANIFEST: .*has no length.* fix: "):
         source.entries()
 
 

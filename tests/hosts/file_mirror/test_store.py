@@ -62,10 +62,10 @@ def test_file_lies_under_its_checksum_for_everybody_to_read(store: Store, tmp_pa
 @pytest.mark.parametrize(
     ("chunks", "message"),
     [
-        ([b"abcX"], "file 'sub/file' has the SHA-256 .*, and 88d4.* by the manifest"),
-        ([b"ab", b"c"], "file 'sub/file' has 3 bytes, and 4 by the manifest"),
-        ([], "file 'sub/file' has 0 bytes, and 4 by the manifest"),
-        ([b"abcde"], "file 'sub/file' is longer than the 4 bytes that the manifest says"),
+        ([b"abcX"], "file 'sub/file' has the SHA-256 .*, but 88d4.* in the manifest"),
+        ([b"ab", b"c"], "file 'sub/file' has 3 bytes, but 4 in the manifest"),
+        ([], "file 'sub/file' has 0 bytes, but 4 in the manifest"),
+        ([b"abcde"], "file 'sub/file' is longer than its 4 bytes in the manifest"),
     ],
 )
 def test_wrong_file_is_refused_and_gone(store: Store, tmp_path: Path, chunks: list[bytes], message: str) -> None:
