@@ -54,10 +54,10 @@ def test_event_type_is_its_type_id_as_text() -> None:
 def test_unknown_name_is_refused_with_the_nearest_one(name: object, nearest: str | None) -> None:
     """The message of an unknown name suggests the nearest one, and the command that lists all."""
     with pytest.raises(UnknownEventTypeError) as caught:
-        EventType(name)  # type: ignore[arg-type]  # what is wrong here is the fact
+        EventType(name)  # type: ignore[arg-type]  # invalid on purpose
     assert repr(name) in str(caught.value)
     assert "`pulp-hooks event-types`" in str(caught.value)
-    assert (f"did you mean {nearest!r}?" if nearest else "no event type (") in str(caught.value)
+    assert (f"did you mean {nearest!r}?" if nearest else "not an event type (") in str(caught.value)
 
 
 def test_huge_name_is_not_printed_whole() -> None:

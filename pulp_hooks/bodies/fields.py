@@ -36,15 +36,15 @@ class Instant(fields.DateTime):
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> datetime:
         del attr, data, kwargs
         try:
-            moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-            if isinstance(moment, datetime) and moment.utcoffset() is not None:
-                return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).replace(microsecond=0)
+            time = datetime.fromisoformat(value) if isinstance(value, str) else value
+            if isinstance(time, datetime) and time.utcoffset() is not None:
+                return (time if time.tzinfo is UTC else time.astimezone(UTC)).replace(microsecond=0)
         except Exception as error:
             # A foreign time zone may raise anything.
             if raised_by_signal_handler(error):
                 raise
             raise ValidationError("must be an ISO 8601 time in the years 1 to 9999") from error
-        if isinstance(moment, datetime):
+        if isinstance(time, datetime):
             raise ValidationError("must have a time zone")
         raise ValidationError("must be an aware datetime or an ISO 8601 string")
 

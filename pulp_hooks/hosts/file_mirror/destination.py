@@ -76,9 +76,6 @@ class Destination:
     def set_synced(self, entries: Sequence[Entry]) -> None:
         """Store the entries of a successful sync in one atomic step, after flushing their files to the disk.
 
-        Args:
-            entries: The entries of the manifest.
-
         Raises:
             OSError: The disk is full or broken.
         """

@@ -29,11 +29,9 @@ class Progress(Protocol):
 
     def start(self, total_bytes: int) -> None:
         """Start the downloads; called once, after the source was read. The total may be 0."""
-        ...
 
     def advance(self, new_bytes: int) -> None:
         """Add downloaded bytes. The number is negative if a file has to be downloaded again."""
-        ...
 
 
 @runtime_checkable
@@ -42,7 +40,6 @@ class VerifyProgress(Progress, Protocol):
 
     def verify(self, total_bytes: int) -> None:
         """Start the verification of stored files. Calls of `advance` follow."""
-        ...
 
 
 class _StoppedError(Exception):

@@ -31,10 +31,6 @@ def make_folder(folder: Path) -> None:
 def is_whole(file: Path, size: int) -> bool:
     """Return whether a path is a regular file (not a link) of this size.
 
-    Args:
-        file: The path.
-        size: The size in bytes.
-
     Raises:
         OSError: The path does not exist.
     """
@@ -63,9 +59,6 @@ def write_file(file: Path, data: bytes) -> None:
 def seal(stream: IO[bytes]) -> None:
     """Make a fully written file read-only and flush it to the disk.
 
-    Args:
-        stream: The open file.
-
     Raises:
         OSError: The disk is full or broken.
     """
@@ -76,9 +69,6 @@ def seal(stream: IO[bytes]) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Flush the names in a folder to the disk.
-
-    Args:
-        folder: The folder.
 
     Raises:
         OSError: The disk is full or broken.

@@ -50,9 +50,6 @@ class FolderSource:
     def open(self, entry: Entry) -> Iterator[Iterator[bytes]]:
         """Open a file and yield its bytes in chunks.
 
-        Args:
-            entry: One of `entries()`.
-
         Raises:
             MirrorError: The file cannot be read. The message names it.
         """

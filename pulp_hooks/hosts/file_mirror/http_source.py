@@ -44,9 +44,6 @@ class HttpSource:
     def open(self, entry: Entry) -> AbstractContextManager[Iterator[bytes]]:
         """Return a context manager that requests a file and yields its bytes in chunks.
 
-        Args:
-            entry: One of `entries()`.
-
         Raises:
             MirrorError: The file cannot be downloaded. The message names it.
         """

@@ -58,20 +58,12 @@ class Entry:
 
 
 def broken_rule(path: str) -> str | None:
-    """Return the first rule that a path breaks, or `None` if the path is safe below any folder on every system.
-
-    Args:
-        path: A path from a manifest.
-    """
+    """Return the first rule that a path breaks, or `None` if the path is safe below any folder on every system."""
     return next((rule for rule, is_broken in _PATH_RULES if is_broken(path)), None)
 
 
 def shown(path: str) -> str:
-    """Return a path for a message: quoted, on one line, and shortened.
-
-    Args:
-        path: Any path, even a malicious one.
-    """
+    """Return a path for a message: quoted, on one line, and shortened."""
     return repr(path if len(path) <= _SHOWN_CHARACTERS else path[:_SHOWN_CHARACTERS] + "…")
 
 

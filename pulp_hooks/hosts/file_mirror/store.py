@@ -30,19 +30,11 @@ class Store:
         self._verified: set[tuple[object, ...]] = set()
 
     def path(self, entry: Entry) -> Path:
-        """Return the path of an entry's file, whether it exists or not.
-
-        Args:
-            entry: An entry of a manifest.
-        """
+        """Return the path of an entry's file, whether it exists or not."""
         return self._folder / entry.sha256[:2] / entry.sha256
 
     def has(self, entry: Entry) -> bool:
-        """Return whether the file of an entry exists, has its size, and is not a link. The file is not read.
-
-        Args:
-            entry: An entry of a manifest.
-        """
+        """Return whether the file of an entry exists, has its size, and is not a link. The file is not read."""
         try:
             return is_whole(self.path(entry), entry.size)
         except (FileNotFoundError, NotADirectoryError):
@@ -79,9 +71,6 @@ class Store:
 
     def verify(self, entry: Entry) -> None:
         """Raise unless the file of an entry is intact.
-
-        Args:
-            entry: An entry of a manifest.
 
         Raises:
             MirrorError: The file is damaged.

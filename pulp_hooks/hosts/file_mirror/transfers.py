@@ -18,9 +18,6 @@ class ChangedError(Exception):
 def retry_changed(read: Callable[[], _Result]) -> _Result:
     """Return the result of reading a file, and start again if the file changed meanwhile.
 
-    Args:
-        read: Opens and reads the file.
-
     Raises:
         MirrorError: The file cannot be read, or changed on every try.
     """

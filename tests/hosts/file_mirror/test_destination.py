@@ -51,7 +51,7 @@ def test_folder_with_other_files_is_refused(repository: "Repository", dest: Path
 def test_dest_that_overlaps_source_is_refused(repository: "Repository", refused: Refused, place: str) -> None:
     """DEST may not be inside SOURCE, nor SOURCE inside DEST."""
     (repository.folder / "sub").mkdir()
-    assert "one is in the other" in refused(repository.folder, repository.folder / place)
+    assert "one contains the other" in refused(repository.folder, repository.folder / place)
 
 
 def test_dest_that_overlaps_source_through_a_link_is_refused(
@@ -59,13 +59,13 @@ def test_dest_that_overlaps_source_through_a_link_is_refused(
 ) -> None:
     """Overlapping folders are recognized through links."""
     (tmp_path / "link").symlink_to(repository.folder)
-    assert "one is in the other" in refused(repository.folder, tmp_path / "link" / "sub")
+    assert "one contains the other" in refused(repository.folder, tmp_path / "link" / "sub")
 
 
 def test_its_own_publication_is_refused_as_source(repository: "Repository", dest: Path, hooks: Hooks) -> None:
     """A mirror's `current` is inside DEST and is refused as SOURCE."""
     mirror(repository.folder, dest, hooks, repo_id="repo", allow_shrink=True)
-    with pytest.raises(MirrorError, match="one is in the other"):
+    with pytest.raises(MirrorError, match="one contains the other"):
         mirror(dest / "current", dest, hooks, repo_id="repo")
 
 

@@ -308,8 +308,8 @@ def test_endless_redirect_is_an_error(web: "WebServer") -> None:
     [
         ("ftp://host/x", "neither http nor https"),
         ("file:///etc/passwd", "neither http nor https"),
-        ("http://[x/", "no URL"),
-        ("http://host:port/", "no URL"),
+        ("http://[x/", "an invalid URL"),
+        ("http://host:port/", "an invalid URL"),
     ],
 )
 def test_redirect_to_a_local_file_is_refused(web: "WebServer", location: str, rule: str) -> None:

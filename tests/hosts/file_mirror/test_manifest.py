@@ -144,7 +144,7 @@ def test_same_path_twice_is_refused(second: str) -> None:
 def test_path_that_is_a_folder_of_another_is_refused(order: list[str]) -> None:
     """A path that is both a file and a folder is refused, in any order."""
     data = "".join(f"{path},{SHA},1\n" for path in order).encode()
-    with pytest.raises(MirrorError, match=r"path 'a/b/c': line \d has 'a', which cannot be a file and a folder"):
+    with pytest.raises(MirrorError, match=r"path 'a/b/c': line \d has 'a', which cannot be both a file and a folder"):
         parse_manifest(data, "m")
 
 

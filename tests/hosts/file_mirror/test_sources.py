@@ -39,12 +39,12 @@ def test_name_of_a_url_has_no_secret(url: str, name: str) -> None:
         ("", "SOURCE is empty"),
         ("https://user:secret@host/repo?token=secret", "query"),
         ("https://user:secret@host/repo#secret", "fragment"),
-        ("https://user:secret?x@host/", "wrong host or port"),
-        ("https://user:1/secret@host/", "`@` behind its host"),
-        ("https://user:secret#x@host/", "wrong host or port"),
-        ("https://user:secret/x@host/", "wrong host or port"),
-        ("https://user:secret@host:port/", "wrong host or port"),
-        ("https://user:secret@[host/", "wrong host or port"),
+        ("https://user:secret?x@host/", "invalid host or port"),
+        ("https://user:1/secret@host/", "`@` after its host"),
+        ("https://user:secret#x@host/", "invalid host or port"),
+        ("https://user:secret/x@host/", "invalid host or port"),
+        ("https://user:secret@host:port/", "invalid host or port"),
+        ("https://user:secret@[host/", "invalid host or port"),
         ("https://user:secret@/repo", "without a host"),
         ("https:///repo", "without a host"),
         ("https:/user:secret@host/", "without `//`"),
@@ -103,7 +103,7 @@ def test_name_of_a_folder_fits_on_a_line() -> None:
 @pytest.mark.parametrize(
     ("module", "source", "hint"),
     [
-        ("urllib3", "http://127.0.0.1:9/", "a mirror of a URL needs urllib3"),
+        ("urllib3", "http://127.0.0.1:9/", "mirroring a URL needs urllib3"),
         ("filelock", ".", "a mirror needs filelock"),
     ],
 )
@@ -111,7 +111,7 @@ def test_message_says_how_to_install_a_missing_extra(module: str, source: str, h
     """Without the extra, the mirror fails before anything is written, and says how to install it."""
     code = f"""
 import sys
-sys.modules[{module!r}] = None  # what an import of a missing module meets
+sys.modules[{module!r}] = None  # makes its import fail
 from pulp_hooks.errors import MirrorError
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.hosts.file_mirror import mirror
@@ -121,7 +121,7 @@ except MirrorError as error:
     print(error)
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert run.stdout == f"{hint}: pip install 'pulp-hooks[mirror]'\n"
+    assert run.stdout == f"{hint}; fix: pip install 'pulp-hooks[mirror]'\n"
     assert list(tmp_path.iterdir()) == []
 
 

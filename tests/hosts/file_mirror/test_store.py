@@ -85,7 +85,7 @@ def test_file_that_grows_too_long_is_not_read_further(store: Store) -> None:
             asked += 1
             yield b"xxx"
 
-    with pytest.raises(MirrorError, match="is longer than the 4 bytes"):
+    with pytest.raises(MirrorError, match="is longer than its 4 bytes"):
         store.add(entry_of(b"abcd"), endless())
     assert asked == 2
 
