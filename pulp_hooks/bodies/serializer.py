@@ -101,6 +101,9 @@ class BodySerializer:
 
     @staticmethod
     def _cap(event_type: EventType, body: Body, max_bytes: int) -> None:
+        # JSON takes at most six bytes for one of marshal's, as for a control character or `false,` in a list.
+        if len(marshal.dumps(body, 2)) * 6 <= max_bytes:
+            return
         size = _size(body)
         for report in _REPORTS:
             if size > max_bytes and report in body:

@@ -323,8 +323,9 @@ class Backend(ABC):
         Args:
             text: The statement, with parameters as `:name`. `{now}` stands for the parameter `now`, or where that is
                 null for the database's time; `{greatest}` for the function that returns the greatest of its arguments;
-                `{locked}` for what makes a SELECT lock its rows, and `{skip_locked}` for what makes it also skip those
-                that others have locked, where rows can be locked.
+                `{returning}` for what an INSERT of an event returns for `stored_number`; `{locked}` for what makes a
+                SELECT lock its rows, and `{skip_locked}` for what makes it also skip those that others have locked,
+                where rows can be locked.
         """
         try:
             return self._texts[text]
@@ -334,6 +335,10 @@ class Backend(ABC):
     @abstractmethod
     def _translated(self, text: str) -> str:
         """Return a statement as the driver takes it."""
+
+    @abstractmethod
+    def stored_number(self, cursor: Any) -> int | None:  # noqa: ANN401 - of either driver
+        """Return the number of the event that a cursor stored by an INSERT with `{returning}`; null if it did not."""
 
     @abstractmethod
     def here(self, text: str) -> str:

@@ -152,7 +152,11 @@ class SqliteBackend(Backend):
     # SQL
 
     def _translated(self, text: str) -> str:
-        return text.format(now=":now", greatest="max", skip_locked="", locked="")
+        return text.format(now=":now", greatest="max", returning="", skip_locked="", locked="")
+
+    def stored_number(self, cursor: Any) -> int | None:  # noqa: ANN401 - as the other backend takes it
+        """Return the key of the row, which the driver knows; RETURNING takes 4 us longer."""
+        return cursor.lastrowid if cursor.rowcount else None
 
     def here(self, text: str) -> str:
         """Return the statement as it is: which file a connection leads to is checked before."""

@@ -239,6 +239,15 @@ def test_default_limit_is_one_mebibyte(body_of: MakeBody) -> None:
     assert isinstance(SERIALIZER.serialize(SYNC, body_of(SYNC, details="x" * (room + 1)))["details"], dict)
 
 
+@pytest.mark.parametrize("details", ["\x00" * 2000, [False] * 2000, [None] * 2000, [1.7976931348623157e308] * 2000])
+def test_body_a_byte_over_the_cap_is_truncated_however_dense_it_is(details: Any, body_of: MakeBody) -> None:  # noqa: ANN401 - a report
+    """What JSON needs most bytes for, compared with the quick look at the size, is measured exactly."""
+    whole = SERIALIZER.serialize(SYNC, body_of(SYNC, details=details))
+    assert BodySerializer(size_of(whole)).serialize(SYNC, body_of(SYNC, details=details)) == whole
+    body = BodySerializer(size_of(whole) - 1).serialize(SYNC, body_of(SYNC, details=details))
+    assert isinstance(body["details"], dict)
+
+
 @pytest.mark.parametrize("character", ["x", "é", "😀", "\x00", '"', "\ud800"])
 def test_details_are_truncated_first_and_marked(character: str, body_of: MakeBody, as_json: AsJson) -> None:
     """If it is enough, only the details are truncated; size and beginning replace them."""
