@@ -372,9 +372,15 @@ def test_two_phase_transaction_is_refused(postgresql_url: str, called: Called) -
         (lambda engine: engine, "with engine.begin"),
         (Session, r"session\.connection\(\)"),
         (lambda engine: scoped_session(sessionmaker(engine)), r"session\.connection\(\)"),
-        (lambda _: create_async_engine("postgresql+psycopg://h/d"), "run_sync"),
-        (lambda _: create_async_engine("postgresql+psycopg://h/d").connect(), "run_sync"),
-        (lambda _: AsyncSession(create_async_engine("postgresql+psycopg://h/d")), r"run_sync.*\.connection\(\)"),
+        (lambda _: create_async_engine("postgresql+psycopg://h/d"), r"async with engine\.begin.*await hooks\.afire"),
+        (
+            lambda _: create_async_engine("postgresql+psycopg://h/d").connect(),
+            r"await hooks\.afire\(\.\.\., connection=connection\)",
+        ),
+        (
+            lambda _: AsyncSession(create_async_engine("postgresql+psycopg://h/d")),
+            r"await hooks\.afire\(\.\.\., connection=await session\.connection\(\)\)",
+        ),
         (lambda engine: engine.raw_connection(), "with engine.begin"),
         (lambda _: "postgresql://h/d", "with engine.begin"),
     ],

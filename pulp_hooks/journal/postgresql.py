@@ -251,10 +251,9 @@ class PostgresqlBackend(Backend):
     def _give_back(self, engine: Engine, connection: PoolProxiedConnection) -> None:
         connection.close()
 
-    def _drop(self, connection: PoolProxiedConnection, error: BaseException) -> None:
-        if not isinstance(error, self._failures) or self._is_lost(connection):
-            # It was interrupted in whatever it did, or is broken: the pool would try to roll back, and log a traceback.
-            connection.invalidate()
+    def _drop(self, connection: PoolProxiedConnection) -> None:
+        # The pool would try to roll back, and log a traceback.
+        connection.invalidate()
         connection.close()
 
     def _snapshot(self, connection: Connection) -> Connection:

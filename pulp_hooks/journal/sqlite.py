@@ -119,11 +119,9 @@ class SqliteBackend(Backend):
         else:
             connection.close()
 
-    def _drop(self, connection: PoolProxiedConnection, error: BaseException) -> None:
+    def _drop(self, connection: PoolProxiedConnection) -> None:
         roll_back(connection)
-        if not isinstance(error, self._failures):
-            # It was interrupted in whatever it did.
-            connection.invalidate()
+        connection.invalidate()
         connection.close()
 
     def _close(self) -> None:
@@ -137,6 +135,7 @@ class SqliteBackend(Backend):
     def _begin_within(self, connection: Connection) -> None:
         # The driver begins no transaction at a savepoint, and the end of an outermost savepoint would commit.
         _ = connection.get_transaction() or connection.begin()
+        self.file.check_connection(connection)
         driver = connection.connection.driver_connection
         if driver is not None and not driver.in_transaction:
             if driver.isolation_level is None:
@@ -144,8 +143,7 @@ class SqliteBackend(Backend):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def _join(self, connection: Connection) -> None:
-        """Check that a host's connection leads to this file; create the tables of a new journal in its transaction."""
-        self.file.check_connection(connection)
+        """Create the tables of a new journal in the host's transaction."""
         if self._engine is None:
             self._create(connection)
 
