@@ -55,7 +55,7 @@ class BodyError(PulpHooksError, ValueError):
 
 
 class EventError(PulpHooksError, ValueError):
-    """The event is invalid: an envelope member is wrong, missing or unknown."""
+    """The event is invalid: a member of its envelope is missing, or has a wrong type or value."""
 
 
 class PluginError(PulpHooksError):

@@ -24,16 +24,20 @@ class Source(Protocol):
     @property
     def name(self) -> str:
         """Name for messages and events, without secrets."""
+        ...
 
     @property
     def folder(self) -> Path | None:
         """The folder, or `None` if the source is not a local folder."""
+        ...
 
     def entries(self) -> list[Entry]:
         """Return the entries of all files, in order of path."""
+        ...
 
     def open(self, entry: Entry) -> AbstractContextManager[Iterator[bytes]]:
         """Return a context manager that opens the file of an entry and yields its bytes in chunks."""
+        ...
 
     def close(self) -> None:
         """Stop all transfers. May be called twice."""
