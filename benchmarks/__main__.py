@@ -6,7 +6,7 @@ Exit code 1 when a bar is missed. `peers` takes minutes, and is measured only wh
 import sys
 from importlib import import_module
 
-_NAMES = ("start", "fire", "journal")
+_NAMES = ("start", "fire", "journal", "listing")
 
 
 def main(names: list[str]) -> int:

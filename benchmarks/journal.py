@@ -119,7 +119,8 @@ def _fire_and_deliver(event_type: EventType, synchronous: Synchronous) -> Iterat
         hooks.close()
         journal.close()
     what = f"{event_type} of {len(content)} bytes, {synchronous}"
-    for done, ratios, bar in (("fire", fired, 0.15), ("deliver", delivered, 0.2)):
+    fire_bar = {Synchronous.NORMAL: 0.2, Synchronous.FULL: 0.6}[synchronous]
+    for done, ratios, bar in (("fire", fired, fire_bar), ("deliver", delivered, 0.2)):
         yield at_least(f"{done} {what} / INSERT and COMMIT", statistics.median(ratios), bar)
 
 
@@ -135,7 +136,7 @@ def _processes() -> Iterator[Figure]:
     """Fire in 8 processes at one file, and insert in 8 processes into another one."""
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(f"sqlite:///{folder}/journal.db")
-        journal.backend.open()
+        journal.open()
         journal.close()
         floors = plain(Path(folder) / "plain.db", Synchronous.NORMAL)
         for what, code, target in (
@@ -197,21 +198,22 @@ def _a_million() -> Iterator[Figure]:
 
 
 def _fill(journal: Journal, path: Path, stored: int) -> None:
-    journal.backend.open()
+    journal.open()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
-        numbers = range(stored)
+        numbers = range(1, stored + 1)
         connection.executemany(
-            "INSERT INTO event VALUES (?, 'repo-sync-started', ?, x'7a6f6f', ?)",
-            ((f"old-{n:08}", float(n), b"x" * 260) for n in numbers),
+            "INSERT INTO pulp_hooks_event (number, id, type, time, repo_id, content)"
+            " VALUES (?, ?, 'repo-sync-started', ?, x'7a6f6f', ?)",
+            ((n, f"old-{n:08}", float(n), b"x" * 260) for n in numbers),
         )
         connection.executemany(
-            "INSERT INTO delivery (event_id, listener, lane, state, due, tries, attempts, created, finished) "
-            "VALUES (?, 'Listener', x'00', ?, ?, 1, 1, ?, ?)",
+            "INSERT INTO pulp_hooks_delivery (event, listener, state, due, step, attempts, created, finished)"
+            " VALUES (?, 'Listener', ?, ?, 1, 1, ?, ?)",
             (
-                (f"old-{n:08}", "waiting", 4e9 + n, float(n), None)
+                (n, "retrying", 4e9 + n, float(n), None)
                 if n % 3 == 0
-                else (f"old-{n:08}", ("delivered", "dead")[n % 2], None, float(n), float(n))
+                else (n, ("delivered", "dead")[n % 2], None, float(n), float(n))
                 for n in numbers
             ),
         )
@@ -239,7 +241,7 @@ def _workers() -> Iterator[Figure]:
     try:
         for number in (1, 4):
             with schema(f"benchmark_{uuid.uuid4().hex}") as url:
-                hooks = Hooks({"Waiting": _Waiting()}, journal=url)
+                hooks = Hooks({"Desk": Listener()}, journal=url)
                 for _ in range(1600):
                     hooks.fire(EventType.REPO_SYNC_STARTED, {"repo_id": "zoo"})
                 hooks.close()
@@ -248,17 +250,6 @@ def _workers() -> Iterator[Figure]:
         yield Figure(what, f"no server: {type(error).__name__}")
         return
     yield at_least(what, seconds[1] / seconds[4], 3.5)
-
-
-class _Waiting:
-    """Has the name of the listener of the workers."""
-
-    @hookimpl
-    def repo_sync_started(self) -> None:
-        """Do nothing."""
-
-
-_Waiting.__name__ = "Desk"
 
 
 def _worked(url: str, number: int) -> float:

@@ -1,4 +1,4 @@
-"""One tree of errors: everything this package raises on purpose is a `PulpHooksError`."""
+"""The exceptions of this package, all derived from `PulpHooksError`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ _MOST_SHOWN = 20
 
 
 class PulpHooksError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of all exceptions that this package raises on purpose."""
 
 
 class UnknownEventTypeError(PulpHooksError, ValueError):
-    """A name that is no event type's, in any of its spellings."""
+    """The name is not an event type in any spelling."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One rule that one field of a body breaks.
+    """One broken rule of one field of a body.
 
     Attributes:
-        field: Name of the field, with the position in a list behind it (`traceback[2]`).
-        value: The value found, as a short `repr`; empty where the field is missing.
-        rule: What the field has to be.
+        field: Name of the field, and its position if it is in a list (`traceback[2]`).
+        value: Shortened `repr` of the value; empty if the field is missing.
+        rule: The broken rule, such as `must be a string`.
     """
 
     field: str
@@ -29,15 +29,15 @@ class FieldError:
     rule: str
 
     def __str__(self) -> str:
-        return f"{self.field} = {self.value}: {self.rule}" if self.value else f"{self.field}: {self.rule}"
+        return f"{self.field} {self.rule}, got {self.value}" if self.value else f"{self.field} {self.rule}"
 
 
 class BodyError(PulpHooksError, ValueError):
-    """A body that is not what the specification shows; nothing was sent.
+    """The body is not valid for its event type; nothing was sent.
 
     Attributes:
-        event_type: The event type's ID.
-        errors: Every rule broken, in the order of the fields.
+        event_type: The type ID.
+        errors: All broken rules, in the order of the fields.
     """
 
     def __init__(self, event_type: str, errors: Sequence[FieldError]) -> None:
@@ -47,8 +47,7 @@ class BodyError(PulpHooksError, ValueError):
         if len(self.errors) > _MOST_SHOWN:
             shown.append(f"and {len(self.errors) - _MOST_SHOWN} more")
         super().__init__(
-            f"the body is no {event_type} body: {'; '.join(shown)} "
-            f"(`pulp-hooks schema {event_type}` shows what it has to be)"
+            f"invalid {event_type} body: {'; '.join(shown)} (`pulp-hooks schema {event_type}` shows the valid fields)"
         )
 
     def __reduce__(self) -> tuple[type["BodyError"], tuple[str, tuple[FieldError, ...]]]:
@@ -56,31 +55,31 @@ class BodyError(PulpHooksError, ValueError):
 
 
 class EventError(PulpHooksError, ValueError):
-    """Something that is no event: an envelope with a wrong, missing or unknown member."""
+    """The event is invalid: an envelope member is wrong, missing or unknown."""
 
 
 class PluginError(PulpHooksError):
-    """A plugin in hand that cannot be used as one, with every reason found."""
+    """An object passed to `Hooks` cannot be used as a listener. The message has all reasons."""
 
 
 class SettingsError(PulpHooksError, ValueError):
-    """Settings that are not valid; names the field and its rule, and never a value that may be a secret."""
+    """The settings are invalid. The message names the field and its rule, and never a value that may be secret."""
 
 
 class ClosedError(PulpHooksError, RuntimeError):
-    """A `Hooks`, journal, worker or operation that has ended, or that a forked child inherited from its parent."""
+    """The `Hooks`, journal, worker or operation was closed, or a forked child inherited it from its parent."""
 
 
 class MirrorError(PulpHooksError):
-    """A sync or publish of a file repository that could not be done; says which file."""
+    """The sync or publish of a file repository failed. The message names the file."""
 
 
 class JournalError(PulpHooksError):
-    """A journal that cannot be opened or did not do what was asked; says which one and why, without a password.
+    """The journal cannot be opened, or an operation on it failed. The message names the journal without its password.
 
     Attributes:
-        event_id: Id of an event that may be stored although this was raised: fire it again with this id. Null where
-            nothing is stored.
+        event_id: ID of an event that may have been stored despite this error. To retry, fire it again with this ID.
+            `None` if nothing was stored.
     """
 
     event_id: str | None = None

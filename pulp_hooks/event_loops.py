@@ -1,4 +1,4 @@
-"""Running coroutines to their end, whatever loop the caller runs or does not run."""
+"""Running coroutines from synchronous code, with or without a running event loop in the thread."""
 
 import asyncio
 import contextvars
@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import TypeAlias, cast
 
 _LOOK_SECONDS = 0.5
-"""How long a thread waits for a helper before it looks whether there are signals."""
+"""Interval at which a thread that waits for a helper handles signals."""
 
 
 def is_loop_running() -> bool:
-    """Tell whether the calling thread runs an event loop."""
+    """Return whether the calling thread runs an event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -23,9 +23,9 @@ def is_loop_running() -> bool:
 
 
 def run_to_end(awaitable: Awaitable[object]) -> object:
-    """Await something on an event loop of its own, and return its result.
+    """Await an object on a new event loop and return its result.
 
-    It runs in this thread, or in a helper if this one runs a loop already.
+    The loop runs in this thread, or in a helper thread if this thread already runs a loop.
     """
     running = _Running(awaitable)
     pool_call = _call_in_native_thread()
@@ -42,11 +42,11 @@ def run_to_end(awaitable: Awaitable[object]) -> object:
 
 
 class _Running:
-    """Something that is awaited on an event loop of its own.
+    """An awaitable on a new event loop.
 
     Attributes:
-        failures: What it raised, if it did.
-        result: What it returned.
+        failures: The exception raised by the awaitable, or nothing.
+        result: The value returned by the awaitable.
     """
 
     def __init__(self, awaitable: Awaitable[object]) -> None:
@@ -57,31 +57,31 @@ class _Running:
         self._is_left = False
 
     def run(self) -> None:
-        """Run it in this thread."""
-        # A loop factory leaves the thread's current event loop as the host has set it.
+        """Run in this thread."""
+        # Without a loop factory, `Runner` would replace the thread's current event loop, which is the host's.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
             runner.run(self._awaited())
 
     def run_in_helper(self, call: "_Call") -> None:
-        """Run it in another thread, and wait for that.
+        """Run in another thread and wait for the end.
 
         Args:
-            call: Calls a function in another thread, and returns when that has returned.
+            call: Calls a function in another thread, and waits until it has returned.
         """
         context = contextvars.copy_context()
         try:
             call(lambda: context.run(self._help))
         finally:
-            # A signal handler of the host may have raised meanwhile: then nobody waits for the rest.
+            # If a signal handler of the host raised, nobody waits for the result any more.
             self._is_left = True
             if self._task is not None:
-                with suppress(RuntimeError):  # its loop is closed: it has ended
+                with suppress(RuntimeError):  # the task has ended and its loop is closed
                     self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
     def _help(self) -> None:
         try:
             self.run()
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
             self.failures.append(error)
 
     async def _awaited(self) -> None:
@@ -92,7 +92,7 @@ class _Running:
             self.result = await self._awaitable
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - a loop would show a foreign exception, which may raise then
+        except BaseException as error:  # noqa: BLE001 - the loop would format a foreign exception, which may raise
             self.failures.append(error)
 
 
@@ -100,7 +100,7 @@ _Call: TypeAlias = Callable[[Callable[[], None]], object]
 
 
 def _call_in_thread(work: Callable[[], None]) -> None:
-    # Not a future: it has a Condition, which a signal handler's exception would leave locked.
+    # Not a future: an exception from a signal handler would leave its Condition locked.
     busy = threading.Lock()
 
     def run() -> None:
@@ -111,15 +111,15 @@ def _call_in_thread(work: Callable[[], None]) -> None:
 
     busy.acquire()
     threading.Thread(target=run, name="pulp_hooks", daemon=True).start()
-    # A signal that the system delivers to another thread does not wake this one, whose handler is to run.
+    # Without a timeout, a signal that the system delivers to another thread would not wake this one to handle it.
     while not busy.acquire(timeout=_LOOK_SECONDS):
         pass
 
 
 def _call_in_native_thread() -> _Call | None:
-    """Return what calls a function in a thread of the system if gevent or eventlet has replaced threads, else null.
+    """Return a function that calls another in a native thread if gevent or eventlet has replaced threads, else `None`.
 
-    All greenlets share one thread, which cannot run an event loop for each of them.
+    All greenlets share one thread, which can run only one event loop.
     """
     gevent = sys.modules.get("gevent")
     if gevent is not None and "gevent.monkey" in sys.modules and gevent.monkey.is_module_patched("threading"):

@@ -1,4 +1,4 @@
-"""The one table of event types, with every name that each of them goes by."""
+"""The event types, each with all of its names."""
 
 import difflib
 from enum import StrEnum
@@ -9,17 +9,17 @@ from pulp_hooks.text import shortened_repr
 
 
 class EventType(StrEnum):
-    """One of the four event types; as a string it is the type ID of the specification.
+    """One of the four event types. Its string value is the type ID of the specification.
 
-    `EventType(name)` takes any of the three spellings and gives the member.
+    `EventType(name)` accepts any of the three spellings.
 
     Attributes:
         hook_name: Name of the hook that plugins implement.
-        wire_name: Dotted name in messages and routing keys, as Pulp 2 sent it.
-        body_name: Name that the body goes by in code: of its `TypedDict`, and with `Schema` behind it of its schema.
+        wire_name: Dotted name in messages and routing keys, as sent by Pulp 2.
+        body_name: Name of the body's `TypedDict`; its schema's name is this and `Schema`.
 
     Raises:
-        UnknownEventTypeError: The name is no event type's; the message suggests the nearest one.
+        UnknownEventTypeError: The name is not an event type. The message suggests the nearest one.
     """
 
     hook_name: str
@@ -42,7 +42,7 @@ class EventType(StrEnum):
     )
 
     def __new__(cls, type_id: str, hook_name: str = "", wire_name: str = "", body_name: str = "") -> Self:
-        """Make the member whose string value is its type ID; the defaults let type checkers see `EventType(name)`."""
+        """Return a member whose value is its type ID. The defaults let type checkers accept `EventType(name)`."""
         member = str.__new__(cls, type_id)
         member._value_ = type_id
         member.hook_name = hook_name
@@ -59,5 +59,5 @@ class EventType(StrEnum):
         nearest = difflib.get_close_matches(shown.strip("b'"), names, n=1)
         suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
         raise UnknownEventTypeError(
-            f"{shown} is no event type{suggestion} (`pulp-hooks event-types` lists the four of them)"
+            f"{shown} is not an event type{suggestion} (`pulp-hooks event-types` lists all four)"
         )

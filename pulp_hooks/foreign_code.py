@@ -1,4 +1,4 @@
-"""Single calls of foreign code: imports, constructors and the like, which may raise anything, exit, or fork."""
+"""Calls of foreign code, such as imports and constructors, which may raise anything, exit or fork."""
 
 import os
 import sys
@@ -11,18 +11,18 @@ _T = TypeVar("_T")
 
 
 class Raised(NamedTuple):
-    """What a call has raised."""
+    """The exception raised by a call."""
 
     error: BaseException
 
 
 def call_foreign(function: Callable[[], _T]) -> _T | Raised:
-    """Call foreign code, and return its result, or what it raised.
+    """Call foreign code and return its result or its exception.
 
-    A process that it forks off ends with the call: it would go on as a second host.
+    If the code forks, the child process is ended after the call. Otherwise it would continue as a second host.
 
     Raises:
-        BaseException: Ctrl-C, or what a signal handler of the host has raised.
+        BaseException: `KeyboardInterrupt`, or an exception from a signal handler of the host.
     """
     process, handled = os.getpid(), sys.exc_info()[1]
     try:
@@ -33,7 +33,7 @@ def call_foreign(function: Callable[[], _T]) -> _T | Raised:
         if os.getpid() != process:
             end_child(None)
         return result
-    # Not a variable: the exception's traceback has this frame, and both would wait for the garbage collector.
+    # Not a variable: it would form a reference cycle with the exception, whose traceback has this frame.
     return _raised(raised.pop(), process, handled)
 
 
@@ -47,10 +47,10 @@ def _raised(error: BaseException, process: int, handled: BaseException | None) -
 
 
 def end_child(error: BaseException | None) -> NoReturn:
-    """End a process that foreign code has forked off, without flushing files that it shares with the host.
+    """End a process forked by foreign code, without flushing files shared with the host.
 
     Args:
-        error: What the code raised in that process; null if it returned.
+        error: The exception raised in that process, or `None` if the code returned.
     """
     code = 0 if error is None else 1
     if error is not None and issubclass(type(error), SystemExit):

@@ -1,7 +1,7 @@
-"""The four hooks that a plugin implements, one for each event type.
+"""The hook specifications, one for each event type.
 
 An implementation takes `body`, `event`, both or neither, by these names. It may be a plain function or `async def`.
-What it returns is ignored; what it raises is recorded and stops nobody else.
+Its return value is ignored. An exception is recorded and does not affect other listeners.
 """
 
 from typing import TYPE_CHECKING
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from pulp_hooks.event import Event
 
 PROJECT_NAME = "pulp_hooks"
-"""Name of the pluggy project, and of the group of entry points."""
+"""Name of the pluggy project and of the entry point group."""
 
 hookspec = pluggy.HookspecMarker(PROJECT_NAME)
 hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
-"""Marks a function as the implementation of the hook whose name it has."""
+"""Decorator that marks a function as the implementation of the hook of the same name."""
 
 
 @hookspec
 def repo_sync_started(body: "RepoSyncStarted", event: "Event") -> None:
-    """Called when the sync of a repository begins, before anything is fetched.
+    """Called when a sync starts, before anything is downloaded.
 
     Args:
         body: `repo_id` of the repository.
@@ -39,10 +39,10 @@ def repo_sync_started(body: "RepoSyncStarted", event: "Event") -> None:
 
 @hookspec
 def repo_sync_finished(body: "RepoSyncFinished", event: "Event") -> None:
-    """Called when the sync of a repository has ended: successful, failed, broken off by an error, or canceled.
+    """Called when a sync has ended with success, failure, an error or cancellation.
 
     Args:
-        body: The result of the sync; `result` says how it ended, `added_count` what it brought.
+        body: The result of the sync, for example `result` (how it ended) and `added_count` (new units).
         event: The event that carries the body.
 
     Example:
@@ -57,10 +57,10 @@ def repo_sync_finished(body: "RepoSyncFinished", event: "Event") -> None:
 
 @hookspec
 def repo_publish_started(body: "RepoPublishStarted", event: "Event") -> None:
-    """Called when the publish of a repository begins, be it on its own or automatically behind a sync.
+    """Called when a publish starts, whether on its own or automatically after a sync.
 
     Args:
-        body: `repo_id` of the repository, and `distributor_id` of what publishes it.
+        body: `repo_id` of the repository and `distributor_id` of the distributor.
         event: The event that carries the body.
 
     Example:
@@ -74,10 +74,10 @@ def repo_publish_started(body: "RepoPublishStarted", event: "Event") -> None:
 
 @hookspec
 def repo_publish_finished(body: "RepoPublishFinished", event: "Event") -> None:
-    """Called when the publish of a repository has ended: successful, skipped, failed, by an error, or canceled.
+    """Called when a publish has ended with success, failure, an error or cancellation, or was skipped.
 
     Args:
-        body: The result of the publish; `result` says how it ended.
+        body: The result of the publish, for example `result` (how it ended).
         event: The event that carries the body.
 
     Example:

@@ -9,14 +9,15 @@ from pulp_hooks.event import Event
 
 
 class Notifier(ABC):
-    """Forwards events somewhere, as its configuration says.
+    """Base class of notifiers, which forward events to another system.
 
     A plugin installs the class once, as an entry point. Each `[[listeners]]` table of the settings that names it makes
-    one instance, which receives the events that the table asks for.
+    one instance, which receives the events that match the table's filters.
 
     Attributes:
-        Config: marshmallow schema of `[listeners.config]`. Without one of its own a notifier takes no configuration.
-        config: The configuration, loaded by `Config`. It may hold secrets.
+        Config: marshmallow schema of `[listeners.config]`. Override it to accept configuration; the default accepts
+            none.
+        config: The configuration, loaded by `Config`. It may contain secrets.
 
     Example:
         ```python
@@ -30,10 +31,10 @@ class Notifier(ABC):
     """
 
     class Config(Schema):
-        """Takes no configuration."""
+        """Schema without fields."""
 
         class Meta:
-            """A misspelt key is an error, and the schema stays out of marshmallow's global registry."""
+            """Refuse unknown keys, and keep the schema out of marshmallow's global registry."""
 
             unknown = RAISE
             register = False
@@ -43,11 +44,11 @@ class Notifier(ABC):
 
     @abstractmethod
     def notify(self, event: Event) -> object:
-        """Forward one event; raise if that fails. It may be `async def`, and several threads may call it.
+        """Forward one event, or raise. The method may be `async def`, and several threads may call it at once.
 
         Returns:
-            Nothing, or a mapping that shows what was done, see `Outcome.detail`.
+            `None`, or a mapping to record as `Outcome.detail`.
         """
 
-    def close(self) -> None:  # noqa: B027 - most notifiers hold nothing that has to be closed
-        """Close what the notifier holds, such as files and connections; called once, after its last event."""
+    def close(self) -> None:  # noqa: B027 - most notifiers have nothing to close
+        """Close files, connections and other resources. Called once, after the last event."""

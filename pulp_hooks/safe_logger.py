@@ -1,4 +1,4 @@
-"""Loggers that cannot fail: nothing that is said may decide what is done."""
+"""Loggers that never raise, so that logging cannot change what the program does."""
 
 import logging
 import threading
@@ -15,26 +15,26 @@ _thread = _Thread()
 
 
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):
-    """Logs as the logger of this name, and raises nothing.
+    """Wraps a logger and raises nothing.
 
-    A filter or handler of the host may raise, a log file may be on a full disk, and standard error may be closed. The
-    line is lost then, and the event or the attempt that it speaks of is not.
+    A filter or handler of the host may raise, a log file may be on a full disk, and standard error may be closed. Then
+    the record is lost, but not the event or the attempt that it is about.
 
-    A handler may fire events, whose listeners may fail as well. Lines that are logged in a thread while it handles
-    another line are dropped, because each could cause more lines without end.
+    A handler may fire events, whose listeners may fail and log as well. Records logged in a thread that is handling
+    another record are dropped, to prevent endless recursion.
     """
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - as inherited
-        """Return whether a line of this level would be logged."""
+        """Return whether a record of this level would be logged."""
         try:
             return super().isEnabledFor(level)
-        except Exception as error:  # a logger class of the host's may raise anything
+        except Exception as error:  # a logger class of the host may raise anything
             if raised_by_signal_handler(error):
                 raise
             return False
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
-        """Log a line; the other methods, as `warning`, call this one."""
+        """Log a record. The other methods, such as `warning`, call this one."""
         if _thread.is_logging:
             return
         try:
@@ -42,7 +42,7 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
             self.logger.log(level, msg, *args, stacklevel=2, **kwargs)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # there is no other place to say it
+        except BaseException as error:  # there is nowhere else to report it
             if raised_by_signal_handler(error):
                 raise
         finally:
@@ -50,5 +50,5 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 def safe_logger(name: str) -> SafeLogger:
-    """Return the logger of this name, as one that cannot fail."""
+    """Return the logger of this name, wrapped so that it never raises."""
     return SafeLogger(logging.getLogger(name))

@@ -1,4 +1,4 @@
-"""Exceptions that the host's signal handlers raise: they are addressed to the host, wherever they surface."""
+"""Detection of exceptions from the host's signal handlers, which must reach the host wherever they surface."""
 
 import signal
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from types import CodeType, FrameType, FunctionType, MethodType, TracebackType
 from typing import Any, cast
 
 _MOST_EXCEPTIONS = 1000
-"""So many exceptions of a chain or group are looked at."""
+"""Maximum number of exceptions of a chain or group that are searched."""
 
 _traceback_of = BaseException.__dict__["__traceback__"].__get__
 _cause_of = BaseException.__dict__["__cause__"].__get__
@@ -18,13 +18,13 @@ _members_of = BaseExceptionGroup.__dict__["exceptions"].__get__
 
 
 def interruption_in(error: BaseException, handled: BaseException | None) -> BaseException | None:
-    """Return what was addressed to the host: Ctrl-C, or the exception of one of its signal handlers.
+    """Return the exception meant for the host, which is `KeyboardInterrupt` or comes from one of its signal handlers.
 
     Foreign code may have wrapped it in another exception or in a group, so causes, contexts and groups are searched.
 
     Args:
-        error: What foreign code raised.
-        handled: What was being handled before that code was called, which is its context and not its doing.
+        error: The exception raised by foreign code.
+        handled: The exception that was being handled when that code was called. It is only a context and is skipped.
     """
     for found in related(error, handled):
         if issubclass(type(found), KeyboardInterrupt) or raised_by_signal_handler(found):
@@ -33,9 +33,9 @@ def interruption_in(error: BaseException, handled: BaseException | None) -> Base
 
 
 def raised_by_signal_handler(error: BaseException) -> bool:
-    """Return whether a signal handler of the host raised an exception, as its traceback tells.
+    """Return whether a signal handler of the host raised an exception, judged by its traceback.
 
-    A listener may bound its own work with an alarm. What its handler raises is the listener's failure.
+    A listener may limit its own work with an alarm. An exception from that handler is a failure of the listener.
     """
     trace: TracebackType | None = _traceback_of(error)
     installed: set[CodeType] | None = None
@@ -44,7 +44,8 @@ def raised_by_signal_handler(error: BaseException) -> bool:
         frame, trace = trace.tb_frame, trace.tb_next
         code = frame.f_code
         number = _signal_of(frame)
-        # A handler may have deleted its arguments. Code with `*args` is left out: all uses of a decorator share it.
+        # A handler may have deleted its arguments, so also compare code. All uses of a decorator share code with
+        # `*args`, which proves nothing.
         if number is not None or not code.co_flags & CO_VARARGS:
             installed = set(_installed_handlers()) if installed is None else installed
             if number is not None or code in installed:
@@ -55,11 +56,11 @@ def raised_by_signal_handler(error: BaseException) -> bool:
 
 
 def related(error: BaseException, handled: BaseException | None = None) -> Iterator[BaseException]:
-    """Yield an exception, then its causes, contexts and group members, whatever its class says about them.
+    """Yield an exception, then its causes, contexts and group members, even if its class overrides these attributes.
 
     Args:
         error: The exception.
-        handled: An exception that is left out, and with it all that is related through it.
+        handled: An exception to skip, together with all exceptions related only through it.
     """
     seen = {id(handled)}
     waiting = [error]
@@ -74,13 +75,13 @@ def related(error: BaseException, handled: BaseException | None = None) -> Itera
 
 
 def members_of(error: BaseException) -> tuple[BaseException, ...]:
-    """Return the exceptions in a group; none of another exception."""
+    """Return the exceptions in a group, or nothing for another exception."""
     found: tuple[BaseException, ...] = _members_of(error) if issubclass(type(error), BaseExceptionGroup) else ()
     return found
 
 
 def leaves_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions in a group, however deep, in order; an exception that is not a group is its own leaf."""
+    """Yield the exceptions in a group and its nested groups, in order, or the exception itself if it is not a group."""
     waiting, seen = [error], set[int]()
     while waiting:
         found = waiting.pop()
@@ -94,7 +95,7 @@ def leaves_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def _signal_of(frame: FrameType) -> int | None:
-    """Return the signal that a frame handles: it was called with its number and with the frame that it interrupted."""
+    """Return the signal that a frame handles, found by its arguments: the signal's number and the interrupted frame."""
     code = frame.f_code
     flags = code.co_flags
     if frame.f_back is None or not code.co_argcount + bool(flags & CO_VARARGS):
@@ -114,23 +115,23 @@ def _signal_of(frame: FrameType) -> int | None:
 
 
 def _installs(caller: CodeType, handler: CodeType) -> bool:
-    """Return whether code that a handler has interrupted has installed it: it names both `signal` and the handler."""
+    """Return whether interrupted code installed the handler: whether it names both `signal` and the handler."""
     named = {*caller.co_names, *caller.co_varnames, *caller.co_freevars, *caller.co_cellvars}
     return "signal" in named and (handler.co_name in named or handler in caller.co_consts)
 
 
 _TIMERS = frozenset((signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF))
-"""Whoever bounds a call with one of these resets it afterwards: if it is reset, the bound was inside of the call."""
+"""Time limits of a call use these, and reset them afterwards. If one is reset, the limit was set within the call."""
 
 
 def _installed_handlers() -> Iterator[CodeType]:
-    """Yield the code of each handler that is installed."""
+    """Yield the code of each installed handler."""
     for number in signal.valid_signals():
         handler: Any = signal.getsignal(number)
         while type(handler) is partial:
             handler = handler.func
         if type(handler) is not FunctionType and type(handler) is not MethodType and callable(handler):
-            handler = getattr(type(handler), "__call__", None)  # noqa: B004 - its function is what runs
+            handler = getattr(type(handler), "__call__", None)  # noqa: B004 - the function of the method is needed
         if type(handler) is MethodType:
             handler = handler.__func__
         if type(handler) is FunctionType:

@@ -1,4 +1,4 @@
-"""Text from elsewhere, made fit to be sent and shown: valid Unicode, short, on one line, without secrets."""
+"""Preparation of foreign text for messages and logs: valid Unicode, short, on one line, without secrets."""
 
 import dataclasses
 import json
@@ -27,17 +27,17 @@ from urllib.parse import quote, quote_plus
 from pulp_hooks.signals import raised_by_signal_handler
 
 REDACTED = "***"
-"""What stands in place of a secret."""
+"""Replacement for a secret."""
 
 _MAX_ERROR = 1000
 _MAX_MESSAGE = 100_000
-"""How many characters of an exception's message are read."""
+"""Characters of an exception's message that are read."""
 
 MAX_TEXT = 2**20
-"""How many characters of an object's text are looked at."""
+"""Characters of an object's text that are read."""
 
 MAX_REPR = 200
-"""How many characters a shortened `repr` has at most."""
+"""Maximum length of a shortened `repr`."""
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -45,8 +45,8 @@ _LONE_SURROGATE = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\ud
 
 
 def clean_text(text: str) -> str:
-    """Give the text as a plain `str` that UTF-8 can carry: lone surrogates are replaced by U+FFFD."""
-    # A subclass may answer anything; the methods of `str` itself do not lie.
+    """Return the text as a plain `str` that can be encoded as UTF-8. Lone surrogates become U+FFFD."""
+    # Call the method of `str`, which a subclass may override.
     plain = str.__str__(text)
     if plain.isascii() or not _SURROGATE.search(plain):
         return plain
@@ -55,19 +55,22 @@ def clean_text(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Give the text with everything escaped that a terminal or a log would act on: line breaks, control characters."""
+    """Return the text with non-printable characters escaped, such as line breaks and terminal control characters."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """Return the text with `***` in place of each secret, also of one that is encoded, indented or cut.
+    """Return the text with `***` in place of each secret, even if the secret is encoded, indented or truncated.
 
-    Found are secrets in any nesting of backslash escapes (`repr`, JSON, git), percent-encoding, form encoding, HTML
-    entities and single quotes in a shell; the lines of a secret of several lines, whatever was put between them; Base64
-    of the secret, alone or within a longer text; and any 16 characters in a row of a secret, of which at least eight
-    differ.
+    These forms of a secret are found:
 
-    Texts of fewer than four characters are not secrets: to replace them would garble every message.
+    - the secret in any nesting of backslash escapes (`repr`, JSON, git), percent-encoding, form encoding, HTML entities
+      and single quotes in a shell;
+    - each line of a secret of several lines;
+    - the Base64 of the secret, alone or within a longer text;
+    - any 16 consecutive characters of a secret, if at least eight of them are different.
+
+    Secrets of fewer than four characters are ignored: replacing them would garble every message.
     """
     given = tuple(secrets)
     return _matcher(given).redacted(text) if given else text
@@ -78,22 +81,19 @@ _SHORTEST_LINE = 8
 _PIECE = 16
 _HALF = _PIECE // 2
 _FEWEST_LETTERS = 8
-"""A piece of fewer different letters may be a ruler or a row of zeros in any text."""
+"""Pieces with fewer different letters, such as rulers or rows of zeros, are common in any text."""
 
 _LONGEST_IN_PIECES = 20_000
-"""Longer secrets, which are hardly ever secret, are found as a whole and by their lines: pieces of them fill memory."""
+"""Longer secrets are found only as a whole and by their lines, because their pieces would fill the memory."""
 
 _DEEPEST_NESTING = 8
 
 
 class _Matcher:
-    """Finds secrets in texts, in a time that grows linearly with the text.
+    """Finds secrets in texts, in time linear in the length of the text.
 
-    Escapes of the text and of the secrets are decoded until none is left, so that one comparison finds a secret in
-    every nesting of encodings. Each decoded character knows where it came from.
-
-    Args:
-        secrets: The secrets.
+    Escapes in the text and in the secrets are decoded until none is left, so that one comparison finds a secret in
+    every nesting of encodings. The position of each decoded character in the original text is recorded.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
@@ -108,7 +108,7 @@ class _Matcher:
         self._halves = {piece[start : start + _HALF] for piece in self._pieces for start in range(_HALF + 1)}
 
     def redacted(self, text: str) -> str:
-        """Return the text with `***` in place of what was found."""
+        """Return the text with `***` in place of each secret."""
         parts: list[str] = []
         end = 0
         for start, stop in _merged(self._found(text)):
@@ -117,7 +117,7 @@ class _Matcher:
         return "".join([*parts, text[end:]])
 
     def _add(self, plain: str) -> None:
-        # Decoding is ambiguous beside what precedes and follows a secret: its usual forms are looked for as they are.
+        # The text around a secret can make decoding ambiguous, so the usual forms are also searched as written.
         octets = plain.encode("utf-8", "surrogateescape")
         self._as_written |= {plain, repr(plain)[1:-1], ascii(plain)[1:-1], json.dumps(plain)[1:-1], printable(plain)}
         self._as_written |= {quote(octets), quote(octets, safe=""), quote_plus(octets)}
@@ -138,7 +138,7 @@ class _Matcher:
             self._pieces |= {piece for piece in pieces if len(set(piece)) >= _FEWEST_LETTERS}
 
     def _found(self, text: str) -> Iterator[tuple[int, int]]:
-        """Yield start and end of what was found, in any order; they may overlap."""
+        """Yield the start and end of each match, in any order. Matches may overlap."""
         for form in self._as_written:
             yield from _occurrences(text, form)
         decoded, origins = _unescaped(text)
@@ -147,7 +147,7 @@ class _Matcher:
                 yield origins[start], origins[end]
         joined = "".join(_VISIBLE.findall(decoded))
         hits = [span for form in self._joined for span in _occurrences(joined, form)]
-        # Wherever a piece begins, one of its halves fills one of these blocks.
+        # Any occurrence of a piece fills at least one of these blocks with half a piece.
         for block in range(0, len(joined), _HALF):
             if joined[block : block + _HALF] in self._halves:
                 windows = range(max(block - _HALF, 0), block + 1)
@@ -169,7 +169,7 @@ def _occurrences(text: str, form: str) -> Iterator[tuple[int, int]]:
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the spans in their order, those that overlap as one."""
+    """Yield the spans in order, with overlapping spans joined."""
     begun: tuple[int, int] | None = None
     for start, end in sorted(spans):
         if begun is not None and start < begun[1]:
@@ -183,33 +183,33 @@ def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _base64_forms(octets: bytes) -> Iterator[str]:
-    """Yield what Base64 makes of the octets, for each place they can have in a longer text, in both alphabets."""
+    """Yield the Base64 of the octets at each alignment within a longer text, in both alphabets."""
     for before in range(3):
         bits = 8 * (before + len(octets))
-        # The first and the last character may depend on the octets around.
+        # Leave out the first and last character if they depend on the octets around.
         encoded = b64encode(bytes(before) + octets).decode()[-(-8 * before // 6) : bits // 6]
         yield encoded
         yield encoded.replace("+", "-").replace("/", "_")
 
 
 _VISIBLE = re.compile(r"[^\s|│┃]+")
-"""What is left of a line without the indentation and the bars of a traceback of an exception group, or of a box."""
+"""The parts of a line without indentation and without the bars of boxes and of exception group tracebacks."""
 
 
 def _joined(form: str) -> str:
-    """Return the form of a secret without escapes and without what may stand between lines."""
+    """Return the form of a secret without escapes, blanks, line breaks and bars."""
     return "".join(_VISIBLE.findall(_unescaped(form)[0]))
 
 
 def _octets_after(first: str, others: str) -> str:
-    """Return the pattern of a character in UTF-8, or of one octet: two hexadecimal digits after a prefix each."""
+    """Return the pattern of a UTF-8 character or a single octet, each octet as a prefix and two hexadecimal digits."""
     digit, more = "[0-9a-fA-F]", f"{others}[89abAB][0-9a-fA-F]"
     leads = (f"[cCdD]{digit}{more}", f"[eE]{digit}{more}{more}", f"[fF][0-7]{more}{more}{more}", digit * 2)
     return f"{first}(?:{'|'.join(leads)})"
 
 
 _OCTETS_OF_NO_TEXT = {0xDC80 + octet: 0x80 + octet for octet in range(0x80)}
-"""From the surrogates that stand for single octets in what the environment holds to the characters of Latin-1."""
+"""Translation of surrogates, which stand for undecodable octets in environment variables, to Latin-1."""
 
 
 def _of_octets(escape: str) -> str:
@@ -231,7 +231,7 @@ def _of_entity(escape: str) -> str:
     return _ENTITIES[name]
 
 
-# Backslashes are matched possessively, so that nothing is tried twice in a long row of them.
+# Possessive matching of backslashes avoids backtracking in a long row of them.
 _PERCENT, _BACKSLASHES, _MORE_BACKSLASHES = "(?<=%)(?:25)*", r"(?<=\\)\\*+", r"\\++"
 _OCTET = re.compile(r"(?:x|%(?:25)*)([0-9a-fA-F]{2})(?=[%\\]|\Z)")
 _OCTAL, _NEXT = "[0-3][0-7]{2}", f"{_MORE_BACKSLASHES}2[0-7]{{2}}"
@@ -249,25 +249,28 @@ _KINDS: dict[str, tuple[str, Callable[[str], str]]] = {
         f"{_BACKSLASHES}(?:u[0-9a-fA-F]{{4}}|U[0-9a-fA-F]{{8}})",
         lambda escape: _of_number(int(escape.lstrip("\\uU"), 16)),
     ),
-    # Also several octets of one character, as git quotes paths.
+    # Git quotes the octets of a character in a path one by one.
     "octal": (
         f"{_BACKSLASHES}(?:{_OCTALS})",
         lambda escape: _text_of(bytes(int(octet, 8) for octet in re.findall(_OCTAL, escape))),
     ),
     "letter": (f"{_BACKSLASHES}[abfnrtv0'\"/]", lambda escape: _LETTERS.get(escape[-1], escape[-1])),
-    # How many there are of those without a meaning depends on how often the text was escaped.
+    # Drop other backslashes: their number depends on how often the text was escaped.
     "backslashes": (_BACKSLASHES, lambda _: ""),
     "entity": ("(?<=&)(?:amp;)*(?:amp|lt|gt|quot|apos|nbsp|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});", _of_entity),
     # A single quote within single quotes, as `shlex.quote` writes it.
     "shell": (r"""(?<=')"'"'""", lambda _: "'"),
 }
 _DECODERS = {kind: decode for kind, (_, decode) in _KINDS.items()}
-# A set of characters at its beginning lets `re` skip all others quickly.
+# The character set at the beginning lets `re` skip all other characters quickly.
 _ESCAPE = re.compile(rf"[%\\&'](?:{'|'.join(f'(?P<{kind}>{pattern})' for kind, (pattern, _) in _KINDS.items())})")
 
 
 def _unescaped(text: str) -> tuple[str, Sequence[int]]:
-    """Return the text with every escape decoded, also those of escapes, and where each character was; then the end."""
+    """Return the text with all escapes decoded, nested ones too, and the original position of each character.
+
+    The last position is the end of the text.
+    """
     text = text if text.isascii() else text.translate(_OCTETS_OF_NO_TEXT)
     origins: Sequence[int] = range(len(text) + 1)
     for _ in range(_DEEPEST_NESTING):
@@ -287,7 +290,7 @@ def _unescaped(text: str) -> tuple[str, Sequence[int]]:
 
 
 def shortened_repr(value: object) -> str:
-    """Give a printable `repr` of at most `MAX_REPR` characters, or the type's name where `repr` raises."""
+    """Return a printable `repr` of at most `MAX_REPR` characters, or the type's name if `repr` raises."""
     try:
         text = printable(clean_text(_short.repr(value)))
     except KeyboardInterrupt:
@@ -301,22 +304,22 @@ def shortened_repr(value: object) -> str:
 
 
 def one_line(error: BaseException, secrets: Iterable[str] = ()) -> str:
-    """Return type and message of an exception on one printable line of at most 1000 characters, without the secrets."""
+    """Return type and message of an exception, redacted, on one printable line of at most 1000 characters."""
     message = text_of(error)[:_MAX_MESSAGE]
     text = redacted(f"{type_name(error)}: {message}" if message else type_name(error), secrets)
     return printable(clean_text(text[:_MAX_ERROR]))[:_MAX_ERROR]
 
 
 def text_of(value: object, convert: Callable[[object], str] = str, fallback: str = "") -> str:
-    """Return the text of an object, at most `MAX_TEXT` characters of it, or `fallback` where its methods fail.
+    """Return the text of an object, cut to `MAX_TEXT` characters.
 
     Args:
         value: The object.
         convert: `str` or `repr`.
-        fallback: Returned when the conversion raises.
+        fallback: Returned if the conversion raises.
     """
     try:
-        # A subclass of `str` may answer anything; the methods of `str` itself do not lie.
+        # Call the method of `str`, which a subclass may override.
         return str.__str__(convert(value))[:MAX_TEXT]
     except KeyboardInterrupt:
         raise
@@ -328,12 +331,12 @@ def text_of(value: object, convert: Callable[[object], str] = str, fallback: str
 
 
 def type_name(value: object) -> str:
-    """Return the name of an object's type, whatever its metaclass says."""
+    """Return the name of an object's type, even if its metaclass overrides `__name__`."""
     return str.__str__(type.__dict__["__name__"].__get__(type(value)))
 
 
 class _ShortRepr(reprlib.Repr):
-    """Shortens, and writes out no family of objects: the `repr` of a container that it does not know has no bounds."""
+    """Shortens `repr` and does not call the `repr` of unknown containers, whose size has no limit."""
 
     def repr_instance(self, x: object, level: int) -> str:
         if isinstance(x, bytes | bytearray):
@@ -349,7 +352,7 @@ class _ShortRepr(reprlib.Repr):
 
     @staticmethod
     def _parts(x: object) -> list[object] | None:
-        """Give what is shown of an object that holds others; nothing where it may be shown as it shows itself."""
+        """Return the parts to show of a container, or `None` for another object, whose own `repr` is used."""
         if isinstance(x, BaseException):
             return list(x.args)
         if isinstance(x, ValuesView | KeysView | ItemsView):
@@ -359,12 +362,12 @@ class _ShortRepr(reprlib.Repr):
         return [] if dataclasses.is_dataclass(x) and not isinstance(x, type) else None
 
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
-        # One more than is shown says that there are more; sorting them all would take long.
+        # One item beyond the limit makes `...` appear. Sorting all items would be slow.
         return super().repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
 
     def repr_int(self, x: int, level: int) -> str:
         del level
-        # Python refuses to write integers of many digits in decimal.
+        # Python refuses to format integers of many decimal digits.
         text = repr(x) if x.bit_length() < MAX_REPR else hex(x)
         return text if len(text) <= MAX_REPR else text[:MAX_REPR]
 

@@ -1,4 +1,4 @@
-"""Firing from a coroutine: listeners run together, the host's loop keeps running, and a cancellation goes through."""
+"""Firing from a coroutine: listeners run together, the host's loop keeps running, and a cancellation propagates."""
 
 import asyncio
 import threading
@@ -25,12 +25,12 @@ def listener(name: str, function: Callable[..., object], hook: str = "repo_sync_
 
 
 async def nothing() -> None:
-    """Be a listener that does nothing."""
+    """Do nothing."""
 
 
 @pytest.mark.parametrize("event_type", EventType)
 def test_afire_reports_as_fire_does(event_type: EventType) -> None:
-    """The report holds the event and the outcomes in the order of the names, plain and async listeners mixed."""
+    """The report has the event and the outcomes in the order of names, plain and async listeners mixed."""
     called: list[str] = []
 
     async def fails() -> None:
@@ -56,13 +56,13 @@ def test_afire_reports_as_fire_does(event_type: EventType) -> None:
     assert called == ["b", "d"]
 
 
-def test_afire_without_listeners_gives_an_empty_report() -> None:
-    """An event that nobody wants is fired all the same."""
+def test_afire_without_listeners_returns_an_empty_report() -> None:
+    """An event without listeners has an empty report."""
     assert asyncio.run(Hooks().afire(STARTED, BODY)).outcomes == ()
 
 
 def test_afire_refuses_what_fire_refuses_and_calls_nobody() -> None:
-    """A wrong body and a wrong event type are errors in the host."""
+    """An invalid body or event type raises in the host, and no listener is called."""
     called: list[None] = []
     hooks = Hooks([listener("a", lambda: called.append(None))])
     with pytest.raises(BodyError, match="repo_id"):
@@ -73,7 +73,7 @@ def test_afire_refuses_what_fire_refuses_and_calls_nobody() -> None:
 
 
 def test_async_listeners_are_awaited_together_on_the_loop_of_the_caller() -> None:
-    """Three listeners that wait for each other all come through, in the loop of the host."""
+    """Three listeners that wait for each other all finish, on the host's loop."""
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def main() -> None:
@@ -92,7 +92,7 @@ def test_async_listeners_are_awaited_together_on_the_loop_of_the_caller() -> Non
 
 
 def test_loop_keeps_running_while_a_plain_listener_blocks() -> None:
-    """A plain listener waits for what another task of the host does, and gets it."""
+    """A plain listener can wait for another task of the host's loop."""
 
     async def main() -> None:
         loop, reached, release = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
@@ -114,7 +114,7 @@ def test_loop_keeps_running_while_a_plain_listener_blocks() -> None:
 
 
 def test_plain_and_async_listeners_run_at_the_same_time() -> None:
-    """A plain listener and an async one that wait for each other both come through."""
+    """A plain and an async listener that wait for each other both finish."""
 
     async def main() -> None:
         from_plain, from_async = asyncio.Event(), threading.Event()
@@ -135,8 +135,8 @@ def test_plain_and_async_listeners_run_at_the_same_time() -> None:
     asyncio.run(main())
 
 
-def test_plain_listeners_run_in_order_in_one_thread_that_is_not_the_caller_s() -> None:
-    """The order of names holds among plain listeners, as in `fire`."""
+def test_plain_listeners_run_in_order_in_one_other_thread() -> None:
+    """Plain listeners run in the order of names, as in `fire`."""
     calls: list[tuple[str, int]] = []
     plugins = [listener(name, lambda name=name: calls.append((name, threading.get_ident()))) for name in "cab"]
     asyncio.run(Hooks(plugins).afire(STARTED, BODY))
@@ -146,7 +146,7 @@ def test_plain_listeners_run_in_order_in_one_thread_that_is_not_the_caller_s() -
 
 
 def test_failure_of_one_async_listener_does_not_cancel_the_others() -> None:
-    """A listener that is still waiting when another one raises goes on to its end."""
+    """If one listener raises, the others run to their end."""
     ended: list[str] = []
 
     async def main() -> None:
@@ -169,7 +169,7 @@ def test_failure_of_one_async_listener_does_not_cancel_the_others() -> None:
 
 
 def test_cancellation_of_afire_cancels_the_async_listeners(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever cancels the task that fires reaches each async listener; that is no failure of theirs."""
+    """Canceling the task cancels each async listener, and does not count as their failure."""
     canceled: list[str] = []
 
     async def main() -> None:
@@ -202,7 +202,7 @@ def test_cancellation_of_afire_cancels_the_async_listeners(caplog: pytest.LogCap
 
 
 def test_timeout_of_the_host_ends_afire() -> None:
-    """`asyncio.timeout` around `afire` raises `TimeoutError`, though a listener answers its end with an error."""
+    """`asyncio.timeout` around `afire` raises `TimeoutError`, even if a listener raises when canceled."""
 
     async def main() -> None:
         async def stubborn() -> None:
@@ -221,7 +221,7 @@ def test_timeout_of_the_host_ends_afire() -> None:
 
 
 def test_canceled_listener_does_not_end_a_host_that_was_canceled_before() -> None:
-    """A host that fires while it handles a cancellation gets its report; only a new cancellation ends `afire`."""
+    """A host that handles a cancellation gets its report, and only a new cancellation ends `afire`."""
 
     async def main() -> None:
         async def cancels() -> None:
@@ -245,8 +245,8 @@ def test_canceled_listener_does_not_end_a_host_that_was_canceled_before() -> Non
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
-def test_keyboard_interrupt_of_a_listener_arrives_where_afire_is_awaited(kind: str) -> None:
-    """The host can catch a `KeyboardInterrupt` around `afire`, as it can around `fire`."""
+def test_keyboard_interrupt_of_a_listener_propagates_from_afire(kind: str) -> None:
+    """The host can catch a `KeyboardInterrupt` around `afire`, as around `fire`."""
     caught: list[str] = []
 
     def plain() -> None:
@@ -268,7 +268,7 @@ def test_keyboard_interrupt_of_a_listener_arrives_where_afire_is_awaited(kind: s
 
 
 def test_many_tasks_may_afire_at_once() -> None:
-    """Events that are fired together do not mix."""
+    """Events fired at the same time are not mixed up."""
     seen: list[tuple[str, object]] = []
 
     async def awaited(event: Event) -> None:
@@ -289,7 +289,7 @@ def test_many_tasks_may_afire_at_once() -> None:
 
 
 def test_async_and_plain_notifiers_are_notified() -> None:
-    """Notifiers are listeners as others: `async def notify` is awaited on the loop, a plain one runs in a thread."""
+    """An async `notify` is awaited on the loop, and a plain one runs in a thread."""
     threads: dict[str, bool] = {}
 
     class Awaited(Notifier):

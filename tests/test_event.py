@@ -29,17 +29,17 @@ DEEP = 100_000
 
 
 def changed(**members: object) -> str:
-    """Give the event as JSON, with some of its members changed."""
+    """Return the event as JSON, with some members changed."""
     return json.dumps({**EVENT.to_dict(), **members})
 
 
 def without(member: str) -> str:
-    """Give the event as JSON, lacking a member."""
+    """Return the event as JSON, without one member."""
     return json.dumps({name: value for name, value in EVENT.to_dict().items() if name != member})
 
 
 def test_event_is_frozen() -> None:
-    """No member can be set or deleted, and none can be added."""
+    """Members cannot be set, deleted or added."""
     for member in (*EVENT.to_dict(), "colour"):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(EVENT, member, None)
@@ -48,22 +48,22 @@ def test_event_is_frozen() -> None:
 
 
 def test_event_is_equal_and_hashable_by_its_members() -> None:
-    """Consumers compare events, and keep them in sets and as keys."""
+    """Events can be compared, and used in sets and as keys."""
     same = dataclasses.replace(EVENT, body=dict(EVENT.body))
     assert same == EVENT
     assert len({same, EVENT, dataclasses.replace(EVENT, id="1")}) == 2
     assert dataclasses.replace(EVENT, body={}) != EVENT
 
 
-def test_repr_shows_neither_body_nor_call_report() -> None:
-    """What lands in a log by accident is short, and holds nothing of the host's."""
+def test_repr_has_neither_body_nor_call_report() -> None:
+    """The `repr` is short, and has neither body nor report of the task."""
     event = dataclasses.replace(EVENT, body={"repo_id": "s3cret"}, call_report={"token": "s3cret"})
     assert "s3cret" not in repr(event)
     assert event.id in repr(event)
 
 
 def test_event_as_json_has_the_members_of_the_envelope() -> None:
-    """This is what consumers parse: eight members, type ID, time in UTC, the body as the specification shows."""
+    """The JSON has the eight members of the envelope, with type ID, time in UTC, and the body of the specification."""
     assert EVENT.to_json() == (
         '{"id":"4ff7413a8a905b777d000072","type":"repo-publish-started","time":"2012-07-06T15:49:11.000005Z",'
         '"source":"pulp-hooks://mirror.example.org",'
@@ -72,12 +72,12 @@ def test_event_as_json_has_the_members_of_the_envelope() -> None:
 
 
 def test_event_as_json_is_readable() -> None:
-    """Letters of any script stand in the JSON as they are."""
+    """Letters of any script are not escaped."""
     assert '"repo_id":"Würzburg 😀"' in dataclasses.replace(EVENT, body={"repo_id": "Würzburg 😀"}).to_json()
 
 
 def test_nan_is_never_written() -> None:
-    """An event that was made by hand, with a value that JSON does not know, is refused when it is written."""
+    """An event made by hand with `NaN` cannot be written."""
     with pytest.raises(ValueError, match="not JSON compliant"):
         dataclasses.replace(EVENT, call_report={"load": float("nan")}).to_json()
 
@@ -91,12 +91,12 @@ def test_nan_is_never_written() -> None:
     ],
 )
 def test_time_is_written_in_utc(time: datetime, written: str) -> None:
-    """A time of any zone is written with a Z that is true."""
+    """A time of any zone is written in UTC with `Z`."""
     assert dataclasses.replace(EVENT, time=time).to_dict()["time"] == written
 
 
-def test_example_in_an_event_comes_back_unchanged(example: tuple[EventType, dict[str, Any]]) -> None:
-    """Each example body of the specification passes through an event and its JSON."""
+def test_example_in_an_event_is_read_back_unchanged(example: tuple[EventType, dict[str, Any]]) -> None:
+    """Each example body of the specification passes unchanged through an event and its JSON."""
     event_type, body = example
     event = dataclasses.replace(EVENT, type=event_type, body=body)
     assert json.loads(event.to_json())["body"] == body
@@ -117,7 +117,7 @@ TIMES = st.datetimes(
 
 
 def sync_finished(repo_id: str, details: object) -> dict[str, Any]:
-    """Give the body of a sync of this repository, with these details."""
+    """Return the body of a sync of this repository, with these details."""
     event_type = EventType.REPO_SYNC_FINISHED
     return SERIALIZER.serialize(event_type, {**EXAMPLES[event_type], "repo_id": repo_id, "details": details})
 
@@ -136,8 +136,8 @@ EVENTS = st.builds(
 
 
 @given(event=EVENTS, encode=st.sampled_from([str, str.encode]))
-def test_event_comes_back_from_its_json(event: Event, encode: Callable[[str], str | bytes]) -> None:
-    """Whatever its members hold, an event is one line of valid UTF-8, and equal to itself when read again."""
+def test_event_is_read_back_from_its_json(event: Event, encode: Callable[[str], str | bytes]) -> None:
+    """An event is written as one line of valid UTF-8, and read back as an equal event."""
     text = event.to_json()
     assert not set(text) & set("\r\n")
     again = Event.from_json(encode(text))
@@ -149,22 +149,22 @@ def test_event_comes_back_from_its_json(event: Event, encode: Callable[[str], st
 @pytest.mark.parametrize(
     "name", ["e\u0301", "\u00e9", "a\x00b", "\u2028\u2029\x85", "\ufeff", "\u202e", "\\ud800", '"', "😀"]
 )
-def test_odd_repository_name_comes_back(name: str) -> None:
-    """Names are neither normalized nor cut on their way."""
+def test_unusual_repository_name_is_read_back(name: str) -> None:
+    """Unusual names of repositories are neither normalized nor truncated."""
     event = dataclasses.replace(EVENT, body={**EVENT.body, "repo_id": name})
     assert Event.from_json(event.to_json().encode()).body["repo_id"] == name
 
 
 @pytest.mark.parametrize("details", [json.loads("[" * 100 + "7" + "]" * 100), "x" * 2**20, b"\xff"])
-def test_report_that_was_cut_comes_back(details: object) -> None:
-    """What was cut, truncated or marked when it was fired is not changed a second time when it is read."""
+def test_truncated_report_is_read_back(details: object) -> None:
+    """A report that was truncated when it was fired is read back unchanged."""
     event = dataclasses.replace(EVENT, type=EventType.REPO_SYNC_FINISHED, body=sync_finished("files", details))
     assert Event.from_json(event.to_json()) == event
 
 
 @pytest.mark.parametrize("spelling", ["repo-publish-started", "repo_publish_started", "repo.publish.start"])
 def test_type_is_read_in_any_spelling(spelling: str) -> None:
-    """What was written under another of the type's names is the same event."""
+    """An event with the type in any spelling is read as the same event."""
     assert Event.from_json(changed(type=spelling)) == EVENT
 
 
@@ -186,8 +186,8 @@ def test_type_is_read_in_any_spelling(spelling: str) -> None:
     ],
     ids=lambda text: repr(text[:20]),
 )
-def test_what_is_no_json_object_is_refused(text: str | bytes) -> None:
-    """Broken JSON, JSON that RFC 8259 does not know, and anything but an object is no event."""
+def test_json_that_is_not_an_object_is_refused(text: str | bytes) -> None:
+    """Invalid JSON, JSON beyond RFC 8259, and anything but an object is not an event."""
     with pytest.raises(EventError, match="invalid event: "):
         Event.from_json(text)
 
@@ -201,7 +201,7 @@ ADDED_LATER = ("operation_id", "caused_by")
 @pytest.mark.parametrize("member", sorted(EVENT.to_dict().keys() - ADDED_LATER))
 @READERS
 def test_missing_member_is_refused_by_name(read: Reader, member: str) -> None:
-    """Every member that all releases write has to be there, also one that may be null."""
+    """A member that all releases write is required, even if it may be null."""
     with pytest.raises(ValueError, match=rf"event: .*\b{member}\b"):
         read(without(member))
 
@@ -209,19 +209,19 @@ def test_missing_member_is_refused_by_name(read: Reader, member: str) -> None:
 @pytest.mark.parametrize("member", ADDED_LATER)
 @READERS
 def test_envelope_of_an_older_release_is_read(read: Reader, member: str) -> None:
-    """A member that an older release did not write yet is null."""
+    """A member that an older release does not write is read as null."""
     assert read(without(member)) == EVENT
 
 
 @READERS
 def test_unknown_members_are_ignored(read: Reader) -> None:
-    """A newer release may write more into the envelope, under any name."""
+    """Unknown members of the envelope, as of a newer release, are ignored."""
     assert read(changed(colour="red", **{"x" * 10**6: 1, "\ud800": [], "": {}})) == EVENT
 
 
 @READERS
 def test_unknown_fields_of_a_body_are_kept(read: Reader) -> None:
-    """What a newer release says about an operation reaches the listeners, and whoever they forward it to."""
+    """Unknown fields of a body, as of a newer release, are kept and passed to listeners."""
     body = {**EVENT.body, "mirror": {"deep": json.loads("[" * 60 + "]" * 60)}, "count": 3, "€": None}
     event = read(changed(body=body))
     assert event.body == body
@@ -230,15 +230,15 @@ def test_unknown_fields_of_a_body_are_kept(read: Reader) -> None:
 
 @READERS
 def test_unknown_event_type_is_refused(read: Reader) -> None:
-    """An event whose type this release does not know has no hook to be delivered to."""
+    """An unknown event type is refused, because it has no hook."""
     with pytest.raises(ValueError, match="repo-remove-started"):
         read(changed(type="repo-remove-started"))
 
 
 @pytest.mark.parametrize("content", ["", "{", "null", "7", "[]", '"x"', "[" * DEEP, "{}", changed(type=7)])
 def test_unreadable_content_of_a_journal_raises_value_error(content: str) -> None:
-    """A worker gives such a delivery back, and does not end."""
-    with pytest.raises(ValueError, match=r"unreadable event|Expecting|not an event type|no event type"):
+    """An unreadable event raises an error that a worker handles."""
+    with pytest.raises(ValueError, match=r"unreadable event|Expecting|not an event type"):
         read_stored(content)
 
 
@@ -258,14 +258,14 @@ WRONG: dict[str, list[object]] = {
 
 @pytest.mark.parametrize(("member", "value"), [(member, value) for member, values in WRONG.items() for value in values])
 def test_wrong_member_is_refused(member: str, value: object) -> None:
-    """A member of the wrong type or value is refused."""
+    """A member with an invalid type or value is refused."""
     with pytest.raises(EventError, match=member):
         Event.from_json(changed(**{member: value}))
 
 
 @pytest.mark.parametrize("body", [None, [], "x", {}, {"repo_id": "x"}, {"x": 1}, {**EVENT.body, "x": 1, "repo_id": 7}])
 def test_wrong_body_is_refused(body: object) -> None:
-    """The known fields of a body in an envelope are checked as those that are fired."""
+    """The known fields of a body are validated as when fired."""
     with pytest.raises(BodyError):
         Event.from_json(changed(body=body))
 
@@ -279,7 +279,7 @@ def test_wrong_body_is_refused(body: object) -> None:
     ],
 )
 def test_event_that_was_read_can_be_written(member: str, value: object) -> None:
-    """What cannot be written as JSON in UTF-8 is mended or refused when it is read, not when it is sent on."""
+    """Text that cannot be written as UTF-8 is replaced or refused when the event is read."""
     text = changed(**{member: value}).replace("Infinity", "1e999")
     with suppress(EventError):
         json.loads(Event.from_json(text).to_json().encode())
@@ -296,14 +296,14 @@ def test_event_that_was_read_can_be_written(member: str, value: object) -> None:
     ids=["type", "time", "source", "body"],
 )
 def test_huge_member_is_not_printed_whole(text: str) -> None:
-    """A message shows the beginning of what is wrong."""
+    """A message shows only the beginning of a long value."""
     with pytest.raises(ValueError, match=r"event|body|source") as caught:
         Event.from_json(text)
     assert len(str(caught.value)) < 2000
 
 
 def test_messages_are_one_printable_line() -> None:
-    """What an event holds can forge no lines of a log."""
+    """The content of an event cannot forge log lines."""
     with pytest.raises(EventError) as caught:
         Event.from_json(changed(time="x\nroot: all is well"))
     assert str(caught.value).isprintable()
@@ -324,13 +324,13 @@ def test_messages_are_one_printable_line() -> None:
     ],
 )
 def test_source_may_be_any_uri_without_userinfo(source: str) -> None:
-    """An @ is userinfo only where a URI has its authority."""
+    """An `@` is only refused in the authority of a URI."""
     assert check_source(source) == source
 
 
 @pytest.mark.parametrize("source", ["", " ", "a b", "a\tb", "a\nb", "a\x7f", "a\u2028b", "a\u202eb", "\ud800"])
-def test_source_that_can_be_no_uri_is_refused(source: str) -> None:
-    """A source is one printable word."""
+def test_source_that_is_not_a_uri_is_refused(source: str) -> None:
+    """A source is a URI without blanks and control characters."""
     with pytest.raises(EventError, match="must be a URI"):
         check_source(source)
 
@@ -352,7 +352,7 @@ def test_source_that_can_be_no_uri_is_refused(source: str) -> None:
     ],
 )
 def test_secret_in_a_source_is_refused_and_not_repeated(source: str) -> None:
-    """A user name or password would be shown to every listener; it is not even shown in the error."""
+    """A source with user name or password is refused, and the message does not repeat it."""
     with pytest.raises(EventError, match="source") as caught:
         check_source(source)
     assert "cret" not in str(caught.value)

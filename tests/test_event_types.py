@@ -1,4 +1,4 @@
-"""Tests of the one table of event types."""
+"""Tests of the event types."""
 
 import json
 
@@ -15,7 +15,7 @@ TABLE = [
 ]
 
 
-def test_table_holds_the_four_event_types_with_their_names() -> None:
+def test_there_are_four_event_types_with_all_their_names() -> None:
     """There are four event types, in the order of the specification, each with all of its names."""
     assert [(member.value, member.hook_name, member.wire_name, member.body_name) for member in EventType] == TABLE
 
@@ -23,12 +23,12 @@ def test_table_holds_the_four_event_types_with_their_names() -> None:
 @pytest.mark.parametrize("spelling", [0, 1, 2])
 @pytest.mark.parametrize("names", TABLE)
 def test_event_type_is_found_by_each_of_its_spellings(names: tuple[str, ...], spelling: int) -> None:
-    """Type ID, hook name and wire name each give the member."""
+    """Type ID, hook name and wire name each return the member."""
     assert EventType(names[spelling]).value == names[0]
 
 
 def test_event_type_is_its_type_id_as_text() -> None:
-    """In messages, in comparisons, as a key and in JSON a member is the type ID."""
+    """A member is its type ID in messages, comparisons, keys and JSON."""
     member = EventType.REPO_SYNC_FINISHED
     assert f"{member}" == member == "repo-sync-finished"
     assert {"repo-sync-finished": 1}[member] == 1
@@ -52,16 +52,16 @@ def test_event_type_is_its_type_id_as_text() -> None:
     ],
 )
 def test_unknown_name_is_refused_with_the_nearest_one(name: object, nearest: str | None) -> None:
-    """What is no event type's name is refused by name; a near miss gets a suggestion, and all get the command."""
+    """The message of an unknown name suggests the nearest one, and the command that lists all."""
     with pytest.raises(UnknownEventTypeError) as caught:
-        EventType(name)  # type: ignore[arg-type]  # what is wrong here is the fact
+        EventType(name)  # type: ignore[arg-type]  # invalid on purpose
     assert repr(name) in str(caught.value)
     assert "`pulp-hooks event-types`" in str(caught.value)
-    assert (f"did you mean {nearest!r}?" if nearest else "no event type (") in str(caught.value)
+    assert (f"did you mean {nearest!r}?" if nearest else "not an event type (") in str(caught.value)
 
 
 def test_huge_name_is_not_printed_whole() -> None:
-    """A message stays readable whatever was taken for an event type."""
+    """The message of a long unknown name is short."""
     with pytest.raises(UnknownEventTypeError) as caught:
         EventType("x" * 10**6)
     assert len(str(caught.value)) < 2000

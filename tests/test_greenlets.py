@@ -1,4 +1,4 @@
-"""Hosts whose threads are greenlets of gevent: all of them share one thread of the system, and its event loop."""
+"""Hosts whose threads are greenlets of gevent, which share one native thread and its event loop."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ print("done")
 
 
 def test_greenlets_fire_at_an_async_listener_at_the_same_time() -> None:
-    """Each call has an event loop in a thread of the system, and the context of its greenlet."""
+    """Each call has an event loop in a native thread, and the context of its greenlet."""
     pytest.importorskip("gevent", reason="gevent is not installed")
     ended = subprocess.run([sys.executable, "-c", HOST], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.stdout, ended.returncode) == ("done\n", 0), ended.stderr

@@ -1,4 +1,4 @@
-"""The facade of a host: firing, typed methods, the order of listeners, reports, closing, and many threads."""
+"""The facade: firing, typed methods, order of listeners, reports, closing, and threads."""
 
 import asyncio
 import inspect
@@ -55,11 +55,11 @@ def listener(
 
 
 def nothing() -> None:
-    """Be a listener that does nothing."""
+    """Do nothing."""
 
 
 class Noting(Notifier):
-    """A notifier that notes in a list what happens to it.
+    """A notifier that records in a list what happens to it.
 
     Args:
         name: Name of the listener.
@@ -74,18 +74,18 @@ class Noting(Notifier):
         self._during = during
 
     def notify(self, event: Event) -> None:
-        """Note an event."""
+        """Record an event."""
         del event
         self._during()
         self._notes.append(f"{self.__name__}: notified")
 
     def close(self) -> None:
-        """Note the end."""
+        """Record the end."""
         self._notes.append(f"{self.__name__}: closed")
 
 
 def wait_until_closing(hooks: Hooks) -> None:
-    """Return when somebody has called `close`, though it may be waiting: from then on nothing can be fired."""
+    """Return once `close` was called, even if it is still waiting: no event can be fired any more."""
     deadline = datetime.now(UTC) + timedelta(seconds=PATIENCE)
     while datetime.now(UTC) < deadline:
         try:
@@ -96,7 +96,7 @@ def wait_until_closing(hooks: Hooks) -> None:
 
 
 def run_alone(script: str) -> str:
-    """Run a script in a process of its own, which can be given up on when it hangs, and give what it printed."""
+    """Run a script in a process of its own, with a time limit, and return its output."""
     command = [sys.executable, "-c", script]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE / 2, check=True).stdout
 
@@ -126,7 +126,7 @@ def test_fire_calls_only_the_hook_of_the_event_type() -> None:
 
 
 def test_fire_refuses_an_unknown_event_type_and_calls_nobody() -> None:
-    """A misspelt event type is an error in the host, with the nearest name."""
+    """An unknown event type raises in the host, and the message suggests the nearest name."""
     called: list[None] = []
     hooks = Hooks([listener("a", lambda: called.append(None))])
     with pytest.raises(UnknownEventTypeError, match="repo-sync-started"):
@@ -136,7 +136,7 @@ def test_fire_refuses_an_unknown_event_type_and_calls_nobody() -> None:
 
 @pytest.mark.parametrize("body", [{}, {"repo_id": 7}, {"repo_id": "x", "more": 1}, "pulp-f17", None])
 def test_fire_refuses_a_wrong_body_and_calls_nobody(body: dict[str, object]) -> None:
-    """A body that is not the specification's is an error in the host, with or without listeners."""
+    """An invalid body raises in the host, with or without listeners."""
     called: list[None] = []
     with pytest.raises(BodyError, match="repo-sync-started"):
         Hooks([listener("a", lambda: called.append(None))]).fire(STARTED, body)
@@ -146,7 +146,7 @@ def test_fire_refuses_a_wrong_body_and_calls_nobody(body: dict[str, object]) -> 
 
 
 def test_event_tells_when_and_where_it_was_fired() -> None:
-    """The envelope carries an id, the time in UTC, the host and the serialized body."""
+    """The envelope has an id, the time in UTC, the source and the serialized body."""
     before = datetime.now(UTC)
     event = Hooks(source="https://pulp.example/f17").fire(STARTED, BODY).event
     assert re.fullmatch(r"[0-9a-f]{24}", event.id)
@@ -158,20 +158,20 @@ def test_event_tells_when_and_where_it_was_fired() -> None:
 
 
 def test_events_have_ids_of_their_own() -> None:
-    """Two events with the same body are told apart by their ids."""
+    """Two events with the same body have different ids."""
     hooks = Hooks()
     assert hooks.fire(STARTED, BODY).event.id != hooks.fire(STARTED, BODY).event.id
 
 
 def test_source_names_the_machine_by_default() -> None:
-    """A host that names no source gets one, and a source that can be no URI is refused."""
+    """Without a source the machine's name is used, and a source that is not a URI is refused."""
     assert Hooks().fire(STARTED, BODY).event.source.startswith("pulp-hooks://")
     with pytest.raises(EventError, match="source"):
         Hooks(source="not a URI")
 
 
 def test_call_report_reaches_listeners_as_json() -> None:
-    """The task of the host is shown to listeners, converted by the rules of reports."""
+    """Listeners receive the report of the host's task, converted by the rules of reports."""
     seen: list[object] = []
     hooks = Hooks([listener("a", lambda event: seen.append(event.call_report))])
     moment = datetime(2012, 7, 6, 15, 49, 11, tzinfo=UTC)
@@ -181,7 +181,7 @@ def test_call_report_reaches_listeners_as_json() -> None:
 
 
 def test_body_of_the_host_is_neither_changed_nor_shared() -> None:
-    """What the host does to its body afterwards is not seen in the event, and serializing leaves the body alone."""
+    """Later changes of the host's body do not reach the event, and serializing does not change the body."""
     body: dict[str, Any] = {**EXAMPLES[EventType.REPO_SYNC_FINISHED], "details": {"packages": [1, 2]}}
     del body["id"]
     before = {**body, "details": {"packages": [1, 2]}}
@@ -192,20 +192,20 @@ def test_body_of_the_host_is_neither_changed_nor_shared() -> None:
 
 
 def test_validate_checks_without_firing() -> None:
-    """A wrong body is refused, a right one is not, missing fields are allowed on request, and nobody is called."""
+    """An invalid body is refused, fields may be missing on request, and no listener is called."""
     called: list[None] = []
     hooks = Hooks([listener("a", lambda: called.append(None))])
     hooks.validate(STARTED, BODY)
     hooks.validate("repo-sync-finished", BODY, partial=True)
     with pytest.raises(BodyError, match="importer_id"):
         hooks.validate("repo-sync-finished", BODY)
-    with pytest.raises(BodyError, match="must be text"):
+    with pytest.raises(BodyError, match="must be a string"):
         hooks.validate("repo-sync-finished", {"repo_id": 7}, partial=True)
     assert not called
 
 
-def test_reports_over_the_size_cap_are_truncated() -> None:
-    """The size cap of the host holds for what listeners receive."""
+def test_reports_over_the_size_limit_are_truncated() -> None:
+    """Listeners receive reports truncated to the size limit of the host."""
     seen: list[Any] = []
     settings = Settings(dispatch=DispatchSettings(max_body_bytes=2000))
     hooks = Hooks([listener("a", lambda body: seen.append(body["details"]), "repo_sync_finished")], settings=settings)
@@ -218,14 +218,14 @@ def test_reports_over_the_size_cap_are_truncated() -> None:
 
 @pytest.mark.parametrize("event_type", EventType)
 def test_typed_method_fires_the_body_of_its_event_type(event_type: EventType) -> None:
-    """Each event type has a method of its hook's name, which takes the fields of the body by name."""
+    """Each event type has a method with its hook's name, which takes the fields of the body by name."""
     seen: list[object] = []
 
     def record(body: object) -> None:
         seen.append(body)
 
     hooks = Hooks([listener("a", record, event_type.hook_name)])
-    # Each field with a value that no other field has, so that none can stand in the place of another.
+    # Each field has a unique value, so that no two fields can be swapped.
     told = {"error_message": "no space", "exception": "OSError()", "traceback": ["line"], "details": {"size": 1}}
     body = {
         name: f"my {name}" if name.endswith("_id") else told.get(name, value)
@@ -240,7 +240,7 @@ def test_typed_method_fires_the_body_of_its_event_type(event_type: EventType) ->
 
 @pytest.mark.parametrize("event_type", EventType)
 def test_typed_method_takes_exactly_the_fields_of_the_body(event_type: EventType) -> None:
-    """No field is missing and none is invented; all are keyword-only, and those a host has to know are required."""
+    """The parameters are keyword-only and exactly the fields of the body; fields that every host knows are required."""
     method = getattr(Hooks, event_type.hook_name)
     parameters = dict(inspect.signature(method).parameters)
     del parameters["self"]
@@ -257,7 +257,7 @@ def test_typed_method_takes_exactly_the_fields_of_the_body(event_type: EventType
 
 
 def test_typed_method_fills_in_what_the_host_leaves_out() -> None:
-    """Fields that a host need not know are null, and the result has an id."""
+    """Fields that a host may omit become null, and the result gets an id."""
     body = (
         Hooks()
         .repo_publish_finished(
@@ -280,7 +280,7 @@ def test_typed_method_fills_in_what_the_host_leaves_out() -> None:
 
 
 def test_typed_method_refuses_what_fire_refuses() -> None:
-    """A typed method validates as `fire` does."""
+    """A typed method validates like `fire`."""
     with pytest.raises(BodyError, match="repo_id"):
         Hooks().repo_sync_started(repo_id="")
 
@@ -289,7 +289,7 @@ def test_typed_method_refuses_what_fire_refuses() -> None:
 
 
 def test_listeners_are_called_in_the_order_of_their_names() -> None:
-    """The order in which plugins are given does not matter."""
+    """The order in which plugins are passed does not matter."""
     called: list[str] = []
     plugins = [listener(name, lambda name=name: called.append(name)) for name in "cadb"]
     report = Hooks(plugins).fire(STARTED, BODY)
@@ -298,7 +298,7 @@ def test_listeners_are_called_in_the_order_of_their_names() -> None:
 
 
 def test_tryfirst_and_trylast_come_before_names() -> None:
-    """`tryfirst` listeners go first and `trylast` ones last, whatever their names are."""
+    """`tryfirst` listeners are called first and `trylast` listeners last, whatever their names."""
     plugins = [
         listener("a", lambda: None, trylast=True),
         listener("b", lambda: None),
@@ -310,16 +310,16 @@ def test_tryfirst_and_trylast_come_before_names() -> None:
 
 
 @pytest.mark.parametrize("option", ["tryfirst", "trylast"])
-def test_listeners_that_insist_on_one_place_are_called_in_the_order_of_their_names(option: str) -> None:
-    """Names decide among several `tryfirst` listeners, and among several `trylast` ones."""
+def test_listeners_for_the_same_place_are_called_in_the_order_of_their_names(option: str) -> None:
+    """Several `tryfirst` or `trylast` listeners are called in the order of their names."""
     first, last = option == "tryfirst", option == "trylast"
     plugins = [listener(name, nothing, tryfirst=first, trylast=last) for name in "bca"]
     report = Hooks(plugins).fire(STARTED, BODY)
     assert [outcome.listener for outcome in report.outcomes] == ["a", "b", "c"]
 
 
-def test_plugins_of_the_same_name_are_all_called_under_names_of_their_own() -> None:
-    """Two objects in hand with one name are told apart by a number."""
+def test_plugins_of_the_same_name_are_all_called_under_different_names() -> None:
+    """Two objects with the same name get different names by a number."""
     report = Hooks([listener("a", nothing), listener("a", nothing), listener("a-2", nothing)]).fire(STARTED, BODY)
     names = [outcome.listener for outcome in report.outcomes]
     assert names[:2] == ["a", "a-2"]
@@ -327,7 +327,7 @@ def test_plugins_of_the_same_name_are_all_called_under_names_of_their_own() -> N
 
 
 def test_two_implementations_of_one_hook_in_one_plugin_are_both_called() -> None:
-    """`specname` lets a plugin implement a hook twice; each call has an outcome."""
+    """With `specname` a plugin can implement a hook twice, and each call has an outcome."""
     called: list[str] = []
     plugin = ModuleType("twice")
     for name in ("one", "two"):
@@ -373,19 +373,19 @@ class Methods:
 
     @hookimpl
     def repo_sync_started(self, body: types.RepoSyncStarted) -> None:
-        """Be called as a method."""
+        """Record a call of a method."""
         self.called.append(("method", body["repo_id"]))
 
     @staticmethod
     @hookimpl
     def repo_publish_started(event: Event, body: types.RepoPublishStarted) -> None:
-        """Be called as a static method."""
+        """Record a call of a static method."""
         RECORD.append(("static", event.body["repo_id"], body["repo_id"]))
 
     @classmethod
     @hookimpl
     def repo_sync_finished(cls, body: types.RepoSyncFinished, event: Event) -> None:
-        """Be called as a class method."""
+        """Record a call of a class method."""
         RECORD.append((cls.__name__, event.body["repo_id"], body["repo_id"]))
 
 
@@ -393,7 +393,7 @@ RECORD: list[tuple[str, object, object]] = []
 
 
 def test_methods_static_methods_and_class_methods_are_called() -> None:
-    """Any kind of method of an object can implement a hook, slots or not."""
+    """Any kind of method of an object can implement a hook, with or without `__slots__`."""
     RECORD.clear()
     plugin = Methods()
     hooks = Hooks([plugin])
@@ -404,7 +404,7 @@ def test_methods_static_methods_and_class_methods_are_called() -> None:
 
 
 def test_notifier_in_hand_receives_every_event() -> None:
-    """A notifier can be given as it is, and is notified of all four event types."""
+    """A notifier object receives events of all four types."""
     notes: list[str] = []
     hooks = Hooks([Noting("n", notes)])
     for event_type in EventType:
@@ -414,7 +414,7 @@ def test_notifier_in_hand_receives_every_event() -> None:
 
 
 def test_wrong_plugin_in_hand_is_refused_at_once() -> None:
-    """A host that passes an object without hooks, or one object twice, learns of it from the constructor."""
+    """The constructor refuses an object without hooks, and one object passed twice."""
     plugin = listener("a", nothing)
     with pytest.raises(PluginError, match="none of the four hooks"):
         Hooks([ModuleType("empty")])
@@ -425,8 +425,8 @@ def test_wrong_plugin_in_hand_is_refused_at_once() -> None:
 # Reports.
 
 
-def test_report_tells_of_every_listener() -> None:
-    """A report holds plugin, hook, status, seconds and error of each call, and picks out the failures."""
+def test_report_has_every_listener() -> None:
+    """A report has the outcome of each call, and lists the failures."""
 
     def fails() -> None:
         raise ValueError("no space\nleft")
@@ -445,7 +445,7 @@ def test_report_tells_of_every_listener() -> None:
 
 
 def test_report_without_listeners_is_empty() -> None:
-    """An event that nobody wants is fired all the same."""
+    """An event without listeners has an empty report."""
     report = Hooks().fire(STARTED, BODY)
     assert report.event.body == BODY
     assert report.outcomes == report.failures == ()
@@ -455,7 +455,7 @@ def test_report_without_listeners_is_empty() -> None:
 
 
 def test_close_closes_notifiers_once_in_reverse_order_and_twice_is_harmless() -> None:
-    """What is called first is closed last, and a second `close` does nothing."""
+    """Notifiers are closed in the reverse order of calls, and a second `close` does nothing."""
     notes: list[str] = []
     hooks = Hooks([Noting(name, notes) for name in "bca"])
     hooks.close()
@@ -464,7 +464,7 @@ def test_close_closes_notifiers_once_in_reverse_order_and_twice_is_harmless() ->
 
 
 def test_close_by_many_threads_at_once_closes_notifiers_once() -> None:
-    """Threads that close at the same moment do not close a notifier twice."""
+    """Threads that call `close` at the same time close each notifier once."""
     notes: list[str] = []
     hooks = Hooks([Noting("a", notes)])
     together = threading.Barrier(8, timeout=PATIENCE)
@@ -479,8 +479,8 @@ def test_close_by_many_threads_at_once_closes_notifiers_once() -> None:
     assert notes == ["a: closed"]
 
 
-def test_with_block_closes_and_passes_its_exception_on() -> None:
-    """The end of a `with` block closes the hooks, whatever ends it."""
+def test_with_block_closes_and_its_exception_propagates() -> None:
+    """The end of a `with` block closes the hooks, also after an exception."""
     notes: list[str] = []
     with pytest.raises(LookupError, match="own"), Hooks([Noting("a", notes)]) as hooks:
         raise LookupError("own")
@@ -490,10 +490,10 @@ def test_with_block_closes_and_passes_its_exception_on() -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, GeneratorExit, BaseException], ids=lambda e: e.__name__)
-def test_notifier_that_cannot_be_closed_keeps_no_other_from_being_closed(
+def test_failing_close_of_a_notifier_does_not_affect_the_others(
     error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a `close` raises is logged with the listener's name, the host goes on, and the others are closed."""
+    """An exception from `close` is logged with the listener's name, and the other notifiers are closed."""
     notes: list[str] = []
 
     class Stuck(Noting):
@@ -506,7 +506,7 @@ def test_notifier_that_cannot_be_closed_keeps_no_other_from_being_closed(
 
 
 def test_nothing_can_be_fired_after_close() -> None:
-    """Every way of firing raises `ClosedError` on closed hooks, and calls nobody."""
+    """After `close` every way of firing raises `ClosedError`, and no listener is called."""
     called: list[None] = []
     hooks = Hooks([listener("a", lambda: called.append(None))])
     hooks.close()
@@ -520,7 +520,7 @@ def test_nothing_can_be_fired_after_close() -> None:
 
 
 def test_close_waits_for_events_that_other_threads_are_firing() -> None:
-    """A notifier is closed after the event that it is just being notified of in another thread."""
+    """A notifier is closed only after an event that another thread is firing."""
     notes: list[str] = []
     reached, release = threading.Event(), threading.Event()
 
@@ -542,7 +542,7 @@ def test_close_waits_for_events_that_other_threads_are_firing() -> None:
 
 
 def test_close_waits_for_a_plain_listener_whose_afire_was_canceled() -> None:
-    """A thread cannot be canceled: a notifier that still runs in one is closed when it is through."""
+    """A thread cannot be canceled, so a notifier that runs in one is closed only after it has finished."""
     notes: list[str] = []
     reached, release = threading.Event(), threading.Event()
 
@@ -556,7 +556,7 @@ def test_close_waits_for_a_plain_listener_whose_afire_was_canceled() -> None:
         firing = asyncio.create_task(hooks.afire(STARTED, BODY))
         assert await asyncio.to_thread(reached.wait, PATIENCE)
         firing.cancel()
-        # Released from outside of the loop: `afire` may wait for its thread, or leave that to `close`.
+        # Released from outside of the loop, where `afire` may wait for its thread or leave it to `close`.
         closing = threading.Thread(target=hooks.close)
         try:
             await asyncio.wait([firing], timeout=0.1)
@@ -573,8 +573,8 @@ def test_close_waits_for_a_plain_listener_whose_afire_was_canceled() -> None:
     assert notes == ["a: notified", "a: closed"]
 
 
-def test_close_on_the_event_loop_does_not_close_under_an_event_that_is_being_awaited() -> None:
-    """A notifier is closed after its last event, also where `close` and `afire` share a thread."""
+def test_close_on_the_event_loop_waits_for_an_awaited_event() -> None:
+    """A notifier is closed after its last event, even if `close` and `afire` share a thread."""
     notes: list[str] = []
 
     async def run() -> None:
@@ -599,7 +599,7 @@ def test_close_on_the_event_loop_does_not_close_under_an_event_that_is_being_awa
 
 
 def test_hooks_can_be_closed_after_a_loop_that_moved_to_another_thread() -> None:
-    """An `afire` may end in another thread than it began in; it is over all the same."""
+    """An `afire` may end in another thread than it started in."""
     loop = asyncio.new_event_loop()
     reached, release = asyncio.Event(), asyncio.Event()
 
@@ -627,7 +627,7 @@ def test_hooks_can_be_closed_after_a_loop_that_moved_to_another_thread() -> None
 
 
 def test_listener_may_fire_another_event() -> None:
-    """Firing from within a listener works, and each event has a report of its own."""
+    """A listener may fire another event, which has its own report."""
     inner: list[Any] = []
     hooks = Hooks(
         [
@@ -642,7 +642,7 @@ def test_listener_may_fire_another_event() -> None:
 
 
 def test_async_listener_may_fire_and_afire_another_event() -> None:
-    """An `async def` listener, which runs on an event loop, may fire to other `async def` listeners."""
+    """An `async def` listener may fire to other `async def` listeners."""
     published: list[str] = []
 
     async def on_publish(body: types.RepoPublishStarted) -> None:
@@ -661,7 +661,7 @@ def test_async_listener_may_fire_and_afire_another_event() -> None:
 
 
 def test_listener_that_closes_its_host_does_not_wait_for_itself() -> None:
-    """`close` from within a listener returns, the event reaches the others, and nothing can be fired afterwards."""
+    """`close` returns within a listener, the event still reaches the others, and no other can be fired."""
     called: list[str] = []
     hooks = Hooks([listener("a", lambda: hooks.close()), listener("b", lambda: called.append("b"))])  # noqa: PLW0108 - bound later
     assert not hooks.fire(STARTED, BODY).failures
@@ -671,7 +671,7 @@ def test_listener_that_closes_its_host_does_not_wait_for_itself() -> None:
 
 
 def test_listener_that_closes_its_host_does_not_close_a_notifier_before_its_last_event() -> None:
-    """A notifier that comes behind such a listener is notified first and closed then, once."""
+    """A notifier called after such a listener is notified first, and then closed once."""
     notes: list[str] = []
     hooks = Hooks([listener("a", lambda: hooks.close()), Noting("b", notes)])  # noqa: PLW0108 - bound later
     assert not hooks.fire(STARTED, BODY).failures
@@ -704,7 +704,7 @@ print(*[outcome.status for outcome in asyncio.run(main()).outcomes])
     ids=["plain listener in afire", "async listener in fire inside a loop", "async listener in afire"],
 )
 def test_listener_that_closes_its_host_from_another_thread_does_not_hang(define: str, fire: str) -> None:
-    """A listener that the hooks run in a thread of theirs may close them too."""
+    """A listener in a thread of the hooks may also close them."""
     assert run_alone(CLOSING.format(define=define, fire=fire)) == "succeeded\n"
 
 
@@ -712,7 +712,7 @@ def test_listener_that_closes_its_host_from_another_thread_does_not_hang(define:
 
 
 def test_many_threads_may_fire_at_once() -> None:
-    """Every event reaches every listener once and unmixed, while one listener raises and one spoils its body."""
+    """Every event reaches every listener once, even if one listener raises and one changes its body."""
     threads, rounds = 8, 25
     together = threading.Barrier(threads, timeout=PATIENCE)
     seen: list[tuple[str, str]] = []
@@ -751,8 +751,8 @@ def test_many_threads_may_fire_at_once() -> None:
     hooks.close()
 
 
-def test_two_hooks_in_one_process_do_not_touch() -> None:
-    """One plugin may serve two hosts; events, settings and the end of one are not felt by the other."""
+def test_two_hooks_in_one_process_are_independent() -> None:
+    """One plugin may serve two hosts, and closing one does not affect the other."""
     called: list[str] = []
     shared = listener("shared", lambda event: called.append(event.source))
     first = Hooks(

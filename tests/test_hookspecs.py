@@ -1,4 +1,4 @@
-"""The four hooks as a plugin author reads them: typed, documented, and called with their bodies."""
+"""The four hooks from a plugin author's view: types, documentation, and the bodies they receive."""
 
 import inspect
 import re
@@ -16,18 +16,18 @@ HOOK_NAMES = [event_type.hook_name for event_type in EventType]
 
 
 def example_of(hook: str) -> str:
-    """Give the code of the example in the docstring of a hook."""
+    """Return the code of the example in the docstring of a hook."""
     code = re.search(r"```python\n(.*?)\n *```", inspect.getdoc(getattr(hookspecs, hook)) or "", re.DOTALL)
     assert code, f"{hook} has no example"
     return textwrap.dedent(code.group(1))
 
 
 async def purge_cache(_repo_id: str) -> None:
-    """Stand for what a plugin author would call in the example of `repo_publish_finished`."""
+    """Stand in for the function called in the example of `repo_publish_finished`."""
 
 
 def received(event_type: EventType) -> tuple[Any, Event]:
-    """Fire the example of an event type, and give the arguments with which its hook was called."""
+    """Fire the example of an event type, and return the arguments of its hook."""
     calls: list[tuple[object, Event]] = []
     plugin = ModuleType("recorder")
 
@@ -70,7 +70,7 @@ def test_repo_publish_finished() -> None:
 
 
 def test_every_hook_has_a_test_named_after_it() -> None:
-    """A hook that is added without a test of its own is noticed."""
+    """A hook without a test is noticed."""
     marked = {name for name, value in vars(hookspecs).items() if hasattr(value, "pulp_hooks_spec")}
     assert marked == set(HOOK_NAMES)
     assert {f"test_{name}" for name in marked} <= globals().keys()
@@ -78,7 +78,7 @@ def test_every_hook_has_a_test_named_after_it() -> None:
 
 @pytest.mark.parametrize("event_type", EventType)
 def test_hook_is_typed(event_type: EventType) -> None:
-    """Each hook takes `body`, typed as the body of its event type, and `event`, and gives nothing."""
+    """Each hook takes `body`, typed as the body of its event type, and `event`, and returns nothing."""
     hints = get_type_hints(getattr(hookspecs, event_type.hook_name), localns={**vars(types), "Event": Event})
     assert hints == {"body": getattr(types, event_type.body_name), "event": Event, "return": type(None)}
     assert list(hints) == ["body", "event", "return"]
@@ -86,7 +86,7 @@ def test_hook_is_typed(event_type: EventType) -> None:
 
 @pytest.mark.parametrize("hook", HOOK_NAMES)
 def test_hook_says_when_it_fires_and_what_its_arguments_are(hook: str) -> None:
-    """The docstring of each hook begins with when it is called, and describes both arguments."""
+    """The docstring of each hook starts with when it is called, and describes both arguments."""
     documentation = inspect.getdoc(getattr(hookspecs, hook)) or ""
     assert documentation.startswith("Called when ")
     arguments = documentation.partition("Args:")[2].partition("Example:")[0]
@@ -95,7 +95,7 @@ def test_hook_says_when_it_fires_and_what_its_arguments_are(hook: str) -> None:
 
 @pytest.mark.parametrize("hook", HOOK_NAMES)
 def test_example_of_hook_compiles_to_a_function_with_the_name_of_the_hook(hook: str) -> None:
-    """The example in the docstring of each hook defines exactly one function, and it has the name of the hook."""
+    """The example in the docstring of each hook defines exactly one function, with the name of the hook."""
     code = compile(example_of(hook), f"<example of {hook}>", "exec")
     functions = [constant.co_name for constant in code.co_consts if inspect.iscode(constant)]
     assert functions == [hook]
@@ -103,7 +103,7 @@ def test_example_of_hook_compiles_to_a_function_with_the_name_of_the_hook(hook: 
 
 @pytest.mark.parametrize("event_type", EventType)
 def test_example_of_hook_works_as_a_plugin(event_type: EventType) -> None:
-    """The example in the docstring of each hook, taken as a plugin, receives an event without a failure."""
+    """The example in the docstring of each hook works as a plugin."""
     plugin = ModuleType("example")
     plugin.__dict__.update(hookimpl=hookimpl, purge_cache=purge_cache)
     exec(example_of(event_type.hook_name), plugin.__dict__)  # noqa: S102 - the code is our own documentation

@@ -1,4 +1,4 @@
-"""Listeners that do not end: what closes them is bounded, and says who it was."""
+"""Listeners that do not end: closing them has a time limit, and they are named."""
 
 import subprocess
 import sys
@@ -10,10 +10,10 @@ import pytest
 from pulp_hooks import Event, Hooks, Notifier, hooks
 
 
-def test_listener_whose_close_hangs_is_named_and_left(
+def test_listener_whose_close_hangs_is_named_and_abandoned(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others are closed, and `close` returns."""
+    """The other listeners are closed, and `close` returns."""
     monkeypatch.setattr(hooks, "_CLOSE_SECONDS", 0.1)
     release, closed = threading.Event(), threading.Event()
 
@@ -35,7 +35,7 @@ def test_listener_whose_close_hangs_is_named_and_left(
 
 
 def test_command_ends_although_a_listener_left_a_thread_behind(tmp_path: Path) -> None:
-    """It is named, and the exit code is the command's."""
+    """The listener is named, and the exit code is the command's."""
     script = f"import sys, threading, time; sys.path[:0] = [{str(tmp_path)!r}]; import left; left.main()"
     (tmp_path / "left.py").write_text(
         "import sys, threading, time\n"

@@ -1,4 +1,4 @@
-"""Notifiers: configured by the settings, checked before they are used, closed at the end, and silent about secrets."""
+"""Notifiers: configuration, validation, closing, and redaction of secrets."""
 
 import importlib
 import json
@@ -67,12 +67,12 @@ class Office:
     opened: list[Hooks] = field(default_factory=list)
 
     def install(self, source: str, **entries: str) -> None:
-        """Install the distribution `post-office 1.0`: a module with this source, and entry points for names in it."""
+        """Install the distribution `post-office 1.0`: a module with this source and its entry points."""
         self.write_metadata("post-office", {name: f"{MODULE}:{value}" for name, value in entries.items()})
         (self.folder / f"{MODULE}.py").write_text(PREAMBLE + dedent(source))
 
     def write_metadata(self, distribution: str, plugins: Mapping[str, str]) -> None:
-        """Install a distribution that brings these plugins."""
+        """Install a distribution with these plugins."""
         metadata = self.folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
@@ -87,21 +87,21 @@ class Office:
         return path
 
     def discover(self, *listeners: str) -> Hooks:
-        """Discover with these `[[listeners]]`; what is discovered is closed when the test ends."""
+        """Discover with these `[[listeners]]`; the hooks are closed when the test ends."""
         hooks = Hooks.discover(self.configure(*listeners))
         self.opened.append(hooks)
         return hooks
 
     @property
     def log(self) -> list[Any]:
-        """What the notifiers did, in order."""
+        """The calls of the notifiers, in order."""
         log: list[Any] = sys.modules[MODULE].log
         return log
 
 
 @pytest.fixture
 def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    """Give an office where nothing is installed, in an environment without settings of ours."""
+    """Return an office without plugins, in an environment without settings."""
     for variable in [name for name in os.environ if name.startswith("PULP_HOOKS_")]:
         monkeypatch.delenv(variable)
     monkeypatch.chdir(tmp_path)
@@ -109,28 +109,28 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
     monkeypatch.syspath_prepend(tmp_path)
     office = Office(tmp_path)
     for distribution in foreign:
-        # The first distribution of a name on the path is the one that counts.
+        # Only the first distribution of a name on the path counts.
         office.write_metadata(distribution, {})
     yield office
     for hooks in office.opened:
-        # Some tests are about notifiers that cannot be closed.
+        # Some tests have notifiers that cannot be closed.
         with suppress(Exception, SystemExit, GeneratorExit):
             hooks.close()
     sys.modules.pop(MODULE, None)
 
 
 def listener(name: str = "desk", notifier: str = "post", *lines: str) -> str:
-    """Give the lines of a `[[listeners]]` table."""
+    """Return the lines of a `[[listeners]]` table."""
     return "\n".join([f"name = '{name}'", f"notifier = '{notifier}'", *lines])
 
 
 def states(hooks: Hooks) -> dict[str, State]:
-    """Give the state of each listener, by name."""
+    """Return the state of each listener, by name."""
     return {found.name: found.state for found in hooks.listeners}
 
 
 def notifier(*lines: str, config: str = "token = fields.String()") -> str:
-    """Give the source of a notifier `Post` with these lines in its class."""
+    """Return the source of a notifier `Post` with these lines in its class."""
     head = ["class Post(Notifier):", "    class Config(Table):", f"        {config}"]
     return "\n".join([*head, *(f"    {line}" for line in lines)])
 
@@ -139,7 +139,7 @@ def notifier(*lines: str, config: str = "token = fields.String()") -> str:
 
 
 def test_configuration_is_what_the_schema_loads(office: Office) -> None:
-    """The notifier gets its table with types checked and defaults filled in, and keeps it as `config`."""
+    """The notifier gets its table as `config`, loaded by the schema, with defaults."""
     office.install(POST, post="Post")
     hooks = office.discover(listener("desk", "post", "config = {to = ['ann', 'bob'], auth = {user = 'cat'}}"))
     assert hooks.problems == ()
@@ -165,8 +165,8 @@ def test_configuration_may_be_left_out(office: Office) -> None:
         pytest.param("{tries = 1.5, token = 1}", ["config.token", "config.tries"], id="two faults"),
     ],
 )
-def test_configuration_against_the_schema_is_a_problem(office: Office, config: str, keys: list[str]) -> None:
-    """Each broken rule names file, package, listener and key; the listener is not made, and the others are."""
+def test_invalid_configuration_is_a_problem(office: Office, config: str, keys: list[str]) -> None:
+    """Each broken rule is reported with file, package, listener and key, and only that listener is missing."""
     office.install(POST, post="Post")
     hooks = office.discover(listener("desk", "post", f"config = {config}"), listener("hall"))
     assert sorted(problem.cause.split()[2].rstrip(":") for problem in hooks.problems) == keys
@@ -189,14 +189,14 @@ def test_configuration_against_the_schema_is_a_problem(office: Office, config: s
     ],
 )
 def test_unknown_key_of_the_configuration_comes_with_a_hint(office: Office, config: str, hint: str) -> None:
-    """What may have been meant is said: the nearest key, all of them, or the table that the key belongs to."""
+    """The message suggests the nearest key, lists all keys, or names the table that has the key."""
     office.install(POST, post="Post")
     (problem,) = office.discover(listener("desk", "post", f"config = {config}")).problems
     assert hint in problem.cause
 
 
 def test_notifier_without_a_schema_takes_no_configuration(office: Office) -> None:
-    """A key for a notifier that has no `Config` is an unknown key."""
+    """Any key is unknown for a notifier without `Config`."""
     office.install("class Post(Notifier):\n    def notify(self, event): ...", post="Post")
     hooks = office.discover(listener("desk", "post", "config = {token = 'a'}"), listener("hall"))
     (problem,) = hooks.problems
@@ -205,16 +205,16 @@ def test_notifier_without_a_schema_takes_no_configuration(office: Office) -> Non
 
 
 @pytest.mark.parametrize("config", ["Config = None", "Config = 5", "class Config: ...", "def Config(self): ..."])
-def test_schema_that_is_none_is_a_problem(office: Office, config: str) -> None:
-    """A `Config` that is no schema is reported for the listener that needs it."""
+def test_config_that_is_not_a_schema_is_a_problem(office: Office, config: str) -> None:
+    """A `Config` that is not a schema is reported for each of its listeners."""
     office.install(f"class Post(Notifier):\n    {config}\n    def notify(self, event): ...", post="Post")
     hooks = office.discover(listener())
     assert len(hooks.problems) == 1
     assert states(hooks)["desk"] is State.BROKEN
 
 
-def test_notifier_that_nobody_configures_is_available(office: Office) -> None:
-    """An installed notifier without a listener is listed, not made, and no problem."""
+def test_notifier_without_a_listener_is_available(office: Office) -> None:
+    """An installed notifier without a listener is listed, but not created, and is not a problem."""
     office.install(POST, post="Post")
     hooks = office.discover()
     assert (hooks.problems, states(hooks), office.log) == ((), {"post": State.AVAILABLE}, [])
@@ -232,8 +232,8 @@ def test_notifier_that_nobody_configures_is_available(office: Office) -> None:
         ("twice", "'twice' is not a notifier that could be loaded", "pulp-hooks listeners"),
     ],
 )
-def test_listener_of_what_is_no_notifier_is_a_problem(office: Office, name: str, said: str, remedy: str) -> None:
-    """A notifier that is misspelt, missing, broken, claimed twice or something else is named with its listener."""
+def test_listener_without_a_valid_notifier_is_a_problem(office: Office, name: str, said: str, remedy: str) -> None:
+    """A notifier that is misspelt, missing, broken, ambiguous or not a notifier is reported with its listener."""
     wide = "class Wide(Notifier):\n    def notify(self, event, more): ..."
     office.install(f"{POST}\n{wide}\ndef function(): ...", post="Post", wide="Wide", function="function", gone="gone")
     for distribution in ("rival-a", "rival-b"):
@@ -246,7 +246,7 @@ def test_listener_of_what_is_no_notifier_is_a_problem(office: Office, name: str,
 
 
 def test_listener_with_the_name_of_a_plugin_is_a_problem(office: Office) -> None:
-    """A configured listener cannot take the name of an installed plugin, which keeps it."""
+    """A configured listener cannot have the name of an installed plugin, which keeps it."""
     plugin = "class Shout:\n    @hookimpl\n    def repo_sync_started(self): log.append('shout')\nshout = Shout()"
     office.install(f"{POST}\n{plugin}", post="Post", shout="shout")
     hooks = office.discover(listener("shout"), listener("desk"))
@@ -257,7 +257,7 @@ def test_listener_with_the_name_of_a_plugin_is_a_problem(office: Office) -> None
 
 
 def test_listener_may_have_the_name_of_its_notifier(office: Office) -> None:
-    """The only listener of a notifier can go by the notifier's name."""
+    """A listener may have the name of its notifier."""
     office.install(POST, post="Post")
     hooks = office.discover(listener("post"))
     assert hooks.problems == ()
@@ -265,7 +265,7 @@ def test_listener_may_have_the_name_of_its_notifier(office: Office) -> None:
 
 
 def test_one_class_serves_several_listeners(office: Office) -> None:
-    """Each listener is an object of its own, with its own configuration, event types and filters."""
+    """Each listener is a separate object with its own configuration, event types and filters."""
     office.install(POST, post="Post")
     hooks = office.discover(
         listener("hall", "post", "event_types = ['repo-sync-started']", "config = {to = ['ann']}"),
@@ -309,7 +309,7 @@ FAULTY_CLASSES = {
 
 @pytest.mark.parametrize(("lines", "cause"), FAULTY_CLASSES.values(), ids=FAULTY_CLASSES)
 def test_faulty_notifier_is_a_problem(office: Office, lines: str, cause: str) -> None:
-    """A class whose `notify` could not be called is named with its package, listed as broken, and never made."""
+    """A class with an invalid `notify` is reported with its package, listed as broken, and never instantiated."""
     faulty = "\n    ".join(["class Faulty(Notifier):", *lines.splitlines()])
     office.install(f"from abc import abstractmethod\n{POST}\n{faulty}", faulty="Faulty", post="Post")
     hooks = office.discover(listener("desk"))
@@ -339,7 +339,7 @@ def test_faulty_notifier_is_a_problem(office: Office, lines: str, cause: str) ->
     ],
 )
 def test_notify_that_takes_one_argument_is_called(office: Office, lines: str) -> None:
-    """However it is written, a `notify` that can be called with an event has run when `fire` returns."""
+    """Any `notify` that can be called with an event has run when `fire` returns."""
     office.install(f"class Post(Notifier):\n    {lines}", post="Post")
     hooks = office.discover(listener())
     assert hooks.problems == ()
@@ -349,7 +349,7 @@ def test_notify_that_takes_one_argument_is_called(office: Office, lines: str) ->
 
 
 def test_hook_of_a_notifier_is_not_dropped(office: Office) -> None:
-    """A hook implementation in a notifier's class, which nobody would call, is reported."""
+    """A hook implementation in a notifier class would never be called, and is reported."""
     hook = "    @hookimpl\n    def repo_sync_started(self, body): ...\n"
     office.install(f"class Post(Notifier):\n    def notify(self, event): ...\n{hook}", post="Post")
     (problem,) = office.discover(listener()).problems
@@ -357,7 +357,7 @@ def test_hook_of_a_notifier_is_not_dropped(office: Office) -> None:
 
 
 def test_notifier_object_as_entry_point_is_sent_to_the_class(office: Office) -> None:
-    """An entry point that names an object in place of the class is told so: the settings make the objects."""
+    """An entry point with a notifier object is reported: the settings create the objects."""
     office.install(f"{POST}\npost = Post({{'to': []}})", post="post")
     (problem,) = office.discover().problems
     assert problem.where == "post"
@@ -376,7 +376,7 @@ def test_notifier_object_as_entry_point_is_sent_to_the_class(office: Office) -> 
     ],
 )
 def test_notifier_that_cannot_start_is_a_problem(office: Office, error: str) -> None:
-    """Whatever a constructor raises is reported with listener and reason, and the other listeners stay."""
+    """An exception of a constructor is reported with the listener, and the other listeners stay."""
     raising = (
         f"class Raising(Notifier):\n    def __init__(self, config): raise {error}\n    def notify(self, event): ..."
     )
@@ -399,8 +399,8 @@ def test_notifier_that_cannot_start_is_a_problem(office: Office, error: str) -> 
         pytest.param("def __getattribute__(self, name): raise RuntimeError('no')", id="raising attributes"),
     ],
 )
-def test_notifier_that_is_made_wrongly_is_a_problem(office: Office, line: str) -> None:
-    """However wrong the object is that a class makes, discovery reports it and raises nothing."""
+def test_invalid_notifier_object_is_a_problem(office: Office, line: str) -> None:
+    """An invalid object returned by a class is reported, and discovery does not raise."""
     office.install(f"class Post(Notifier):\n    {line}\n    def notify(self, event): ...", post="Post")
     hooks = office.discover(listener())
     assert ["listener 'desk'" in problem.cause for problem in hooks.problems] == [True]
@@ -408,7 +408,7 @@ def test_notifier_that_is_made_wrongly_is_a_problem(office: Office, line: str) -
 
 
 def test_reason_of_a_failed_start_is_one_line(office: Office) -> None:
-    """A reason of several lines cannot fake lines of the log."""
+    """A reason with several lines cannot forge log lines."""
     line = "def __init__(self, config): raise OSError('no route\\nWARNING all is well')"
     office.install(f"class Post(Notifier):\n    {line}\n    def notify(self, event): ...", post="Post")
     (problem,) = office.discover(listener()).problems
@@ -416,8 +416,8 @@ def test_reason_of_a_failed_start_is_one_line(office: Office) -> None:
     assert len(problem.cause.splitlines()) == 1
 
 
-def test_ctrl_c_while_a_notifier_starts_stops_discovery(office: Office) -> None:
-    """`KeyboardInterrupt` is the user's, and passes."""
+def test_ctrl_c_in_a_constructor_stops_discovery(office: Office) -> None:
+    """`KeyboardInterrupt` propagates, so Ctrl-C still works."""
     line = "def __init__(self, config): raise KeyboardInterrupt"
     office.install(f"class Post(Notifier):\n    {line}\n    def notify(self, event): ...", post="Post")
     with pytest.raises(KeyboardInterrupt):
@@ -427,7 +427,7 @@ def test_ctrl_c_while_a_notifier_starts_stops_discovery(office: Office) -> None:
 # Events
 
 
-def test_notifier_that_raises_stops_no_other(office: Office) -> None:
+def test_notifier_that_raises_does_not_affect_the_others(office: Office) -> None:
     """A failed notification is an outcome, and the next listener is notified."""
     raising = "class Raising(Notifier):\n    def notify(self, event): raise OSError('no route')"
     office.install(f"{POST}\n{raising}", post="Post", raising="Raising")
@@ -443,7 +443,7 @@ def test_notifier_that_raises_stops_no_other(office: Office) -> None:
 
 
 def test_notifiers_are_closed_once_in_reverse_order(office: Office) -> None:
-    """Closing hooks closes every listener once, the last in the order of names first, and closing again nothing."""
+    """Closing the hooks closes every listener once in reverse order, and closing again does nothing."""
     office.install(POST, post="Post")
     hooks = office.discover(*(listener(name, "post", f"config = {{to = ['{name}']}}") for name in "bca"))
     assert not [entry for entry in office.log if entry[0] == "closed"]
@@ -453,7 +453,7 @@ def test_notifiers_are_closed_once_in_reverse_order(office: Office) -> None:
 
 
 def test_leaving_the_block_closes_notifiers(office: Office) -> None:
-    """A `with` block closes its notifiers behind the last event, when the host fails too."""
+    """A `with` block closes its notifiers after the last event, even if the host fails."""
     office.install(POST, post="Post")
     with suppress(ZeroDivisionError), office.discover(listener()) as hooks:
         hooks.repo_sync_started(repo_id="r")
@@ -462,10 +462,10 @@ def test_leaving_the_block_closes_notifiers(office: Office) -> None:
 
 
 @pytest.mark.parametrize("error", ["OSError('stuck')", "SystemExit('stuck')", "GeneratorExit('stuck')"])
-def test_notifier_that_cannot_be_closed_keeps_no_other_open(
+def test_notifier_that_cannot_be_closed_does_not_affect_the_others(
     office: Office, caplog: pytest.LogCaptureFixture, error: str
 ) -> None:
-    """What `close` raises is logged with the listener's name, and the others are closed."""
+    """An exception from `close` is logged with the listener's name, and the others are closed."""
     stuck = f"class Stuck(Post):\n    def close(self): raise {error}"
     office.install(f"{POST}\n{stuck}", post="Post", stuck="Stuck")
     hooks = office.discover(listener("a", "post"), listener("b", "stuck"), listener("c", "post"))
@@ -540,7 +540,7 @@ LEAKS = {
 
 
 def everything_shown(office: Office, caplog: pytest.LogCaptureFixture, token: str) -> str:
-    """Give all that a whole run shows of a listener with this token, as TOML: data, log with tracebacks, reports."""
+    """Return all data, log records with tracebacks, and reports of a run with this token in a listener's TOML."""
     with caplog.at_level(logging.DEBUG):
         hooks = office.discover(listener("desk", "post", f"config = {{token = {token}}}"))
         reports = [hooks.fire(event_type, EXAMPLES[event_type]) for event_type in EventType]
@@ -580,7 +580,7 @@ def test_secret_is_shown_nowhere(
 def test_secret_is_not_shown_in_another_form(
     office: Office, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, secret: str, shown: str
 ) -> None:
-    """A token that an error shows quoted, stripped or escaped is kept back as well."""
+    """A token that an error shows quoted, stripped or escaped is redacted too."""
     monkeypatch.setenv("TOKEN", secret)
     office.install(
         notifier(f"def notify(self, event): token = self.config['token']; raise OSError({shown})"), post="Post"
@@ -589,7 +589,7 @@ def test_secret_is_not_shown_in_another_form(
 
 
 def test_wrong_value_is_not_shown(office: Office, caplog: pytest.LogCaptureFixture) -> None:
-    """A value that breaks a rule of the schema may be a secret in the wrong place: the rule is shown, not the value."""
+    """The message has the rule of the schema, but not the invalid value, which may be a misplaced secret."""
     office.install(POST, post="Post")
     shown = everything_shown(office, caplog, "12345678")
     assert "config.token" in shown
@@ -607,7 +607,7 @@ def test_wrong_value_is_not_shown(office: Office, caplog: pytest.LogCaptureFixtu
     ],
 )
 def test_secret_is_printed_by_no_command(office: Office, leak: str, command: tuple[str, ...]) -> None:
-    """A process of its own, with everything it prints, does not give the token away."""
+    """No command prints the token."""
     office.install(LEAKS[leak], post="Post")
     settings = office.configure(listener("desk", "post", "config = {token = {env = 'TOKEN'}}"))
     run = subprocess.run(

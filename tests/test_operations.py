@@ -1,4 +1,4 @@
-"""The `with` blocks around a sync and a publish: `started` on entry, `finished` exactly once on every way out."""
+"""The `with` blocks of a sync and a publish: `started` on entry, `finished` exactly once on every exit."""
 
 import asyncio
 import contextlib
@@ -28,34 +28,34 @@ PATIENCE = 10
 
 
 class Recorder:
-    """A listener that remembers every event."""
+    """A listener that records every event."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
 
     @hookimpl
     def repo_sync_started(self, body: dict[str, Any]) -> None:
-        """Remember it."""
+        """Record the event."""
         self.events.append(("sync started", body))
 
     @hookimpl
     def repo_sync_finished(self, body: dict[str, Any]) -> None:
-        """Remember it."""
+        """Record the event."""
         self.events.append(("sync finished", body))
 
     @hookimpl
     def repo_publish_started(self, body: dict[str, Any]) -> None:
-        """Remember it."""
+        """Record the event."""
         self.events.append(("publish started", body))
 
     @hookimpl
     def repo_publish_finished(self, body: dict[str, Any]) -> None:
-        """Remember it."""
+        """Record the event."""
         self.events.append(("publish finished", body))
 
     @property
     def finished(self) -> dict[str, Any]:
-        """The body of `finished`, which followed `started`, and is the only one."""
+        """The body of the only `finished`, which followed `started`."""
         kinds = [kind for kind, _ in self.events]
         assert kinds in (["sync started", "sync finished"], ["publish started", "publish finished"])
         return self.events[-1][1]
@@ -69,12 +69,12 @@ def listener(name: str, function: Callable[..., object], hook: str = "repo_sync_
 
 
 def sync_of(hooks: Hooks) -> SyncOperation:
-    """Give a sync as a host does."""
+    """Return a sync."""
     return hooks.sync("pulp-f17", importer_id="my_importer", importer_type_id="yum_importer")
 
 
 def publish_of(hooks: Hooks) -> PublishOperation:
-    """Give a publish as a host does."""
+    """Return a publish."""
     return hooks.publish("pulp-f17", distributor_id="my_distributor", distributor_type_id="yum_distributor")
 
 
@@ -83,13 +83,13 @@ Form = Callable[[Operation, Block], None]
 
 
 def with_block(operation: Operation, block: Block) -> None:
-    """Run a block inside of `with`."""
+    """Run a block in `with`."""
     with operation:
         block(operation)
 
 
 def async_with_block(operation: Operation, block: Block) -> None:
-    """Run a block inside of `async with`."""
+    """Run a block in `async with`."""
 
     async def main() -> None:
         async with operation:
@@ -103,11 +103,11 @@ NEVER: list[object] = []
 
 
 def nothing(_: object) -> None:
-    """Be a block that does nothing."""
+    """Do nothing."""
 
 
 def raising(error: BaseException) -> Block:
-    """Give a block that raises."""
+    """Return a block that raises."""
 
     def block(_: object) -> None:
         raise error
@@ -116,7 +116,7 @@ def raising(error: BaseException) -> Block:
 
 
 def what_leaves(form: Form, operation: Operation, block: Block) -> BaseException | None:
-    """Give the exception that leaves a block, where it may be one that would end pytest as well."""
+    """Return the exception that leaves a block, even one that would end pytest."""
     try:
         form(operation, block)
     except BaseException as error:  # noqa: BLE001 - it is given back
@@ -134,7 +134,7 @@ Kind = Callable[[Hooks], Operation]
 
 @both_forms
 def test_sync_fires_started_on_entry_and_finished_with_success(form: Form) -> None:
-    """`started` reaches listeners before the block runs; `finished` says what the block has set."""
+    """`started` is fired before the block runs, and `finished` has the values set in the block."""
     recorder = Recorder()
 
     def block(sync: SyncOperation) -> None:
@@ -167,7 +167,7 @@ def test_sync_fires_started_on_entry_and_finished_with_success(form: Form) -> No
 
 @both_forms
 def test_publish_fires_started_on_entry_and_finished_with_success(form: Form) -> None:
-    """A publish names its distributor in both events, and has no counts."""
+    """Both events of a publish name the distributor, and have no counts."""
     recorder = Recorder()
 
     def block(publish: PublishOperation) -> None:
@@ -198,7 +198,7 @@ def test_publish_fires_started_on_entry_and_finished_with_success(form: Form) ->
 @both_forms
 @both_kinds
 def test_return_from_the_block_is_a_success(form: Form, operation_of: Kind) -> None:
-    """A block that is left by `return` ends as one that is left at its end."""
+    """Leaving the block by `return` is a success."""
     recorder = Recorder()
 
     def host() -> str:
@@ -214,14 +214,14 @@ def test_return_from_the_block_is_a_success(form: Form, operation_of: Kind) -> N
 
 
 def test_counts_of_a_sync_are_zero_unless_set() -> None:
-    """A sync that brought nothing says so."""
+    """Counts of a sync are 0 by default."""
     recorder = Recorder()
     with_block(sync_of(Hooks([recorder])), nothing)
     assert [recorder.finished[name] for name in ("added_count", "updated_count", "removed_count")] == [0, 0, 0]
 
 
-def test_publish_inside_of_a_sync_fires_events_of_its_own() -> None:
-    """Operations of one host may lie in each other, as an automatic publish does."""
+def test_publish_inside_of_a_sync_fires_its_own_events() -> None:
+    """Operations may be nested, as for an automatic publish."""
     recorder = Recorder()
     hooks = Hooks([recorder])
     with sync_of(hooks), publish_of(hooks):
@@ -230,14 +230,14 @@ def test_publish_inside_of_a_sync_fires_events_of_its_own() -> None:
     assert kinds == ["sync started", "publish started", "publish finished", "sync finished"]
 
 
-# Failure that the host tells.
+# Failures reported by the host.
 
 
 @both_forms
 @both_kinds
 @pytest.mark.parametrize("message", ["no space left", "", "\udcff"])
 def test_fail_makes_the_result_failed(form: Form, operation_of: Kind, message: str) -> None:
-    """`fail` gives result and message, no exception; the block goes on behind it and nothing is raised."""
+    """`fail` sets result and message without an exception; the block continues, and nothing is raised."""
     recorder, went_on = Recorder(), NEVER.copy()
 
     def block(operation: Operation) -> None:
@@ -270,14 +270,14 @@ ENDINGS: list[tuple[BaseException, str]] = [
 @both_forms
 @both_kinds
 @pytest.mark.parametrize(("own", "result"), ENDINGS, ids=lambda value: type(value).__name__)
-def test_exception_of_the_block_goes_on_and_finished_is_fired_once(
+def test_exception_of_the_block_propagates_and_finished_is_fired_once(
     form: Form, operation_of: Kind, own: BaseException, result: str
 ) -> None:
-    """Every exception makes an `error`, or `canceled` where somebody stopped the operation, and leaves the block."""
+    """An exception of the block gives `error`, or `canceled` for a cancellation, and leaves the block."""
     recorder = Recorder()
     with pytest.raises(type(own)) as raised:
         form(operation_of(Hooks([recorder])), raising(own))
-    # asyncio makes a new KeyboardInterrupt or CancelledError of the one that ended its main task.
+    # asyncio replaces the KeyboardInterrupt or CancelledError that ended its main task by a new one.
     assert raised.value is own or (form is async_with_block and result == "canceled")
     body = recorder.finished
     assert body["result"] == result
@@ -291,7 +291,7 @@ def test_exception_of_the_block_goes_on_and_finished_is_fired_once(
 
 @both_forms
 def test_traceback_is_a_list_of_the_frames_of_the_block(form: Form) -> None:
-    """The frames are strings as `traceback.format_tb` gives them, the innermost last, without the exception itself."""
+    """The frames are strings as in `traceback.format_tb`, the innermost last, without the exception itself."""
     recorder = Recorder()
 
     def innermost() -> None:
@@ -307,8 +307,8 @@ def test_traceback_is_a_list_of_the_frames_of_the_block(form: Form) -> None:
 
 
 @both_forms
-def test_exception_wins_over_fail(form: Form) -> None:
-    """A block that failed and then raised tells of the exception."""
+def test_exception_overrides_fail(form: Form) -> None:
+    """If a block fails and then raises, the result is that of the exception."""
     recorder = Recorder()
 
     def block(sync: SyncOperation) -> None:
@@ -323,8 +323,10 @@ def test_exception_wins_over_fail(form: Form) -> None:
 
 @both_forms
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, GeneratorExit], ids=lambda error: error.__name__)
-def test_exception_that_cannot_be_told_goes_on_and_is_named_by_its_type(form: Form, error: type[BaseException]) -> None:
-    """Whatever `str` and `repr` of the block's exception raise, `finished` is fired and the exception goes on."""
+def test_exception_that_cannot_be_formatted_propagates_and_is_named_by_its_type(
+    form: Form, error: type[BaseException]
+) -> None:
+    """If `str` and `repr` of the exception raise, `finished` is still fired, and the exception propagates."""
     recorder = Recorder()
 
     class SilentError(Exception):
@@ -335,7 +337,7 @@ def test_exception_that_cannot_be_told_goes_on_and_is_named_by_its_type(form: Fo
 
     own, left = SilentError(), NEVER.copy()
 
-    # Caught inside of the loop: asyncio, too, would want to tell of the exception.
+    # Caught inside of the loop, because asyncio would format the exception too.
     async def host() -> None:
         async with sync_of(Hooks([recorder])):
             raise own
@@ -356,8 +358,8 @@ def test_exception_that_cannot_be_told_goes_on_and_is_named_by_its_type(form: Fo
 
 
 @pytest.mark.parametrize("character", ["x", "\x00", "\U0001f600", "\udcff"])
-def test_huge_message_fits_the_size_cap(character: str) -> None:
-    """An exception with a message of megabytes is told of within the cap, whatever its characters are."""
+def test_huge_message_fits_the_size_limit(character: str) -> None:
+    """A message of megabytes, with any characters, is shortened to the size limit."""
     recorder = Recorder()
     with pytest.raises(ValueError, match=r"."):
         with_block(sync_of(Hooks([recorder])), raising(ValueError(character * 2_000_000)))
@@ -366,8 +368,8 @@ def test_huge_message_fits_the_size_cap(character: str) -> None:
     assert len(json.dumps(body, ensure_ascii=False).encode()) <= MAX_BODY_BYTES
 
 
-def test_traceback_of_a_deep_recursion_fits_the_size_cap_and_keeps_the_innermost_frames() -> None:
-    """A recursion whose whole traceback is larger than the cap is told of by its last frames."""
+def test_traceback_of_a_deep_recursion_keeps_the_innermost_frames_within_the_size_limit() -> None:
+    """A traceback over the size limit is shortened to its innermost frames."""
     recorder = Recorder()
 
     def innermost() -> None:
@@ -377,7 +379,7 @@ def test_traceback_of_a_deep_recursion_fits_the_size_cap_and_keeps_the_innermost
         pong(depth - 1)
 
     def pong(depth: int) -> None:
-        # Two functions by turns: Python writes out each frame, where it would count those of one function.
+        # Two alternating functions, because Python abbreviates the frames of a single one.
         ping(depth - 1) if depth > 0 else innermost()
 
     limit = sys.getrecursionlimit()
@@ -394,8 +396,8 @@ def test_traceback_of_a_deep_recursion_fits_the_size_cap_and_keeps_the_innermost
     assert len(json.dumps(body).encode()) <= MAX_BODY_BYTES
 
 
-def test_recursion_without_end_is_an_error_as_others() -> None:
-    """A block that Python stops for its depth leaves room for `finished`."""
+def test_endless_recursion_is_an_error_like_any_other() -> None:
+    """After a `RecursionError` there is enough stack left to fire `finished`."""
     recorder = Recorder()
 
     def again(depth: int) -> None:
@@ -406,8 +408,8 @@ def test_recursion_without_end_is_an_error_as_others() -> None:
     assert recorder.finished["exception"].startswith("RecursionError(")
 
 
-def test_exception_is_told_of_under_a_small_size_cap_too() -> None:
-    """Where a host has set a small cap, a long message is shortened, not replaced by a complaint about its size."""
+def test_message_is_shortened_to_a_small_size_limit() -> None:
+    """Under a small limit a long message is shortened, not replaced by an error about its size."""
     recorder = Recorder()
     settings = Settings(dispatch=DispatchSettings(max_body_bytes=4000))
     with pytest.raises(LookupError):
@@ -419,8 +421,8 @@ def test_exception_is_told_of_under_a_small_size_cap_too() -> None:
 
 
 @given(message=st.text())
-def test_any_message_of_an_exception_is_told(message: str) -> None:
-    """`error_message` is the text of the exception, `exception` its `repr`."""
+def test_any_message_of_an_exception_is_in_the_event(message: str) -> None:
+    """`error_message` is the text of the exception, and `exception` is its `repr`."""
     recorder = Recorder()
     with pytest.raises(LookupError):
         with_block(sync_of(Hooks([recorder])), raising(LookupError(message)))
@@ -428,7 +430,7 @@ def test_any_message_of_an_exception_is_told(message: str) -> None:
     assert recorder.finished["exception"] == repr(LookupError(message))
 
 
-# Nothing that goes wrong in an event hides or replaces the operation's own exception.
+# Failures of an event never hide or replace the operation's own exception.
 
 
 @both_forms
@@ -437,7 +439,7 @@ def test_any_message_of_an_exception_is_told(message: str) -> None:
 def test_failing_listener_replaces_no_exception_and_raises_none(
     form: Form, kind: str, fault: type[BaseException]
 ) -> None:
-    """What listeners raise is felt neither by a block that raises nor by one that does not."""
+    """Exceptions of listeners affect neither a block that raises nor one that does not."""
 
     def plain() -> None:
         raise fault
@@ -459,7 +461,7 @@ def test_failing_listener_replaces_no_exception_and_raises_none(
 @both_forms
 @pytest.mark.parametrize("kind", ["plain", "async"])
 def test_interrupt_while_finished_is_delivered_does_not_replace_the_exception(form: Form, kind: str) -> None:
-    """Not even a `KeyboardInterrupt` of a listener hides the operation's own exception."""
+    """Even a `KeyboardInterrupt` of a listener does not hide the operation's own exception."""
 
     def plain() -> None:
         raise KeyboardInterrupt
@@ -475,7 +477,7 @@ def test_interrupt_while_finished_is_delivered_does_not_replace_the_exception(fo
 @both_forms
 @pytest.mark.parametrize("kind", ["plain", "async"])
 def test_interrupt_while_finished_is_delivered_leaves_a_block_without_an_exception(form: Form, kind: str) -> None:
-    """Where the operation has no exception of its own, Ctrl-C stops the host; `finished` is not fired again."""
+    """If the operation has no exception, Ctrl-C stops the host, and `finished` is not fired again."""
     recorder = Recorder()
 
     def plain() -> None:
@@ -484,18 +486,18 @@ def test_interrupt_while_finished_is_delivered_leaves_a_block_without_an_excepti
     async def awaited() -> None:
         raise KeyboardInterrupt
 
-    # The recorder's name comes first, so that it is called before the interrupt.
+    # The recorder's name sorts first, so it is called before the interrupt.
     hooks = Hooks([recorder, listener("z", plain if kind == "plain" else awaited)])
     with pytest.raises(KeyboardInterrupt):
         form(sync_of(hooks), nothing)
     results = [body["result"] for kind, body in recorder.events if kind == "sync finished"]
-    # An async listener runs beside the recorder, and may interrupt the host before the recorder is called.
+    # An async listener runs beside the recorder, and may interrupt the host first.
     assert results == ["success"] or (form is async_with_block and kind == "async" and not results)
 
 
 @both_forms
 def test_interrupt_while_started_is_delivered_cancels_the_operation(form: Form) -> None:
-    """Ctrl-C in a listener of `started` keeps the block from running; `finished` says canceled, once."""
+    """Ctrl-C in a listener of `started` skips the block, and `finished` with `canceled` is fired once."""
     recorder, ran = Recorder(), NEVER.copy()
 
     def interrupt() -> None:
@@ -510,7 +512,7 @@ def test_interrupt_while_started_is_delivered_cancels_the_operation(form: Form) 
 
 @both_forms
 def test_hooks_closed_inside_of_the_block_replace_no_exception(form: Form, caplog: pytest.LogCaptureFixture) -> None:
-    """The block's exception goes on, and the log says that `finished` was lost; else `ClosedError` is raised."""
+    """The block's exception propagates and the lost `finished` is logged; without one, `ClosedError` is raised."""
     hooks = Hooks()
 
     def block(_: object) -> None:
@@ -528,8 +530,8 @@ def test_hooks_closed_inside_of_the_block_replace_no_exception(form: Form, caplo
 
 @both_forms
 @both_kinds
-def test_closed_hooks_let_no_operation_begin(form: Form, operation_of: Kind) -> None:
-    """On closed hooks the block is not entered."""
+def test_closed_hooks_start_no_operation(form: Form, operation_of: Kind) -> None:
+    """With closed hooks the block is not entered."""
     hooks, ran = Hooks(), NEVER.copy()
     hooks.close()
     with pytest.raises(ClosedError):
@@ -543,8 +545,8 @@ WRONG_COUNTS = [-1, True, 1.5, "3", 2**63, [1]]
 @both_forms
 @pytest.mark.parametrize("name", ["added_count", "updated_count", "removed_count"])
 @pytest.mark.parametrize("value", WRONG_COUNTS, ids=repr)
-def test_wrong_count_goes_out_as_an_error_and_is_raised(form: Form, name: str, value: object) -> None:
-    """`finished` is not lost for a wrong count: it is an error that names the field, and the host gets the same."""
+def test_wrong_count_is_fired_as_an_error_and_raised(form: Form, name: str, value: object) -> None:
+    """An invalid count gives an `error` that names the field, and the host gets the same error."""
     recorder = Recorder()
     with pytest.raises(BodyError, match=name):
         form(sync_of(Hooks([recorder])), lambda sync: setattr(sync, name, value))
@@ -564,7 +566,7 @@ def test_wrong_count_goes_out_as_an_error_and_is_raised(form: Form, name: str, v
     ("own", "result"), [(LookupError("own"), "error"), (KeyboardInterrupt(), "canceled")], ids=["error", "canceled"]
 )
 def test_wrong_count_replaces_no_exception(form: Form, own: BaseException, result: str) -> None:
-    """The exception of a block that set a wrong count goes on, and `finished` tells of it."""
+    """The exception of a block with an invalid count propagates and is in `finished`."""
     recorder = Recorder()
 
     def block(sync: SyncOperation) -> None:
@@ -581,7 +583,7 @@ def test_wrong_count_replaces_no_exception(form: Form, own: BaseException, resul
 
 @dataclass
 class Report:
-    """A report of an importer, as an object."""
+    """A report of an importer as an object."""
 
     packages: int
 
@@ -606,8 +608,8 @@ class Hostile(Mapping[str, object]):
     [object(), {1, 2}, b"\xff", float("nan"), Report(3), Hostile(), [[]] * 3],
     ids=lambda value: type(value).__name__,
 )
-def test_odd_reports_lose_no_finished(form: Form, operation_of: Kind, report: object) -> None:
-    """Whatever an importer or distributor reports, `finished` goes out as valid JSON."""
+def test_finished_is_fired_whatever_the_reports(form: Form, operation_of: Kind, report: object) -> None:
+    """With any report, `finished` is fired as valid JSON."""
     recorder = Recorder()
 
     def block(operation: Operation) -> None:
@@ -623,7 +625,7 @@ def test_odd_reports_lose_no_finished(form: Form, operation_of: Kind, report: ob
 
 @both_forms
 def test_skip_makes_the_result_skipped_with_the_reason_in_the_summary(form: Form) -> None:
-    """`skip` says that nothing was published and why, beside what the summary says."""
+    """`skip` adds its reason to the summary."""
     recorder = Recorder()
 
     def block(publish: PublishOperation) -> None:
@@ -640,8 +642,8 @@ def test_skip_makes_the_result_skipped_with_the_reason_in_the_summary(form: Form
 @pytest.mark.parametrize(
     "summary", [None, [1, 2], "text", Report(3), Hostile()], ids=lambda value: type(value).__name__
 )
-def test_reason_of_a_skip_is_not_lost_for_an_odd_summary(summary: object) -> None:
-    """The reason reaches listeners, whatever the summary is."""
+def test_reason_of_a_skip_is_kept_whatever_the_summary(summary: object) -> None:
+    """The reason is in the event, whatever the summary."""
     recorder = Recorder()
 
     def block(publish: PublishOperation) -> None:
@@ -658,8 +660,8 @@ def test_reason_of_a_skip_is_not_lost_for_an_odd_summary(summary: object) -> Non
     ("own", "result"), [(LookupError("own"), "error"), (KeyboardInterrupt(), "canceled")], ids=["error", "canceled"]
 )
 @pytest.mark.parametrize("summary", [{}, Hostile()], ids=["plain summary", "hostile summary"])
-def test_exception_wins_over_skip(form: Form, own: BaseException, result: str, summary: object) -> None:
-    """A publish that was broken off was not skipped, and its exception goes on whatever its summary is."""
+def test_exception_overrides_skip(form: Form, own: BaseException, result: str, summary: object) -> None:
+    """An exception overrides `skip` and propagates, whatever the summary."""
     recorder = Recorder()
 
     def block(publish: PublishOperation) -> None:
@@ -672,8 +674,8 @@ def test_exception_wins_over_skip(form: Form, own: BaseException, result: str, s
     assert recorder.finished["result"] == result
 
 
-def test_fail_wins_over_skip() -> None:
-    """A publish that has failed was not skipped, in whichever order the host says both."""
+def test_fail_overrides_skip() -> None:
+    """`fail` overrides `skip`, in either order."""
     for order in (1, -1):
         recorder = Recorder()
         with publish_of(Hooks([recorder])) as publish:
@@ -682,7 +684,7 @@ def test_fail_wins_over_skip() -> None:
         assert (recorder.finished["result"], recorder.finished["error_message"]) == ("failed", "no space")
 
 
-# Wrong identifiers, and use in order.
+# Invalid identifiers, and order of use.
 
 WRONG_IDS = ["", None, 7, b"pulp-f17", "\udcff"]
 
@@ -691,7 +693,7 @@ WRONG_IDS = ["", None, 7, b"pulp-f17", "\udcff"]
 @pytest.mark.parametrize("field", ["repo_id", "importer_id", "importer_type_id"])
 @pytest.mark.parametrize("value", WRONG_IDS, ids=repr)
 def test_wrong_identifier_of_a_sync_is_refused_before_anything_is_fired(form: Form, field: str, value: object) -> None:
-    """A wrong identifier, also one that only `finished` carries, keeps the block from being entered."""
+    """An invalid identifier, also one that only `finished` has, is refused before the block."""
     recorder, ran = Recorder(), NEVER.copy()
     ids: dict[str, Any] = {"repo_id": "pulp-f17", "importer_id": "i", "importer_type_id": "t"} | {field: value}
     with pytest.raises(BodyError, match=f": {field} = "):
@@ -729,7 +731,7 @@ def test_operation_is_used_once(form: Form, operation_of: Kind, ending: Block) -
 
 
 def test_operation_is_not_entered_inside_of_itself() -> None:
-    """A block inside of the block of the same object is refused, and the outer one tells of it."""
+    """A nested block with the same object is refused, and the outer one ends with that error."""
     recorder = Recorder()
     sync = sync_of(Hooks([recorder]))
     with pytest.raises(ClosedError, match="used already"):
@@ -741,7 +743,7 @@ def test_operation_is_not_entered_inside_of_itself() -> None:
 
 
 def moments(body: dict[str, Any]) -> tuple[datetime, datetime]:
-    """Give the times of a `finished` body."""
+    """Return the times of a `finished` body."""
     return datetime.fromisoformat(body["started"]), datetime.fromisoformat(body["completed"])
 
 
@@ -755,10 +757,10 @@ def test_started_and_completed_are_the_times_of_the_block() -> None:
 
 
 @both_forms
-def test_clock_that_is_set_back_during_the_block_does_not_end_it_before_it_began(
+def test_completed_is_not_before_started_after_the_clock_was_set_back(
     form: Form, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`completed` is not before `started`, though the clock of the machine says so."""
+    """`completed` is never before `started`, even if the machine's clock is set back."""
 
     class SteppingBack(datetime):
         hours = 0
@@ -778,8 +780,8 @@ def test_clock_that_is_set_back_during_the_block_does_not_end_it_before_it_began
     assert completed >= started
 
 
-def test_duration_is_that_of_the_steady_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A block of 90 steady seconds took 90 seconds, whatever happened to the clock of the machine."""
+def test_duration_follows_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The duration follows the monotonic clock, whatever happens to the machine's clock."""
     readings = iter([1000.0, 1090.0])
     monkeypatch.setattr("pulp_hooks.operations.time", SimpleNamespace(monotonic=lambda: next(readings)))
     recorder = Recorder()
@@ -788,12 +790,12 @@ def test_duration_is_that_of_the_steady_clock(monkeypatch: pytest.MonkeyPatch) -
     assert completed - started == timedelta(seconds=90)
 
 
-# Ctrl-C, generators, and the ways out that asyncio has.
+# Ctrl-C, generators, and asyncio.
 
 
 @both_forms
 def test_ctrl_c_in_the_block_cancels_the_operation(form: Form) -> None:
-    """The signal that Ctrl-C sends makes the result `canceled`, and stops the host."""
+    """SIGINT gives the result `canceled` and stops the host."""
     recorder = Recorder()
 
     async def host() -> None:
@@ -813,7 +815,7 @@ def test_ctrl_c_in_the_block_cancels_the_operation(form: Form) -> None:
 
 
 def test_second_ctrl_c_while_finished_is_delivered_leaves_the_first_in_place() -> None:
-    """An impatient user gets the interrupt of the operation, and `finished` is not fired again."""
+    """After a second Ctrl-C the first exception propagates, and `finished` is not fired again."""
     recorder = Recorder()
     own = KeyboardInterrupt("first")
     hooks = Hooks([recorder, listener("z", lambda: signal.raise_signal(signal.SIGINT))])
@@ -824,7 +826,7 @@ def test_second_ctrl_c_while_finished_is_delivered_leaves_the_first_in_place() -
 
 
 def test_generator_that_is_closed_inside_of_the_block_fires_finished() -> None:
-    """A host that is a generator and is not run to its end ends its operation."""
+    """Closing a generator that is inside of the block ends its operation."""
     recorder = Recorder()
 
     def host() -> Iterator[int]:
@@ -857,12 +859,12 @@ def test_async_generator_that_is_closed_inside_of_the_block_fires_finished() -> 
 
 
 async def for_ever() -> None:
-    """Wait until somebody cancels the task."""
+    """Wait until the task is canceled."""
     await asyncio.Event().wait()
 
 
-def test_coroutine_that_is_closed_when_its_loop_is_gone_fires_finished() -> None:
-    """A host that is dropped with its event loop ends its operation, though nothing can be awaited any more."""
+def test_coroutine_closed_after_its_loop_fires_finished() -> None:
+    """A coroutine closed after its event loop ends its operation, although nothing can be awaited."""
     recorder = Recorder()
     loop, entered = asyncio.new_event_loop(), asyncio.Event()
 
@@ -874,7 +876,7 @@ def test_coroutine_that_is_closed_when_its_loop_is_gone_fires_finished() -> None
     coroutine = host()
     task = loop.create_task(coroutine)
     loop.run_until_complete(entered.wait())
-    # The executor's thread would outlive the loop.
+    # A thread of the executor would outlive the loop.
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     coroutine.close()
@@ -884,7 +886,7 @@ def test_coroutine_that_is_closed_when_its_loop_is_gone_fires_finished() -> None
 
 @both_kinds
 def test_cancellation_of_the_task_cancels_the_operation(operation_of: Kind) -> None:
-    """A task that is canceled inside of the block fires `finished` with `canceled`, and ends as canceled."""
+    """Canceling the task in the block fires `finished` with `canceled`, and the task ends as canceled."""
     recorder = Recorder()
 
     async def main() -> None:
@@ -907,7 +909,7 @@ def test_cancellation_of_the_task_cancels_the_operation(operation_of: Kind) -> N
 
 
 def test_cancellation_inside_of_a_plain_with_block_cancels_the_operation() -> None:
-    """A coroutine may use the plain form, too."""
+    """A coroutine may also use the plain form."""
     recorder = Recorder()
 
     async def host() -> None:
@@ -930,7 +932,7 @@ def test_cancellation_inside_of_a_plain_with_block_cancels_the_operation() -> No
 
 
 def test_timeout_around_the_block_cancels_the_operation() -> None:
-    """`asyncio.timeout` stops the operation from outside: `canceled`, and `TimeoutError` outside of the block."""
+    """`asyncio.timeout` around the block gives `canceled`, and raises `TimeoutError` outside of the block."""
     recorder = Recorder()
 
     async def host() -> None:
@@ -943,7 +945,7 @@ def test_timeout_around_the_block_cancels_the_operation() -> None:
 
 
 def test_timeout_inside_of_the_block_is_an_error() -> None:
-    """A `TimeoutError` that is raised inside of the block is the operation's own exception."""
+    """A `TimeoutError` raised in the block is an exception of the operation."""
     recorder = Recorder()
 
     async def host() -> None:
@@ -956,7 +958,7 @@ def test_timeout_inside_of_the_block_is_an_error() -> None:
 
 
 def test_failure_of_a_sibling_in_a_task_group_cancels_the_operation() -> None:
-    """A task group that stops its tasks cancels the operation in one of them, and raises the sibling's error alone."""
+    """If another task of its group fails, the operation is canceled, and only the other task's error is raised."""
     recorder = Recorder()
 
     async def host(entered: asyncio.Event) -> None:
@@ -980,8 +982,8 @@ def test_failure_of_a_sibling_in_a_task_group_cancels_the_operation() -> None:
     assert recorder.finished["result"] == "canceled"
 
 
-def test_task_group_inside_of_the_block_gives_its_group_of_errors() -> None:
-    """The exception group of a task group inside of the block is the operation's own exception."""
+def test_task_group_inside_of_the_block_raises_its_group_of_errors() -> None:
+    """The exception group of a task group in the block is an exception of the operation."""
     recorder = Recorder()
 
     async def fails() -> None:
@@ -998,7 +1000,7 @@ def test_task_group_inside_of_the_block_gives_its_group_of_errors() -> None:
 
 
 def test_cancellation_while_started_is_delivered_cancels_the_operation() -> None:
-    """The block is not entered, `finished` says canceled, and the task ends as canceled."""
+    """The block is not entered, `finished` has `canceled`, and the task ends as canceled."""
     recorder, ran = Recorder(), NEVER.copy()
 
     async def main() -> None:
@@ -1027,10 +1029,10 @@ def test_cancellation_while_started_is_delivered_cancels_the_operation() -> None
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("own", ["success", "error", "canceled"])
-def test_cancellation_while_finished_is_delivered_does_not_break_it_off(
+def test_cancellation_while_finished_is_delivered_does_not_interrupt_it(
     own: str, times: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Listeners of `finished` are awaited to their end, once, however often the task is canceled meanwhile.
+    """Listeners of `finished` are awaited to their end, once, however often the task is canceled.
 
     The task ends as canceled afterwards, unless the operation has an exception of its own; nothing is said to be lost.
     """
@@ -1074,7 +1076,7 @@ def test_cancellation_while_finished_is_delivered_does_not_break_it_off(
 
 
 def test_async_block_keeps_the_loop_running_while_a_plain_listener_blocks() -> None:
-    """The async form delivers `started` and `finished` without holding up the loop."""
+    """The async form does not block the loop while listeners receive `started` and `finished`."""
 
     async def main() -> None:
         release = threading.Event()
@@ -1097,7 +1099,7 @@ def test_async_block_keeps_the_loop_running_while_a_plain_listener_blocks() -> N
 
 
 def test_lost_finished_is_logged_with_the_event_type(caplog: pytest.LogCaptureFixture) -> None:
-    """What kept `finished` from being fired is in the log, where the operation's own exception goes first."""
+    """If `finished` cannot be fired, that is logged, and the operation's own exception propagates."""
     caplog.set_level(logging.ERROR, "pulp_hooks.operations")
     hooks = Hooks()
 
@@ -1113,7 +1115,7 @@ def test_lost_finished_is_logged_with_the_event_type(caplog: pytest.LogCaptureFi
 
 @pytest.mark.parametrize("form", [with_block, async_with_block])
 def test_both_events_carry_the_call_report(form: Form) -> None:
-    """The task that a host names is shown to the listeners of `started` and of `finished`."""
+    """Listeners receive the report of the host's task with `started` and with `finished`."""
     reports: list[object] = []
 
     class Listener:
@@ -1133,8 +1135,8 @@ def test_both_events_carry_the_call_report(form: Form) -> None:
 
 
 @pytest.mark.parametrize("call_report", [[1], "task", 7])
-def test_call_report_that_is_no_object_is_refused_before_anything_is_fired(call_report: Any) -> None:  # noqa: ANN401 - wrong on purpose
-    """What describes a task is an object, or null."""
+def test_call_report_that_is_not_an_object_is_refused_before_anything_is_fired(call_report: Any) -> None:  # noqa: ANN401 - wrong on purpose
+    """The report of a task must be an object or null."""
     recorder = Recorder()
     hooks = Hooks([recorder])
     with (
@@ -1147,7 +1149,7 @@ def test_call_report_that_is_no_object_is_refused_before_anything_is_fired(call_
 
 @pytest.mark.parametrize("form", [with_block, async_with_block])
 def test_misspelt_count_is_an_error_in_the_block(form: Form) -> None:
-    """A count under a wrong name is not lost in silence."""
+    """Setting a misspelt count raises."""
     recorder = Recorder()
 
     def block(sync: Any) -> None:  # noqa: ANN401 - what is wrong here is the fact

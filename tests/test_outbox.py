@@ -1,4 +1,4 @@
-"""Firing into a journal: what is stored, what is returned, and what happens when the journal cannot take an event."""
+"""Firing into a journal: the stored event, the report, and a journal that fails."""
 
 import asyncio
 import logging
@@ -59,12 +59,12 @@ class Finishing:
 
 @pytest.fixture
 def called() -> Called:
-    """Give a listener that counts its calls."""
+    """Return a listener that counts its calls."""
     return Called()
 
 
 def stored(url: str) -> list[tuple[str, str]]:
-    """Give the event and the listener of every delivery, as another program sees them."""
+    """Return the event and the listener of every delivery, read by another connection."""
     engine = create_engine(url)
     with engine.connect() as connection:
         rows = connection.execute(
@@ -75,7 +75,7 @@ def stored(url: str) -> list[tuple[str, str]]:
 
 
 def events(url: str) -> list[bytes]:
-    """Give the content of every stored event."""
+    """Return the content of every stored event."""
     engine = create_engine(url)
     with engine.connect() as connection:
         contents = list(connection.execute(select(schema.event.c.content)).scalars())
@@ -84,7 +84,7 @@ def events(url: str) -> list[bytes]:
 
 
 def test_fired_event_is_stored_for_each_listener_and_calls_none(url: str, called: Called) -> None:
-    """One event and a delivery for each listener that takes it are in the journal when `fire` returns."""
+    """When `fire` returns, the journal has one event and a delivery for each matching listener."""
     with Hooks({"Called": called, "Other": Other(), "Finishing": Finishing()}, journal=url) as hooks:
         report = hooks.fire(STARTED, BODY)
     assert stored(url) == [(report.event.id, "Called"), (report.event.id, "Other")]
@@ -97,7 +97,7 @@ def test_fired_event_is_stored_for_each_listener_and_calls_none(url: str, called
 
 
 def test_stored_content_is_the_event(url: str, called: Called) -> None:
-    """The bytes in the journal are the event's own JSON."""
+    """The stored content is the JSON of the event."""
     with Hooks({"Called": called}, journal=url) as hooks:
         event = hooks.fire(STARTED, BODY, call_report={"task_id": "7d1f"}).event
     (content,) = events(url)
@@ -105,8 +105,8 @@ def test_stored_content_is_the_event(url: str, called: Called) -> None:
     assert Event.from_json(content) == read_stored(content) == event
 
 
-def test_event_that_nobody_takes_is_stored_too(url: str) -> None:
-    """A listener that is added later can have it."""
+def test_event_without_listeners_is_stored_too(url: str) -> None:
+    """An event without listeners is stored, so that a listener added later can receive it."""
     with Hooks({"Finishing": Finishing()}, journal=url) as hooks:
         report = hooks.fire(STARTED, BODY)
     assert len(events(url)) == 1
@@ -114,7 +114,7 @@ def test_event_that_nobody_takes_is_stored_too(url: str) -> None:
 
 
 def test_known_id_is_not_stored_twice(url: str, called: Called) -> None:
-    """A host that fires again what it may have fired before causes no second delivery."""
+    """Firing an event again with the same id adds no delivery."""
     with Hooks({"Called": called}, journal=url) as hooks:
         first = hooks.fire(STARTED, BODY, event_id="task-7d1f")
         second = hooks.fire(STARTED, {"repo_id": "other"}, event_id="task-7d1f")
@@ -124,14 +124,14 @@ def test_known_id_is_not_stored_twice(url: str, called: Called) -> None:
 
 
 @pytest.mark.parametrize("event_id", ["", "a/b", "a b", "a\n", "ä", "a" * 129, "a.b"])
-def test_id_that_fits_nowhere_is_refused(event_id: str, sqlite_url: str, called: Called) -> None:
-    """Identifiers go into headers, keys and paths."""
+def test_invalid_id_is_refused(event_id: str, sqlite_url: str, called: Called) -> None:
+    """Identifiers must fit into headers, keys and paths."""
     with Hooks({"Called": called}, journal=sqlite_url) as hooks, pytest.raises(EventError, match="id"):
         hooks.fire(STARTED, BODY, event_id=event_id)
 
 
 def test_wrong_body_is_not_stored(url: str, called: Called) -> None:
-    """What the specification does not allow raises in the host before anything is written."""
+    """An invalid body raises before anything is written."""
     with Hooks({"Called": called}, journal=url) as hooks:
         with pytest.raises(BodyError):
             hooks.fire(STARTED, {"repo_id": 7})
@@ -140,8 +140,8 @@ def test_wrong_body_is_not_stored(url: str, called: Called) -> None:
 
 
 @pytest.mark.parametrize("ending", ["commit", "rollback"])
-def test_event_on_a_hosts_connection_shares_its_fate(ending: str, url: str, called: Called) -> None:
-    """With the host's own connection the event is stored with the host's work, or not at all."""
+def test_event_on_a_hosts_connection_is_part_of_its_transaction(ending: str, url: str, called: Called) -> None:
+    """On the host's connection the event is committed or rolled back with the host's work."""
     journal = Journal(url)
     journal.backend.open()
     engine = create_engine(url)
@@ -157,7 +157,7 @@ def test_event_on_a_hosts_connection_shares_its_fate(ending: str, url: str, call
 
 @pytest.mark.parametrize("where", ["engine", "connection"])
 def test_connection_in_autocommit_is_refused(where: str, url: str, called: Called) -> None:
-    """The event would be stored apart from the host's work, or not at all."""
+    """In autocommit mode the event could not be committed together with the host's work."""
     options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
     engine = create_engine(url, **options) if where == "engine" else create_engine(url)
     with Hooks({"Called": called}, journal=url) as hooks:
@@ -170,7 +170,7 @@ def test_connection_in_autocommit_is_refused(where: str, url: str, called: Calle
 
 
 def test_connection_without_a_journal_is_refused(called: Called) -> None:
-    """Nobody may believe that an event is committed with the host's work when it is not."""
+    """Without a journal, `connection` is refused: the event could not be committed with the host's work."""
     with Hooks([called]) as hooks, pytest.raises(JournalError, match=r"there is no journal; fix: add \[journal\]"):
         hooks.fire(STARTED, BODY, connection=object())  # type: ignore[arg-type] # it is not looked at
     assert called.calls == 0
@@ -178,7 +178,7 @@ def test_connection_without_a_journal_is_refused(called: Called) -> None:
 
 @pytest.fixture
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give the path of a journal that takes nothing, as it is no database; the settings name it."""
+    """Return the path of a file in the settings that is not a database."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "journal.db"
     path.write_bytes(b"this is no database" * 100)
@@ -186,18 +186,18 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert path.read_bytes() == b"this is no database" * 100
 
 
-def test_journal_that_cannot_take_an_event_raises(broken: Path, called: Called) -> None:
-    """By default the host learns at once that the event is not safe, and no listener was called."""
+def test_journal_that_cannot_store_an_event_raises(broken: Path, called: Called) -> None:
+    """By default an error of the journal raises in the host, and no listener is called."""
     broken.with_name("pulp-hooks.toml").write_text("[journal]\nurl = 'sqlite:///journal.db'\n")
     with Hooks.discover(listeners={"Called": called}) as hooks, pytest.raises(JournalError, match=r"journal\.db"):
         hooks.fire(STARTED, BODY)
     assert called.calls == 0
 
 
-def test_journal_that_cannot_take_an_event_may_be_passed_by(
+def test_journal_that_cannot_store_an_event_may_be_bypassed(
     broken: Path, called: Called, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By the setting the event is dispatched directly, and the log says so."""
+    """With the setting, the event is dispatched directly, and the error is logged."""
     broken.with_name("pulp-hooks.toml").write_text(
         "[journal]\nurl = 'sqlite:///journal.db'\non_error = 'dispatch'\n[plugins]\nblock = ['console']\n"
     )
@@ -210,7 +210,7 @@ def test_journal_that_cannot_take_an_event_may_be_passed_by(
 
 
 def test_coroutines_fire_into_the_journal_too(url: str, called: Called) -> None:
-    """`afire` and the blocks of a sync store their events as `fire` does."""
+    """`afire` and the async blocks store events like `fire`."""
 
     async def host(hooks: Hooks) -> None:
         await hooks.afire(STARTED, BODY)
@@ -225,7 +225,7 @@ def test_coroutines_fire_into_the_journal_too(url: str, called: Called) -> None:
 
 
 def test_closed_hooks_store_nothing(sqlite_url: str, called: Called) -> None:
-    """After `close` nobody fires, with a journal neither."""
+    """After `close`, firing into a journal raises."""
     hooks = Hooks({"Called": called}, journal=sqlite_url)
     hooks.close()
     with pytest.raises(ClosedError):
@@ -233,8 +233,8 @@ def test_closed_hooks_store_nothing(sqlite_url: str, called: Called) -> None:
 
 
 @pytest.mark.parametrize("journal", ["mysql://a/b", "sqlite://", "nonsense"])
-def test_impossible_journal_of_a_host_raises_at_once(journal: str, called: Called) -> None:
-    """The host's own URL is the host's own mistake."""
+def test_invalid_journal_of_a_host_raises_at_once(journal: str, called: Called) -> None:
+    """An invalid journal URL of the host raises at once."""
     with pytest.raises(JournalError):
         Hooks({"Called": called}, journal=journal)
     with pytest.raises(JournalError):
@@ -242,13 +242,13 @@ def test_impossible_journal_of_a_host_raises_at_once(journal: str, called: Calle
 
 
 def test_worker_needs_a_journal(called: Called) -> None:
-    """The message says what to add."""
+    """The message says how to add one."""
     with Hooks([called]) as hooks, pytest.raises(JournalError, match=r"add \[journal\] with a url"):
         hooks.worker()
 
 
 def test_journal_of_the_host_stays_open(sqlite_url: str, called: Called) -> None:
-    """What the host has opened the host closes."""
+    """The host closes the journal that it has opened."""
     journal = Journal(sqlite_url)
     with Hooks({"Called": called}, journal=journal) as hooks:
         event = hooks.fire(STARTED, BODY).event
@@ -260,7 +260,7 @@ def test_journal_of_the_host_stays_open(sqlite_url: str, called: Called) -> None
 def test_journal_of_the_settings_is_closed_with_the_hooks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: Called
 ) -> None:
-    """SQLite's companions of the file are gone when nobody has it open."""
+    """SQLite's companion files are gone after the last connection is closed."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pulp-hooks.toml").write_text("[journal]\nurl = 'sqlite:///journal.db'\n")
     with Hooks.discover(listeners={"Called": called}) as hooks:
@@ -272,8 +272,8 @@ def test_journal_of_the_settings_is_closed_with_the_hooks(
     assert ("Called",) in names
 
 
-def test_autocommit_of_the_driver_is_refused_in_words(url: str, called: Called) -> None:
-    """The driver commits each statement, and SQLAlchemy does not know."""
+def test_autocommit_of_the_driver_is_refused(url: str, called: Called) -> None:
+    """The driver would commit each statement without SQLAlchemy knowing."""
     options: dict[str, Any] = {"isolation_level": None} if url.startswith("sqlite") else {"autocommit": True}
     engine = create_engine(url, connect_args=options)
     with Hooks({"Called": called}, journal=url) as hooks:
@@ -285,7 +285,7 @@ def test_autocommit_of_the_driver_is_refused_in_words(url: str, called: Called) 
 
 
 def test_connection_with_another_search_path_reaches_the_journal(postgresql_url: str, called: Called) -> None:
-    """The event is stored in the schema of the journal, also when the search path leads to a second journal."""
+    """The event is stored in the journal's schema, even if the search path leads to a second journal."""
     engine = create_engine(postgresql_url)
     name = f"other_{new_id()}"
     with engine.begin() as connection:
@@ -308,7 +308,7 @@ def test_connection_with_another_search_path_reaches_the_journal(postgresql_url:
 
 
 def test_connection_to_a_copy_of_the_journal_is_refused(postgresql_url: str, called: Called) -> None:
-    """A database that was made of the journal's as a template has the same id under another name."""
+    """A database made from the journal's as a template has the same id, but another name."""
     first = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
     names = [f"copy_{new_id()}" for _ in range(2)]
     urls = [make_url(postgresql_url).set(database=name) for name in names]
@@ -332,7 +332,7 @@ def test_connection_to_a_copy_of_the_journal_is_refused(postgresql_url: str, cal
 
 
 def test_connection_to_a_database_without_a_journal_is_refused(postgresql_url: str, called: Called) -> None:
-    """A host whose connection leads elsewhere learns it, and its transaction goes on."""
+    """The host learns that its connection has no journal, and its transaction continues."""
     name = f"without_{new_id()}"
     admin = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
     engine = create_engine(make_url(postgresql_url).set(database=name))
@@ -351,7 +351,7 @@ def test_connection_to_a_database_without_a_journal_is_refused(postgresql_url: s
 
 
 def test_two_phase_transaction_is_refused(postgresql_url: str, called: Called) -> None:
-    """PostgreSQL would refuse to prepare it, after the report said `queued`."""
+    """PostgreSQL would refuse to prepare the transaction after the report said `queued`."""
     engine = create_engine(postgresql_url)
     with Hooks({"Called": called}, journal=postgresql_url) as hooks, engine.connect() as connection:
         with connection.begin_twophase() as transaction:
@@ -372,9 +372,15 @@ def test_two_phase_transaction_is_refused(postgresql_url: str, called: Called) -
         (lambda engine: engine, "with engine.begin"),
         (Session, r"session\.connection\(\)"),
         (lambda engine: scoped_session(sessionmaker(engine)), r"session\.connection\(\)"),
-        (lambda _: create_async_engine("postgresql+psycopg://h/d"), "run_sync"),
-        (lambda _: create_async_engine("postgresql+psycopg://h/d").connect(), "run_sync"),
-        (lambda _: AsyncSession(create_async_engine("postgresql+psycopg://h/d")), r"run_sync.*\.connection\(\)"),
+        (lambda _: create_async_engine("postgresql+psycopg://h/d"), r"async with engine\.begin.*await hooks\.afire"),
+        (
+            lambda _: create_async_engine("postgresql+psycopg://h/d").connect(),
+            r"await hooks\.afire\(\.\.\., connection=connection\)",
+        ),
+        (
+            lambda _: AsyncSession(create_async_engine("postgresql+psycopg://h/d")),
+            r"await hooks\.afire\(\.\.\., connection=await session\.connection\(\)\)",
+        ),
         (lambda engine: engine.raw_connection(), "with engine.begin"),
         (lambda _: "postgresql://h/d", "with engine.begin"),
     ],
@@ -382,7 +388,7 @@ def test_two_phase_transaction_is_refused(postgresql_url: str, called: Called) -
 def test_what_is_not_a_connection_is_refused_with_a_remedy(
     make: Callable[[Any], object], remedy: str, sqlite_url: str, called: Called
 ) -> None:
-    """The message says how to come by a connection."""
+    """The message says how to get a connection."""
     engine = create_engine(sqlite_url)
     other: Any = make(engine)
     with Hooks({"Called": called}, journal=sqlite_url) as hooks, pytest.raises(JournalError, match=f"fix: .*{remedy}"):

@@ -1,4 +1,4 @@
-"""Facts about the package as it is built, and about what its environment is pinned to."""
+"""Tests of the built package and of its pinned environment."""
 
 import email
 import re
@@ -19,7 +19,7 @@ PACKAGES = [ROOT, *sorted(path.parent for path in ROOT.glob("example_plugins/*/p
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel of the library, built from the tree."""
+    """The wheel of the library, built from the source tree."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
@@ -28,15 +28,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def test_core_needs_four_libraries(wheel: zipfile.ZipFile) -> None:
-    """Without extras: pluggy, marshmallow, importlib-metadata, and click for the command line."""
+    """The core needs pluggy, marshmallow, importlib-metadata and click."""
     (name,) = (name for name in wheel.namelist() if name.endswith("METADATA"))
     requirements = email.message_from_bytes(wheel.read(name)).get_all("Requires-Dist") or []
     core = {re.split(r"[<>=]", text)[0] for text in requirements if "extra ==" not in text}
     assert core == {"click", "importlib-metadata", "marshmallow", "pluggy"}
 
 
-def test_wheel_holds_types_schemas_and_licence(wheel: zipfile.ZipFile) -> None:
-    """What is no Python file is shipped as well."""
+def test_wheel_contains_types_schemas_and_license(wheel: zipfile.ZipFile) -> None:
+    """The wheel contains the files that are not Python too."""
     names = wheel.namelist()
     assert "pulp_hooks/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -44,14 +44,14 @@ def test_wheel_holds_types_schemas_and_licence(wheel: zipfile.ZipFile) -> None:
         assert f"pulp_hooks/bodies/json_schemas/{event_type}.json" in names
 
 
-def test_wheel_holds_the_library_only(wheel: zipfile.ZipFile) -> None:
-    """Tests, docs and tools stay at home."""
+def test_wheel_contains_the_library_only(wheel: zipfile.ZipFile) -> None:
+    """The wheel contains no tests, docs or tools."""
     assert {name.split("/")[0] for name in wheel.namelist()} == {"pulp_hooks", "pulp_hooks-0.1.0.dist-info"}
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
 def test_package_is_complete(package: Path) -> None:
-    """Each package says what it is, what it needs, how it may be used, and how it is tested."""
+    """Each package declares its description, requirements, license and tests."""
     project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     assert project["license"] == "MIT"
     assert project["requires-python"] == ">=3.11"
@@ -63,7 +63,7 @@ def test_package_is_complete(package: Path) -> None:
 
 @pytest.mark.parametrize("name", ["development.txt", "runtime.txt"])
 def test_every_pinned_requirement_has_hashes(name: str) -> None:
-    """Nothing is installed whose content is not known beforehand."""
+    """Only content known beforehand is installed."""
     text = (ROOT / ".ci" / "constraints" / name).read_text().replace("\\\n", " ")
     requirements = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     assert requirements
@@ -71,8 +71,8 @@ def test_every_pinned_requirement_has_hashes(name: str) -> None:
         assert re.match(r"\S+==\S+ .*--hash=sha256:[0-9a-f]{64}", requirement), requirement
 
 
-def test_everything_that_is_asked_for_is_pinned() -> None:
-    """A requirement added to pyproject.toml without locking it again is noticed."""
+def test_every_requirement_is_pinned() -> None:
+    """Every requirement in pyproject.toml is in the lock file."""
     pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / ".ci/constraints/development.txt").read_text(), re.MULTILINE))
     groups = [*PROJECT["dependency-groups"].values(), *PROJECT["project"]["optional-dependencies"].values()]
     asked = [text for group in [PROJECT["project"]["dependencies"], *groups] for text in group if isinstance(text, str)]
@@ -80,7 +80,7 @@ def test_everything_that_is_asked_for_is_pinned() -> None:
 
 
 def test_no_lock_file_with_download_addresses_is_kept() -> None:
-    """Lock files that name a registry's hosts stay out of the tree, in a clone and in an unpacked archive."""
+    """Lock files with the addresses of a registry are not in the tree, in a clone or an unpacked archive."""
     if (ROOT / ".git").exists():
         kept = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     else:

@@ -1,4 +1,4 @@
-"""Tests of logging that cannot fail: with filters, handlers and factories of a host that raise."""
+"""Tests of logging with filters, handlers and factories of a host that raise."""
 
 import asyncio
 import logging
@@ -34,13 +34,13 @@ class Failing:
 
     @hookimpl
     def repo_sync_started(self) -> None:
-        """Count the call, and fail."""
+        """Count the call and raise."""
         self.calls += 1
         raise ValueError("no")
 
 
 class Raising(logging.Handler):
-    """A handler that raises, as those of hosts do whose queue or disk is full."""
+    """A handler that raises, as if its queue or disk were full."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Raise."""
@@ -58,7 +58,7 @@ def _exit(*_: object, **__: object) -> Any:  # noqa: ANN401 - it returns nothing
 
 @pytest.fixture(params=["filter", "filter that exits", "handler", "level", "record", "factory"])
 def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Break every documented logger in one of the ways in which hosts do."""
+    """Break every documented logger in one of the common ways."""
     loggers = [logging.getLogger(name) for name in DOCUMENTED]
     handler = Raising()
     for logger in loggers:
@@ -86,7 +86,7 @@ def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 @pytest.mark.usefixtures("broken")
 @pytest.mark.parametrize("module", MODULES)
 def test_no_logger_of_the_package_raises(module: str) -> None:
-    """Neither at a line with a traceback, nor when it is asked whether it would log one."""
+    """Logging a record with a traceback does not raise, nor does asking for the level."""
     log = import_module(module)._log
     assert log.logger.name in DOCUMENTED
     log.isEnabledFor(logging.ERROR)
@@ -96,15 +96,15 @@ def test_no_logger_of_the_package_raises(module: str) -> None:
         log.exception("a line of %s", module)
 
 
-def test_every_logger_of_the_package_is_one_that_cannot_fail() -> None:
-    """Only the command line sets up the loggers of others, in a process of its own."""
+def test_every_logger_of_the_package_is_a_safe_logger() -> None:
+    """Only the command line, in its own process, configures other loggers."""
     users = {file.relative_to(PACKAGE) for file in PACKAGE.rglob("*.py") if "getLogger(" in file.read_text()}
     assert {file for file in users if file.parts[0] != "cli"} == {Path("safe_logger.py")}
 
 
 @pytest.mark.usefixtures("broken")
-def test_listener_that_fails_is_an_outcome_although_nobody_can_log_it() -> None:
-    """Neither the host nor the next listener notices what the host's logging does."""
+def test_failing_listener_is_an_outcome_although_logging_fails() -> None:
+    """A failure of the host's logging affects neither the host nor the next listener."""
     first, second = Failing(), Failing()
     with Hooks([first, second], settings=Settings(dispatch=DispatchSettings(slow_seconds=0))) as hooks:
         report = hooks.repo_sync_started(repo_id="zoo")
@@ -114,7 +114,7 @@ def test_listener_that_fails_is_an_outcome_although_nobody_can_log_it() -> None:
 
 
 @pytest.mark.usefixtures("broken")
-def test_worker_in_a_host_goes_on_although_nobody_can_log_it(sqlite_url: str) -> None:
+def test_worker_in_a_host_continues_although_logging_fails(sqlite_url: str) -> None:
     """Every event is attempted, and the attempts are recorded."""
     listener = Failing()
     with Hooks({"failing": listener}, journal=sqlite_url) as hooks, hooks.worker():
@@ -127,10 +127,10 @@ def test_worker_in_a_host_goes_on_although_nobody_can_log_it(sqlite_url: str) ->
 
 
 @pytest.mark.usefixtures("broken")
-def test_event_is_dispatched_when_the_journal_fails_although_nobody_can_log_it(
+def test_event_is_dispatched_when_the_journal_fails_although_logging_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The settings ask for that; and their problems, which are logged as well, do not stop the host."""
+    """As set, the event is dispatched directly, and problems with the settings do not stop the host."""
     settings = tmp_path / "pulp-hooks.toml"
     settings.write_text('[journal]\nurl = "sqlite:///no/folder/x.db"\non_error = "dispatch"\n[dispatch]\nunknown = 1\n')
     monkeypatch.setenv("PULP_HOOKS_BLOCK", "console,jsonl")
@@ -140,15 +140,15 @@ def test_event_is_dispatched_when_the_journal_fails_although_nobody_can_log_it(
 
 
 @pytest.mark.usefixtures("broken")
-def test_exception_of_a_block_passes_although_nobody_can_log_that_finished_was_lost() -> None:
-    """Finished cannot be fired, nor can that be logged; the host's own exception is what counts."""
+def test_exception_of_a_block_propagates_although_logging_fails() -> None:
+    """The host's own exception propagates, although `finished` can be neither fired nor logged."""
     hooks = Hooks({"Failing": Failing()}, journal="sqlite:///no/folder/x.db")
     operation = hooks.sync("zoo", importer_id="i", importer_type_id="i")
     operation.__exit__(KeyError, KeyError("mine"), None)
 
 
-def test_handler_that_fires_events_does_not_hear_of_them_without_end() -> None:
-    """Its events are fired; what is logged of them in the meantime is dropped, or each line would cause two more."""
+def test_handler_that_fires_events_does_not_recurse() -> None:
+    """The handler's events are fired, but their records are dropped, because each would cause two more."""
 
     class Firing(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -164,15 +164,15 @@ def test_handler_that_fires_events_does_not_hear_of_them_without_end() -> None:
                 assert len(hooks.repo_sync_started(repo_id="zoo").failures) == 2
     finally:
         log.removeHandler(handler)
-    # Each event of the host is logged twice, and each of those lines fires one more.
+    # Each event of the host has two records, and each of those fires one more event.
     assert (first.calls, second.calls) == (6, 6)
 
 
 @pytest.mark.parametrize("asked", ["log", "isEnabledFor"])
-def test_exception_of_a_signal_handler_reaches_the_host_while_a_line_is_logged(
+def test_exception_of_a_signal_handler_during_logging_reaches_the_host(
     monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
-    """A time limit of the host is no failure of its logging, and the next line is logged as ever."""
+    """A time limit of the host propagates, and the next record is logged."""
     seen: list[object] = []
 
     class LimitError(Exception):
@@ -199,8 +199,8 @@ def test_exception_of_a_signal_handler_reaches_the_host_while_a_line_is_logged(
     assert len(seen) == 1
 
 
-def test_line_says_where_it_was_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Formats with the file and the line show ours, not those of the wrapper."""
+def test_record_has_the_place_of_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    """Records have the file and line of the caller, not of the wrapper."""
     log = safe_logger("pulp_hooks.hooks")
     log.warning("said %d", 7)
     log.error("said %d", 7)
@@ -209,8 +209,8 @@ def test_line_says_where_it_was_logged(caplog: pytest.LogCaptureFixture) -> None
     assert {record.getMessage() for record in caplog.records} == {"said 7"}
 
 
-def test_argument_that_cannot_be_shown_loses_the_line_only() -> None:
-    """Formatting happens in the handler, which may be one that lets errors pass."""
+def test_argument_that_cannot_be_formatted_loses_only_the_record() -> None:
+    """A handler that formats a record and does not catch errors loses only that record."""
 
     class Hostile:
         def __str__(self) -> str:
@@ -226,11 +226,11 @@ def test_argument_that_cannot_be_shown_loses_the_line_only() -> None:
 
 
 class Formatting(logging.Handler):
-    """A handler that formats the line without catching anything."""
+    """A handler that formats the record without catching anything."""
 
     asked = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Format the line."""
+        """Format the record."""
         self.asked = True
         self.format(record)

@@ -1,4 +1,4 @@
-"""What signal handlers of the host raise while a listener runs: it is the host's, and goes to the host."""
+"""Exceptions from signal handlers of the host while a listener runs reach the host."""
 
 import asyncio
 import contextlib
@@ -22,11 +22,11 @@ NUMBER = signal.SIGUSR1
 
 
 class LimitError(Exception):
-    """A time limit, as job queues raise it."""
+    """A time limit, as raised by job queues."""
 
 
 class ExitRequest(BaseException):
-    """An end that somebody asked for."""
+    """A requested exit."""
 
 
 def listener(name: str, function: Callable[..., object], hook: str = "repo_sync_started") -> ModuleType:
@@ -46,7 +46,7 @@ def plain(error: BaseException) -> Any:  # noqa: ANN401 - any handler
 
 
 def star(error: BaseException) -> Any:  # noqa: ANN401 - any handler
-    """Return a handler that takes whatever there is."""
+    """Return a handler that takes any arguments."""
 
     def handler(*_: object) -> None:
         raise error
@@ -55,7 +55,7 @@ def star(error: BaseException) -> Any:  # noqa: ANN401 - any handler
 
 
 def resetting(error: BaseException) -> Any:  # noqa: ANN401 - any handler
-    """Return a handler that is installed no more when it raises."""
+    """Return a handler that is no longer installed when it raises."""
 
     def handler(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)
@@ -122,25 +122,25 @@ HANDLERS = [plain, star, resetting, forgetful, partial, method, callable_object,
 
 @pytest.fixture
 def install() -> Iterator[Callable[[Any], None]]:
-    """Return a function that installs a handler; the one before comes back."""
+    """Return a function that installs a handler, which is replaced by the previous one afterwards."""
     before = signal.getsignal(NUMBER)
     yield lambda handler: (signal.signal(NUMBER, handler), None)[1]
     signal.signal(NUMBER, before)
 
 
 def raise_it() -> None:
-    """Be a plain listener in which the signal arrives."""
+    """Let the signal arrive in a plain listener."""
     signal.raise_signal(NUMBER)
 
 
 async def raise_it_later() -> None:
-    """Be a coroutine in which the signal arrives."""
+    """Let the signal arrive in a coroutine."""
     await asyncio.sleep(0)
     signal.raise_signal(NUMBER)
 
 
 def fire(hooks: Hooks) -> Report:
-    """Fire where no event loop runs."""
+    """Fire without an event loop."""
     return hooks.fire("repo-sync-started", BODY)
 
 
@@ -148,7 +148,7 @@ def afire(hooks: Hooks) -> Report:
     """Fire from a coroutine."""
 
     async def main() -> Report | BaseException:
-        # Caught inside of the loop: asyncio itself would treat some of them in its own way.
+        # Caught inside of the loop, because asyncio handles some of them itself.
         try:
             return await hooks.afire("repo-sync-started", BODY)
         except BaseException as error:  # noqa: BLE001 - raised again outside
@@ -161,7 +161,7 @@ def afire(hooks: Hooks) -> Report:
 
 
 def fire_inside_a_loop(hooks: Hooks) -> Report:
-    """Fire in a thread that runs an event loop already."""
+    """Fire in a thread that already runs an event loop."""
 
     async def main() -> Report:
         return hooks.fire("repo-sync-started", BODY)
@@ -174,10 +174,10 @@ def fire_inside_a_loop(hooks: Hooks) -> Report:
 )
 @pytest.mark.parametrize("handler", HANDLERS)
 @pytest.mark.parametrize("kind", ["plain", "async", "async with afire"])
-def test_what_a_signal_handler_raises_leaves_fire(
+def test_exception_of_a_signal_handler_leaves_fire(
     kind: str, handler: Callable[[BaseException], Any], error: BaseException, install: Callable[[Any], None]
 ) -> None:
-    """It is neither the listener's failure nor swallowed, whatever kind of handler and exception it is."""
+    """The exception is neither the listener's failure nor swallowed, for every kind of handler and exception."""
     install(handler(error))
     hooks = Hooks([listener("a", raise_it if kind == "plain" else raise_it_later)])
     with pytest.raises(type(error)) as caught:
@@ -185,8 +185,8 @@ def test_what_a_signal_handler_raises_leaves_fire(
     assert caught.value is error
 
 
-def test_what_a_signal_handler_raises_ends_the_wait_for_a_helper_thread(install: Callable[[Any], None]) -> None:
-    """An `async def` listener that was given a thread is canceled, so that the host gets on."""
+def test_exception_of_a_signal_handler_ends_the_wait_for_a_helper_thread(install: Callable[[Any], None]) -> None:
+    """An `async def` listener in a helper thread is canceled, so that the host can continue."""
     install(plain(LimitError("limit")))
     ended = threading.Event()
 
@@ -203,7 +203,7 @@ def test_what_a_signal_handler_raises_ends_the_wait_for_a_helper_thread(install:
 
 
 def test_interrupted_system_call_of_a_listener_leaves_fire() -> None:
-    """A time limit ends a listener that sleeps, by a real timer."""
+    """A real timer ends a listener that sleeps."""
     before = signal.signal(signal.SIGALRM, plain(LimitError("limit")))
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
@@ -215,7 +215,7 @@ def test_interrupted_system_call_of_a_listener_leaves_fire() -> None:
 
 
 def swallowed_by_cause() -> None:
-    """Wrap it, as client libraries do."""
+    """Wrap the exception, as client libraries do."""
     try:
         raise_it()
     except BaseException as error:
@@ -223,7 +223,7 @@ def swallowed_by_cause() -> None:
 
 
 def swallowed_by_context() -> None:
-    """Fail while it is handled."""
+    """Raise while the exception is handled."""
     try:
         raise_it()
     finally:
@@ -231,13 +231,13 @@ def swallowed_by_context() -> None:
 
 
 async def in_a_task_group() -> None:
-    """Let it arrive in a task of a group."""
+    """Let the signal arrive in a task of a group."""
     async with asyncio.TaskGroup() as group:
         group.create_task(raise_it_later())
 
 
 def in_nested_groups() -> None:
-    """Gather it with others."""
+    """Let the signal arrive in a task gathered with others."""
     try:
         raise_it()
     except LimitError as error:
@@ -248,7 +248,7 @@ def in_nested_groups() -> None:
 def test_wrapped_exception_of_a_signal_handler_leaves_fire_as_it_was_raised(
     listen: Callable[..., object], install: Callable[[Any], None]
 ) -> None:
-    """The host waits for its own exception, not for what a listener has made of it."""
+    """The host gets its own exception, even if a listener wrapped it."""
     error = LimitError("limit")
     install(plain(error))
     with pytest.raises(LimitError) as caught:
@@ -257,12 +257,12 @@ def test_wrapped_exception_of_a_signal_handler_leaves_fire_as_it_was_raised(
 
 
 def fails() -> None:
-    """Fail for a reason of the listener's own."""
+    """Raise for a reason of the listener's own."""
     raise ValueError("own")
 
 
 async def fails_later() -> None:
-    """Fail in a coroutine."""
+    """Raise in a coroutine."""
     raise ValueError("own")
 
 
@@ -271,7 +271,7 @@ async def fails_later() -> None:
 def test_listener_that_fails_while_the_host_handles_a_signal_fails_alone(
     listen: Callable[..., object], way: Callable[[Hooks], Report], install: Callable[[Any], None]
 ) -> None:
-    """What the host is handling already is the context of the listener's exception, and not its cause."""
+    """An exception that the host is already handling is only the context of the listener's failure."""
     install(plain(LimitError("limit")))
     hooks = Hooks([listener("a", listen)])
     try:
@@ -285,7 +285,7 @@ def test_listener_that_fails_while_the_host_handles_a_signal_fails_alone(
 def test_same_exception_raised_by_the_listener_is_its_failure(
     error: BaseException, install: Callable[[Any], None]
 ) -> None:
-    """The class says nothing: only what a handler has raised is the host's."""
+    """Only an exception from a handler is the host's, whatever its class."""
 
     def listen() -> None:
         raise error
@@ -296,7 +296,7 @@ def test_same_exception_raised_by_the_listener_is_its_failure(
 
 
 class Alarm:
-    """A bound on a block, as listeners and client libraries set it."""
+    """A time limit on a block, as set by listeners and client libraries."""
 
     def __enter__(self) -> None:
         self._before = signal.signal(signal.SIGALRM, self.handle)
@@ -312,18 +312,18 @@ class Alarm:
 
 
 def bounded() -> None:
-    """Bound a request."""
+    """Limit the time of a request."""
     with Alarm():
         time.sleep(600)
 
 
 async def bounded_later() -> None:
-    """Bound it in a coroutine."""
+    """Limit the time in a coroutine."""
     bounded()
 
 
 def bounded_for_good() -> None:
-    """Bound it by a handler that stays installed."""
+    """Limit the time by a handler that stays installed."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         raise LimitError("own")
@@ -335,7 +335,7 @@ def bounded_for_good() -> None:
 
 @pytest.mark.parametrize("listen", [bounded, bounded_later, bounded_for_good])
 def test_alarm_that_a_listener_has_set_is_its_own_failure(listen: Callable[..., object]) -> None:
-    """A handler that the listener installed during its call is the listener's."""
+    """An exception from a handler that the listener installed is the listener's failure."""
     before = signal.getsignal(signal.SIGALRM)
     try:
         report = fire(Hooks([listener("a", listen)]))
@@ -345,7 +345,7 @@ def test_alarm_that_a_listener_has_set_is_its_own_failure(listen: Callable[..., 
 
 
 def test_signal_of_the_host_leaves_fire_through_an_alarm_of_the_listener(install: Callable[[Any], None]) -> None:
-    """The bound that a listener has set does not make the host's exception its own."""
+    """A time limit of the listener does not make the host's exception its own."""
     install(plain(SystemExit(143)))
 
     def listen() -> None:
@@ -356,8 +356,8 @@ def test_signal_of_the_host_leaves_fire_through_an_alarm_of_the_listener(install
         fire(Hooks([listener("a", listen)]))
 
 
-def test_listener_decorated_as_a_handler_is_fails_alone(install: Callable[[Any], None]) -> None:
-    """Handlers and listeners that share a decorator share its code."""
+def test_listener_with_the_decorator_of_a_handler_fails_alone(install: Callable[[Any], None]) -> None:
+    """A decorator shared by handlers and listeners does not make a listener a handler."""
 
     class Nothing(contextlib.ContextDecorator):
         def __enter__(self) -> Self:
@@ -368,7 +368,7 @@ def test_listener_decorated_as_a_handler_is_fails_alone(install: Callable[[Any],
 
     @Nothing()
     def handler(number: int, frame: FrameType | None) -> None:
-        """Handle it."""
+        """Do nothing."""
 
     @Nothing()
     def fail() -> None:
@@ -383,7 +383,7 @@ def test_listener_decorated_as_a_handler_is_fails_alone(install: Callable[[Any],
 
 
 def test_other_threads_listeners_fail_alone(install: Callable[[Any], None]) -> None:
-    """Signals arrive in the main thread; what listeners in others raise is theirs."""
+    """Signals arrive in the main thread, so exceptions in other threads are the listener's."""
     install(plain(LimitError("limit")))
     with ThreadPoolExecutor(1) as threads:
         report = threads.submit(fire, Hooks([listener("a", fails)])).result()
@@ -417,7 +417,7 @@ def run_async_block(operation: Any) -> None:  # noqa: ANN401 - either operation
 def test_operation_fires_finished_once_when_a_signal_handler_raises(
     hook: str, form: Callable[[Any], None], error: BaseException, install: Callable[[Any], None]
 ) -> None:
-    """In a listener of `started` as in one of `finished`, the host gets its exception."""
+    """The host gets its exception, whether it arrives in a listener of `started` or of `finished`."""
     install(plain(error))
     results: list[str] = []
     hooks = Hooks(
@@ -435,7 +435,7 @@ def test_operation_fires_finished_once_when_a_signal_handler_raises(
 def test_signal_while_finished_is_delivered_is_not_hidden_by_the_exception_of_the_block(
     form: Callable[[Any], None], install: Callable[[Any], None]
 ) -> None:
-    """As in a `finally` clause, the host's later exception goes on, with the earlier one as its context."""
+    """As in a `finally` clause, the later exception propagates with the earlier one as its context."""
     install(plain(SystemExit(143)))
     listen = raise_it_later if form is run_async_block else raise_it
     hooks = Hooks([listener("a", listen, "repo_sync_finished")])
@@ -465,7 +465,7 @@ def test_signal_while_finished_is_delivered_is_not_hidden_by_the_exception_of_th
 
 
 def test_signal_while_a_report_is_read_leaves_fire(install: Callable[[Any], None]) -> None:
-    """It may as well arrive in the foreign code of what the host reports."""
+    """A signal may also arrive in foreign code of the host's report."""
 
     class Slow(dict[str, Any]):
         def items(self) -> Any:  # noqa: ANN401 - it returns nothing
@@ -477,7 +477,7 @@ def test_signal_while_a_report_is_read_leaves_fire(install: Callable[[Any], None
 
 
 def test_signal_while_a_failure_is_logged_leaves_fire(install: Callable[[Any], None]) -> None:
-    """What is said about a listener decides nothing, but the host's own exception is not said by anybody."""
+    """A signal may also arrive while a failure is logged."""
     install(plain(LimitError("limit")))
     logger = logging.getLogger("pulp_hooks.dispatch")
 
@@ -493,6 +493,6 @@ def test_signal_while_a_failure_is_logged_leaves_fire(install: Callable[[Any], N
         logger.removeFilter(interrupt)
 
 
-def test_exception_without_traceback_was_raised_by_nobody() -> None:
-    """An exception that was only made has no handler in its traceback."""
+def test_exception_without_traceback_is_not_from_a_handler() -> None:
+    """An exception that was not raised has no traceback and no handler."""
     assert not raised_by_signal_handler(ValueError())

@@ -1,4 +1,4 @@
-"""`succeed`: finished is committed with the host's work, or fired at the end of the block; there is exactly one."""
+"""`succeed`: `finished` is committed with the host's work or fired at the end of the block, exactly once."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ from pulp_hooks.operations import Operation, PublishOperation, SyncOperation
 
 
 class Listener:
-    """A listener that counts its calls; it is queued, never called."""
+    """A listener that counts its calls, of which there should be none."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -40,12 +40,12 @@ class Listener:
 
 
 def sync_of(hooks: Hooks) -> SyncOperation:
-    """Make a sync as a host does."""
+    """Return a sync."""
     return hooks.sync("zoo", importer_id="i", importer_type_id="t")
 
 
 def publish_of(hooks: Hooks) -> PublishOperation:
-    """Make a publish as a host does."""
+    """Return a publish."""
     return hooks.publish("zoo", distributor_id="d", distributor_type_id="t")
 
 
@@ -54,14 +54,14 @@ Kind = Callable[[Hooks], Operation]
 
 
 def enforce_foreign_keys(connection: Any, _: object) -> None:  # noqa: ANN401 - of any driver
-    """Make SQLite look at deferred constraints, as PostgreSQL does."""
+    """Make SQLite check deferred constraints, as PostgreSQL does."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
 
 
 class Server:
-    """A host with tables of its own beside the journal.
+    """A host with its own tables beside the journal.
 
     Attributes:
         url: URL of the database.
@@ -94,12 +94,12 @@ class Server:
 
     @property
     def works(self) -> int:
-        """How many repositories the host has committed."""
+        """The number of repositories committed by the host."""
         with self.engine.connect() as connection:
             return int(connection.exec_driver_sql("SELECT count(*) FROM repository").scalar_one())
 
     def finished(self) -> dict[str, Any]:
-        """Return the body of the only finished event in the journal, which has a delivery of its own."""
+        """Return the body of the only finished event in the journal, which has its own delivery."""
         with self.engine.connect() as connection:
             contents = connection.execute(select(schema.event.c.content).order_by(schema.event.c.id)).scalars().all()
             queued = connection.execute(select(schema.event.c.id).join(schema.delivery)).scalars().all()
@@ -112,7 +112,7 @@ class Server:
 
 @pytest.fixture
 def server(url: str) -> Iterator[Server]:
-    """Make a host with a journal in each of the two databases."""
+    """Return a host with a journal in each of the two databases."""
     server = Server(url)
     yield server
     server.hooks.close()
@@ -135,7 +135,7 @@ def interrupt(_: object) -> None:
 
 
 def fail(_: object) -> None:
-    """Raise what a host's own code raises."""
+    """Raise an exception of the host."""
     raise LookupError("own")
 
 
@@ -167,7 +167,7 @@ def test_exactly_one_finished_is_stored_however_the_transaction_ends(  # noqa: P
     result: str,
     works: int,
 ) -> None:
-    """It tells whether the host's work was committed, and the exception leaves the block."""
+    """The event says whether the host's work was committed, and the exception leaves the block."""
     with nullcontext() if raised is None else pytest.raises(raised), operation_of(server.hooks) as operation:
         with server.engine.begin() as connection:
             work(connection)
@@ -188,7 +188,7 @@ def test_exactly_one_finished_is_stored_on_an_asynchronous_connection(  # noqa: 
     result: str,
     works: int,
 ) -> None:
-    """As in plain code, by `asucceed` in an `async with` block."""
+    """As in synchronous code, by `asucceed` in an `async with` block."""
 
     async def host() -> None:
         async with server.async_engine() as engine, operation_of(server.hooks) as operation:
@@ -207,7 +207,7 @@ def test_exactly_one_finished_is_stored_on_an_asynchronous_connection(  # noqa: 
 
 @pytest.mark.parametrize("when", ["within", "after"])
 def test_cancellation_of_the_task_stores_exactly_one_finished(when: str, server: Server) -> None:
-    """`canceled` where the work was undone, `success` where it was committed before."""
+    """The result is `canceled` if the work was rolled back, and `success` if it was committed before."""
 
     async def main() -> None:
         reached = asyncio.Event()
@@ -233,11 +233,11 @@ def test_cancellation_of_the_task_stores_exactly_one_finished(when: str, server:
     assert (server.finished()["result"], server.works) == (("canceled", 0) if when == "within" else ("success", 1))
 
 
-# The thread of aiosqlite may answer a canceled call when its event loop is closed.
+# The thread of aiosqlite may answer a canceled call after its event loop is closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("steps", range(12))
 def test_cancellation_at_any_await_stores_exactly_one_finished(steps: int, server: Server) -> None:
-    """The event tells whether the work was committed, wherever the cancellation arrives."""
+    """The event says whether the work was committed, at whichever `await` the cancellation arrives."""
 
     async def host() -> None:
         async with server.async_engine() as engine, sync_of(server.hooks) as sync:
@@ -262,10 +262,10 @@ def test_cancellation_at_any_await_stores_exactly_one_finished(steps: int, serve
 
 
 def test_ctrl_c_at_any_line_stores_exactly_one_finished(server: Server) -> None:
-    """Between any two lines of ours, from the call of `succeed` on until the transaction has ended."""
+    """Ctrl-C is tried at each line of this package, from the call of `succeed` to the end of the transaction."""
 
     def lines(at: int) -> int:
-        """Run a host that is interrupted at a line of ours, and return how many lines there were."""
+        """Run a host interrupted at a line of this package, and return the number of lines."""
         count = 0
 
         def trace(frame: FrameType, what: str, _: object) -> Any:  # noqa: ANN401 - as Python has it
@@ -304,7 +304,7 @@ def test_ctrl_c_at_any_line_stores_exactly_one_finished(server: Server) -> None:
 
 
 def test_failed_commit_on_a_connection_that_stays_open_is_rolled_back(server: Server) -> None:
-    """SQLite keeps such a transaction and its lock, for which the event would wait in vain."""
+    """SQLite keeps such a transaction and its lock, which would block the event."""
 
     def host(connection: Connection) -> None:
         with sync_of(server.hooks) as sync, connection.begin():
@@ -320,7 +320,7 @@ def test_failed_commit_on_a_connection_that_stays_open_is_rolled_back(server: Se
 
 
 def test_failed_commit_on_an_asynchronous_connection_that_stays_open_is_rolled_back(server: Server) -> None:
-    """As in plain code."""
+    """As in synchronous code."""
 
     async def host(connection: AsyncConnection) -> None:
         async with sync_of(server.hooks) as sync, connection.begin():
@@ -342,7 +342,7 @@ def test_failed_commit_on_an_asynchronous_connection_that_stays_open_is_rolled_b
 def test_transaction_that_is_still_open_at_the_end_of_the_block_is_rolled_back(
     own: Exception | None, server: Server
 ) -> None:
-    """It would decide later, when nobody could fire any more; without an exception the host is told."""
+    """The transaction could end after the last event; without an exception, an error is raised."""
 
     def host() -> None:
         with server.engine.begin() as connection, sync_of(server.hooks) as sync:
@@ -360,7 +360,7 @@ def test_transaction_that_is_still_open_at_the_end_of_the_block_is_rolled_back(
 
 @pytest.mark.parametrize("own", [None, LookupError("own")], ids=["end", "exception"])
 def test_asynchronous_transaction_that_is_still_open_is_rolled_back_too(own: Exception | None, server: Server) -> None:
-    """As in plain code."""
+    """As in synchronous code."""
 
     async def host() -> None:
         async with server.async_engine() as engine, engine.begin() as connection, sync_of(server.hooks) as sync:
@@ -375,7 +375,7 @@ def test_asynchronous_transaction_that_is_still_open_is_rolled_back_too(own: Exc
 
 
 def test_later_transaction_of_the_connection_is_left_alone(server: Server) -> None:
-    """A host may read on, and keep its transaction open."""
+    """A host may read afterwards and keep that transaction open."""
     with server.engine.connect() as connection:
         with sync_of(server.hooks) as sync:
             with connection.begin():
@@ -388,7 +388,7 @@ def test_later_transaction_of_the_connection_is_left_alone(server: Server) -> No
 
 @pytest.mark.parametrize("message", [None, "the database is busy"])
 def test_rollback_without_an_exception_is_a_failure(message: str | None, server: Server) -> None:
-    """Nothing was raised, but the work is undone; the host may say why."""
+    """Without an exception, the work is rolled back, and the host may set the reason."""
     with sync_of(server.hooks) as sync, server.engine.connect() as connection:
         work(connection)
         sync.succeed(connection=connection)
@@ -401,7 +401,7 @@ def test_rollback_without_an_exception_is_a_failure(message: str | None, server:
 
 
 def test_savepoint_that_is_rolled_back_takes_the_event_with_it(server: Server) -> None:
-    """The rest of the transaction is committed, and finished says that the work was not."""
+    """The rest of the transaction is committed, and `finished` says that the work was not."""
     with sync_of(server.hooks) as sync, server.engine.begin() as connection:
         savepoint = connection.begin_nested()
         work(connection)
@@ -411,8 +411,8 @@ def test_savepoint_that_is_rolled_back_takes_the_event_with_it(server: Server) -
 
 
 @pytest.mark.parametrize("error", [LookupError, IntegrityError], ids=["exception", "failed commit"])
-def test_host_may_try_again_in_another_transaction(error: type[Exception], server: Server) -> None:
-    """As hosts do when a transaction loses against another one."""
+def test_host_may_retry_in_another_transaction(error: type[Exception], server: Server) -> None:
+    """A host may retry after a conflict with another transaction."""
     with sync_of(server.hooks) as sync:
         for spoil in (fail if error is LookupError else breach, nothing):
             with suppress(error), server.engine.begin() as connection:
@@ -423,7 +423,7 @@ def test_host_may_try_again_in_another_transaction(error: type[Exception], serve
 
 
 def test_second_call_after_the_commit_changes_nothing(server: Server) -> None:
-    """The journal takes no event twice."""
+    """The journal stores an event only once."""
     with sync_of(server.hooks) as sync:
         for number in (1, 2):
             with server.engine.begin() as connection:
@@ -433,7 +433,7 @@ def test_second_call_after_the_commit_changes_nothing(server: Server) -> None:
 
 
 def test_event_in_the_transaction_has_what_the_host_has_set(server: Server) -> None:
-    """Counts, reports, times and the identifiers of the operation, as at the end of a block."""
+    """The event has counts, reports, times and identifiers of the operation, as at the end of a block."""
     with sync_of(server.hooks) as sync, server.engine.begin() as connection:
         sync.added_count, sync.summary, sync.call_report = 3, {"packages": 3}, {"task_id": "7d1f"}
         sync.succeed(connection=connection)
@@ -445,8 +445,8 @@ def test_event_in_the_transaction_has_what_the_host_has_set(server: Server) -> N
     assert (content["operation_id"], content["call_report"]) == (sync.id, {"task_id": "7d1f"})
 
 
-def test_mark_that_was_set_before_is_the_result(server: Server) -> None:
-    """A publish that was skipped is committed as skipped."""
+def test_skip_before_succeed_is_the_result(server: Server) -> None:
+    """A skipped publish is committed as skipped."""
     with publish_of(server.hooks) as publish, server.engine.begin() as connection:
         publish.skip("nothing new")
         publish.succeed(connection=connection)
@@ -454,8 +454,8 @@ def test_mark_that_was_set_before_is_the_result(server: Server) -> None:
     assert (body["result"], body["summary"]) == ("skipped", {"skipped": "nothing new"})
 
 
-def test_failure_that_was_marked_before_is_the_result(server: Server) -> None:
-    """A host may commit what a failed operation leaves."""
+def test_fail_before_succeed_is_the_result(server: Server) -> None:
+    """A host may commit the work of a failed operation."""
     with sync_of(server.hooks) as sync, server.engine.begin() as connection:
         sync.fail("half of it")
         sync.succeed(connection=connection)
@@ -463,7 +463,7 @@ def test_failure_that_was_marked_before_is_the_result(server: Server) -> None:
 
 
 def test_invalid_count_is_raised_in_the_transaction(server: Server) -> None:
-    """The work is not committed with an event that says something else."""
+    """The work is not committed with an event that contradicts it."""
 
     def host() -> None:
         with sync_of(server.hooks) as sync, server.engine.begin() as connection:
@@ -476,8 +476,8 @@ def test_invalid_count_is_raised_in_the_transaction(server: Server) -> None:
     assert (server.finished()["result"], server.works) == ("error", 0)
 
 
-def test_count_that_is_spoiled_after_the_commit_is_raised_and_stored_nowhere(server: Server) -> None:
-    """The success was committed before."""
+def test_invalid_count_after_the_commit_is_raised_and_not_stored(server: Server) -> None:
+    """The success was already committed."""
 
     def host() -> None:
         with sync_of(server.hooks) as sync:
@@ -492,14 +492,14 @@ def test_count_that_is_spoiled_after_the_commit_is_raised_and_stored_nowhere(ser
 
 @pytest.mark.parametrize("other", [object(), None, "postgresql://h/d"], ids=["object", "None", "text"])
 def test_what_is_not_a_connection_is_refused_with_a_remedy(other: Any, server: Server) -> None:  # noqa: ANN401 - wrong on purpose
-    """The block ends with an error, and the message says how to come by a connection."""
+    """The block ends with an error, and the message says how to get a connection."""
     with pytest.raises(JournalError, match="connection must be an SQLAlchemy"), sync_of(server.hooks) as sync:
         sync.succeed(connection=other)
     assert server.finished()["result"] == "error"
 
 
 def test_engine_is_refused_in_a_coroutine_with_a_remedy(server: Server) -> None:
-    """`afire` takes a connection."""
+    """`afire` needs a connection."""
 
     async def main() -> None:
         async with server.async_engine() as engine:
@@ -518,7 +518,7 @@ def test_plain_connection_of_a_session_is_taken(server: Server) -> None:
 
 
 def test_asynchronous_connection_of_a_session_is_taken(server: Server) -> None:
-    """As in plain code."""
+    """As in synchronous code."""
 
     async def host() -> None:
         async with server.async_engine() as engine, sync_of(server.hooks) as sync, AsyncSession(engine) as session:
@@ -532,8 +532,8 @@ def test_asynchronous_connection_of_a_session_is_taken(server: Server) -> None:
 
 
 @pytest.mark.parametrize("ending", ["commit", "rollback"])
-def test_event_that_a_coroutine_fires_shares_the_fate_of_the_transaction(ending: str, server: Server) -> None:
-    """`afire` stores it on the host's own connection."""
+def test_event_fired_by_a_coroutine_is_part_of_the_transaction(ending: str, server: Server) -> None:
+    """`afire` stores the event on the host's own connection."""
 
     async def host() -> None:
         async with server.async_engine() as engine, engine.connect() as connection:
@@ -550,7 +550,7 @@ def test_event_that_a_coroutine_fires_shares_the_fate_of_the_transaction(ending:
 
 
 def test_without_a_journal_it_is_refused() -> None:
-    """Nobody may believe that an event is committed with the host's work when it is not."""
+    """Without a journal, the event could not be committed with the host's work."""
     listener = Listener()
     hooks, engine = Hooks([listener]), create_engine("sqlite://")
     connection = engine.connect()
@@ -563,7 +563,7 @@ def test_without_a_journal_it_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["succeed", "asucceed"])
 def test_operation_that_has_not_begun_cannot_succeed(name: str, server: Server) -> None:
-    """`started` comes first."""
+    """`started` must come first."""
     sync = sync_of(server.hooks)
 
     def host(connection: Connection) -> None:
@@ -577,7 +577,7 @@ def test_operation_that_has_not_begun_cannot_succeed(name: str, server: Server) 
 def test_event_that_may_be_committed_is_not_dispatched_directly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A journal that fails at the end of the block cannot say whether it has the event: the host gets its id."""
+    """If the journal fails at the end of the block, the event may be stored, and the host gets its id."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pulp-hooks.toml").write_text(
         "[journal]\nurl = 'sqlite:///journal.db'\non_error = 'dispatch'\nbusy_seconds = 0.1\n"
@@ -602,10 +602,10 @@ def test_event_that_may_be_committed_is_not_dispatched_directly(
     assert (listener.calls, raised.value.event_id in ids) == (0, True)
 
 
-def test_finished_of_an_operation_that_never_called_it_is_dispatched_directly_all_the_same(
+def test_finished_of_an_operation_without_succeed_is_dispatched_directly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing can be stored of it."""
+    """Nothing of it can be stored already."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "journal.db").write_bytes(b"this is no database" * 100)
     (tmp_path / "pulp-hooks.toml").write_text(
@@ -621,14 +621,14 @@ def test_finished_of_an_operation_that_never_called_it_is_dispatched_directly_al
 
 
 class Recorder:
-    """A listener that keeps the events."""
+    """A listener that records the events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
 
     @hookimpl
     def repo_sync_started(self, event: Event) -> None:
-        """Keep it."""
+        """Record the event."""
         self.events.append(event)
 
     repo_sync_finished = hookimpl(lambda self, event: self.events.append(event))
@@ -637,7 +637,7 @@ class Recorder:
 
 
 def test_events_of_an_operation_have_its_id_and_its_cause() -> None:
-    """A consumer pairs started with finished, and a publish with the sync that caused it."""
+    """The id pairs started with finished, and names the sync that caused a publish."""
     recorder = Recorder()
     hooks = Hooks([recorder])
     with sync_of(hooks) as sync:
@@ -655,7 +655,7 @@ def test_events_of_an_operation_have_its_id_and_its_cause() -> None:
 
 
 def test_events_of_an_operation_in_a_coroutine_have_its_id_too() -> None:
-    """As in plain code."""
+    """As in synchronous code."""
     recorder = Recorder()
     hooks = Hooks([recorder])
 
@@ -667,8 +667,8 @@ def test_events_of_an_operation_in_a_coroutine_have_its_id_too() -> None:
     assert [(one.operation_id, one.caused_by) for one in recorder.events] == [(operation_id, "cron")] * 2
 
 
-def test_host_that_fires_itself_says_to_which_operation_an_event_belongs() -> None:
-    """By `fire`, `afire` and the methods of the event types."""
+def test_fire_accepts_the_id_of_an_operation() -> None:
+    """`fire`, `afire` and the typed methods accept the id of an operation."""
     recorder = Recorder()
     hooks = Hooks([recorder])
     hooks.fire("repo-sync-started", {"repo_id": "zoo"}, operation_id="a", caused_by="b")
@@ -680,7 +680,7 @@ def test_host_that_fires_itself_says_to_which_operation_an_event_belongs() -> No
 @pytest.mark.parametrize("name", ["operation_id", "caused_by"])
 @pytest.mark.parametrize("value", ["", "a b", "a/b", "ä", "a" * 129, 7, ["a"]], ids=repr)
 def test_invalid_identifier_of_an_operation_is_refused(name: str, value: Any) -> None:  # noqa: ANN401 - wrong on purpose
-    """Identifiers go into headers, keys and paths."""
+    """Identifiers must fit into headers, keys and paths."""
     recorder = Recorder()
     hooks = Hooks([recorder])
     with pytest.raises(EventError, match=f"invalid {name} "):
@@ -692,6 +692,6 @@ def test_invalid_identifier_of_an_operation_is_refused(name: str, value: Any) ->
 
 
 def test_id_of_an_operation_cannot_be_set() -> None:
-    """It would differ between started and finished."""
+    """Changing it would break the pair of started and finished."""
     with pytest.raises(AttributeError):
         setattr(sync_of(Hooks()), "id", "another")  # noqa: B010 - as an attribute a type checker refuses it

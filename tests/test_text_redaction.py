@@ -1,4 +1,4 @@
-"""Secrets in texts: found in every encoding that libraries make of them, and nothing else is touched."""
+"""Redaction: secrets are found in the encodings of common libraries, and other text is unchanged."""
 
 import asyncio
 import html
@@ -28,7 +28,7 @@ p2PKSQnSJP3AJLQNFNe7br1XbrhV
 
 
 def indented(secret: str) -> str:
-    """Return the secret as the traceback of an exception in an `asyncio.TaskGroup` shows it."""
+    """Return the secret as shown in the traceback of an exception in an `asyncio.TaskGroup`."""
 
     async def fail() -> None:
         raise ConnectionError(secret)
@@ -44,7 +44,7 @@ def indented(secret: str) -> str:
 
 
 def base64_after(before: str) -> Callable[[str], str]:
-    """Return a function that encodes a secret after something else, as HTTP does with `user:password`."""
+    """Return a function that encodes a secret after other text, such as `user:` in HTTP."""
     return lambda secret: b64encode(f"{before}{secret}".encode()).decode()
 
 
@@ -77,14 +77,14 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
 }
 TEXT_ENCODINGS = [name for name in ENCODINGS if not name.startswith("Base64")]
 
-# Letters with a meaning in some encoding, some that every encoding leaves alone, and some beyond ASCII.
+# Letters that encodings treat in a special way, some that they leave alone, and some beyond ASCII.
 LETTERS = st.sampled_from("aBc1xu0n25;%&#+/\\\"' |\n\t<>=-_ü€😀\x00\x7f")
 SECRETS = st.tuples(st.text(LETTERS, max_size=30), st.text(LETTERS, max_size=30)).map("s3crEt".join)
 LINES = st.lists(SECRETS, min_size=2, max_size=6).map("\n".join)
 
 
 def assert_hidden(secret: str, encoded: str, told: str) -> None:
-    """Neither the secret nor its encoded form is told, nor eight characters in a row of a line of several lines."""
+    """The text has neither the secret, nor its encoded form, nor eight consecutive characters of one of its lines."""
     assert secret not in told
     assert encoded not in told
     lines = secret.splitlines()
@@ -96,7 +96,7 @@ def assert_hidden(secret: str, encoded: str, told: str) -> None:
 @settings(max_examples=40)
 @given(secret=SECRETS | LINES)
 def test_secret_in_an_encoding_is_found(encoding: str, secret: str) -> None:
-    """What a client library makes of a secret is redacted as the secret itself."""
+    """A secret encoded by a client library is redacted."""
     encoded = ENCODINGS[encoding](secret)
     told = redacted(f"refused: {encoded}, try again", [secret])
     assert_hidden(secret, encoded, told)
@@ -105,8 +105,8 @@ def test_secret_in_an_encoding_is_found(encoding: str, secret: str) -> None:
 
 
 @given(secret=SECRETS, names=st.lists(st.sampled_from(TEXT_ENCODINGS), min_size=2, max_size=3))
-def test_secret_in_encodings_of_encodings_is_found(secret: str, names: list[str]) -> None:
-    """Encodings in each other, as JSON in a URL in a `repr`, hide no secret."""
+def test_secret_in_nested_encodings_is_found(secret: str, names: list[str]) -> None:
+    """Nested encodings, such as JSON in a URL in a `repr`, hide no secret."""
     encoded = secret
     for name in names:
         encoded = ENCODINGS[name](encoded)
@@ -115,31 +115,31 @@ def test_secret_in_encodings_of_encodings_is_found(secret: str, names: list[str]
 
 @given(secret=LINES | st.just(KEY))
 def test_secret_of_several_lines_is_found_in_an_exception_group(secret: str) -> None:
-    """The indentation and the bars of such a traceback stand between its lines."""
+    """A secret is found despite the indentation and bars between its lines."""
     assert_hidden(secret, secret, redacted(indented(secret), [secret]))
 
 
 @given(secret=SECRETS.filter(lambda secret: len(secret) < 16), text=st.text(LETTERS))
 def test_text_without_the_secret_is_unchanged(secret: str, text: str) -> None:
-    """Escapes, bars and line breaks of a text stay as they are."""
+    """Escapes, bars and line breaks of other text are unchanged."""
     assume("s3crEt" not in text)
     assert redacted(text, [secret]) == text
 
 
 @pytest.mark.parametrize("secret", ["", "abc", " abc\n"])
 def test_short_text_is_not_a_secret(secret: str) -> None:
-    """Fewer than four characters would garble every message."""
+    """Replacing fewer than four characters would garble every message."""
     assert redacted("abc, abcd and   abc \n", [secret]) == "abc, abcd and   abc \n"
 
 
 def test_longer_one_of_two_secrets_goes_first() -> None:
-    """Of two that overlap nothing is left, whichever comes first in the settings."""
+    """Nothing is left of two overlapping secrets, in either order."""
     for secrets in (["hunter2", "hunter22-long"], ["hunter22-long", "hunter2"], ["hunter22", "22-long"]):
         assert redacted("it was hunter22-long", secrets) == "it was ***"
 
 
 def test_pieces_of_a_long_secret_are_found() -> None:
-    """What another library has shortened before, or broken into lines, shows none of its halves."""
+    """A secret that another library has shortened or broken into lines leaves no half visible."""
     short = reprlib.Repr()
     short.maxstring = 200
     for told in (short.repr(KEY), KEY[:90], KEY[300:], encodebytes(KEY.encode()).decode()):
@@ -149,7 +149,7 @@ def test_pieces_of_a_long_secret_are_found() -> None:
 
 
 def test_half_of_a_secret_is_not_left_where_an_error_is_shortened() -> None:
-    """Secrets are replaced before the message of an error is cut, wherever they begin."""
+    """Secrets are replaced before an error's message is shortened."""
     words = "correct-horse-battery-staple"
     for before in range(950, 1001):
         told = one_line(ValueError("x" * before + words), [words])
@@ -158,7 +158,7 @@ def test_half_of_a_secret_is_not_left_where_an_error_is_shortened() -> None:
 
 
 def test_very_long_secret_is_found_by_its_lines() -> None:
-    """A file of many certificates costs no memory for pieces, and is found nevertheless."""
+    """The lines of a long secret, such as a file of certificates, are found without the memory for its pieces."""
     secret = "\n".join(f"line {number} of something long" for number in range(2000))
     assert redacted(f"a {secret} z", [secret]) == f"a {REDACTED} z"
     assert "line 7" not in redacted(">> line 7 of something long", [secret])
@@ -181,7 +181,7 @@ HARD = {
 
 @pytest.mark.parametrize("text", HARD.values(), ids=HARD)
 def test_time_grows_linearly_with_the_text(text: str) -> None:
-    """Four times the text takes about four times as long; sixteen times would be quadratic."""
+    """Four times the text takes about four times as long; quadratic time would take sixteen times as long."""
 
     def seconds(text: str) -> float:
         began = time.process_time()

@@ -1,1 +1,1 @@
-"""The bodies of the four events: their types, their rules, and the one way from what a host passes to JSON."""
+"""The bodies of the four events: types, validation rules, and serialization to JSON."""

@@ -1,4 +1,4 @@
-"""An example body of each event type: what `pulp-hooks fire` sends when it is given none."""
+"""An example body of each event type, which `pulp-hooks fire` sends by default."""
 
 from typing import Any
 
@@ -41,4 +41,4 @@ EXAMPLES: dict[EventType, dict[str, Any]] = {
         "result": "success",
     },
 }
-"""The example of each event type; listeners may receive copies of them, nobody changes them."""
+"""The example of each event type. Copy an example before you change it."""

@@ -1,8 +1,8 @@
-"""Fields of the bodies: marshmallow's own, each with a check of the value as it was given, before it is coerced.
+"""Fields of the bodies: marshmallow's own, with a check of each value before it is coerced.
 
-On load marshmallow takes bytes for text, `True` for 1 and a set for a list, and on dump it checks nothing.
+On load, marshmallow accepts bytes as a string, `True` as 1 and a set as a list. On dump, it checks nothing.
 
-Most values need none of that: `PLAIN` names the entry in a field's metadata that tells which they are.
+Most values need no coercion: the `PLAIN` function in a field's metadata recognizes them.
 """
 
 from collections.abc import Callable
@@ -18,16 +18,16 @@ from pulp_hooks.signals import raised_by_signal_handler
 from pulp_hooks.text import clean_text
 
 PLAIN = "plain"
-"""In the metadata of a field: the function that tells whether loading a value would give just this value."""
+"""Metadata key of a function that returns whether loading a value would return the value unchanged."""
 
 _OWN: dict[str, Any] = {"error_messages": {"required": "is missing", "null": "must not be null"}}
 _MAX_COUNT = 2**63 - 1
 
 
 class Instant(fields.DateTime):
-    """A moment: an aware `datetime`, or ISO 8601 text with an offset, in; `2012-07-06T15:49:11Z` out.
+    """A time: loads an aware `datetime` or an ISO 8601 string with an offset, dumps `2012-07-06T15:49:11Z`.
 
-    Fractions of a second are cut off. Moments without a time zone are refused, because they name no moment.
+    Fractions of a second are cut off. Times without a time zone are ambiguous and are refused.
     """
 
     def __init__(self) -> None:
@@ -36,17 +36,17 @@ class Instant(fields.DateTime):
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> datetime:
         del attr, data, kwargs
         try:
-            moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-            if isinstance(moment, datetime) and moment.utcoffset() is not None:
-                return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).replace(microsecond=0)
+            time = datetime.fromisoformat(value) if isinstance(value, str) else value
+            if isinstance(time, datetime) and time.utcoffset() is not None:
+                return (time if time.tzinfo is UTC else time.astimezone(UTC)).replace(microsecond=0)
         except Exception as error:
             # A foreign time zone may raise anything.
             if raised_by_signal_handler(error):
                 raise
-            raise ValidationError("must be a moment of the years 1 to 9999, in ISO 8601") from error
-        if isinstance(moment, datetime):
-            raise ValidationError("must have a time zone: without one it names no moment")
-        raise ValidationError("must be an aware datetime or ISO 8601 text")
+            raise ValidationError("must be an ISO 8601 time in the years 1 to 9999") from error
+        if isinstance(time, datetime):
+            raise ValidationError("must have a time zone")
+        raise ValidationError("must be an aware datetime or an ISO 8601 string")
 
     def _serialize(self, value: datetime | None, attr: str | None, obj: object, **kwargs: object) -> str | None:
         del attr, obj, kwargs
@@ -54,7 +54,7 @@ class Instant(fields.DateTime):
 
 
 def identifier() -> fields.String:
-    """Give a field for a name: text, not empty, valid Unicode."""
+    """Return a field for a name: a non-empty string of valid Unicode."""
     return fields.String(
         required=True,
         pre_load=_unicode,
@@ -65,7 +65,7 @@ def identifier() -> fields.String:
 
 
 def result_id() -> fields.String:
-    """Give a field for the identifier of a result, which is generated where the host gives none."""
+    """Return a field for the identifier of a result. It is generated if the host passes none."""
     return fields.String(
         load_default=new_id,
         allow_none=True,
@@ -76,7 +76,7 @@ def result_id() -> fields.String:
 
 
 def constant(value: str) -> fields.String:
-    """Give a field that has the same value in every body; it may be left out by the host."""
+    """Return an optional field that has the same value in every body."""
     rule = f"must be {value!r}"
     return fields.String(
         load_default=value,
@@ -88,7 +88,7 @@ def constant(value: str) -> fields.String:
 
 
 def choice(*words: str) -> fields.String:
-    """Give a field for one of a few words."""
+    """Return a field for one of these words."""
     rule = f"must be one of {', '.join(words)}"
     return fields.String(
         required=True,
@@ -100,12 +100,12 @@ def choice(*words: str) -> fields.String:
 
 
 def text() -> fields.String:
-    """Give a field for free text or null; lone surrogates, as undecodable file names bring them, become U+FFFD."""
+    """Return a field for free text or null. Lone surrogates, as in undecodable file names, become U+FFFD."""
     return fields.String(required=True, allow_none=True, pre_load=_nullable(_clean), metadata={PLAIN: _is_text}, **_OWN)
 
 
 def text_list() -> fields.List[str]:
-    """Give a field for a list of free texts, or null."""
+    """Return a field for a list of free texts, or null."""
     line = fields.String(pre_load=_clean, **_OWN)
     return fields.List(
         line, required=True, allow_none=True, pre_load=_nullable(_list), metadata={PLAIN: _is_null}, **_OWN
@@ -113,7 +113,7 @@ def text_list() -> fields.List[str]:
 
 
 def count() -> fields.Integer:
-    """Give a field for a whole number from zero up, or null."""
+    """Return a field for an integer of at least 0, or null."""
     limits = Range(min=0, max=_MAX_COUNT, error="must be from 0 to 2 ** 63 - 1")
     return fields.Integer(
         strict=True,
@@ -127,7 +127,7 @@ def count() -> fields.Integer:
 
 
 def reported() -> fields.Raw:
-    """Give a field for whatever an importer or distributor reports: nothing is refused, see `reported_value`."""
+    """Return a field for a report of an importer or distributor. It accepts any value, see `reported_value`."""
     return fields.Raw(required=True, allow_none=True, pre_load=reported_value, metadata={PLAIN: _is_null}, **_OWN)
 
 
@@ -161,8 +161,8 @@ def _nullable(check: Callable[[object], object]) -> Callable[[object], object]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValidationError("must be text")
-    # The text itself, also of a member of an enumeration of texts, whose str() is its name.
+        raise ValidationError("must be a string")
+    # `str()` of a member of a string enumeration would return its name instead of its value.
     return str.__str__(value)
 
 
@@ -179,11 +179,11 @@ def _clean(value: object) -> str:
 
 def _list(value: object) -> list[object]:
     if not isinstance(value, list | tuple):
-        raise ValidationError("must be a list of texts")
+        raise ValidationError("must be a list of strings")
     return list(value)
 
 
 def _whole(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValidationError("must be a whole number")
+        raise ValidationError("must be an integer")
     return int(value)

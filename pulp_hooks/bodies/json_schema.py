@@ -5,9 +5,9 @@ from importlib import resources
 from pulp_hooks.event_types import EventType
 
 VERSION = 1
-"""Version of the JSON Schemas, the last part of their `$id`; a change that a consumer could notice raises it."""
+"""Version of the JSON Schemas and last part of their `$id`. Increase it with every change visible to consumers."""
 
 
 def json_schema(event_type: EventType) -> str:
-    """Give the JSON Schema of this event type's bodies, as JSON text."""
+    """Return the JSON Schema of this event type's bodies, as JSON text."""
     return (resources.files("pulp_hooks.bodies") / "json_schemas" / f"{event_type}.json").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
-"""What importers and distributors report (`summary`, `details`), turned into JSON values whatever it is.
+"""Conversion of the reports of importers and distributors (`summary`, `details`) to JSON values.
 
-A finished event must never be lost for an odd value in a report, so nothing here raises: see `reported_value`.
+An unusual value in a report must never cost a finished event, so nothing here raises: see `reported_value`.
 """
 
 import base64
@@ -22,14 +22,14 @@ from pulp_hooks.signals import raised_by_signal_handler
 from pulp_hooks.text import clean_text, shortened_repr
 
 MAX_DEPTH = 64
-"""How deep containers may lie in each other; what lies deeper becomes a marked `repr`."""
+"""Maximum nesting of containers. Deeper ones become a marked `repr`."""
 
 MAX_VALUES = 2**20
-"""How many values a report may hold; one with more is truncated."""
+"""Maximum number of values in a report. A report with more is truncated."""
 
 _SMALL = 2**63
 _SMALL_DEPTH, _SMALL_LENGTH = 4, 31
-"""A report that is no deeper, and has no container of more values, has fewer than `MAX_VALUES` of them."""
+"""A report within this depth and these container lengths has fewer than `MAX_VALUES` values."""
 
 _CONTAINERS = (dict, list)
 _MAX_BITS = 1024
@@ -37,18 +37,18 @@ _MARKS = ("repr", "base64")
 
 
 def reported_value(value: object, max_values: int = MAX_VALUES) -> JsonValue:
-    """Turn what was reported into a JSON value that shares no container with it.
+    """Convert a report to a JSON value that shares no container with it.
 
-    - `None`, booleans, strings and finite numbers stay; `NaN` and infinities (of `Decimal` too) become null.
-    - Mappings become objects. Their keys become strings by the same rules, then as JSON writes them (`None` is
-      `"null"`, `1` is `"1"`), and a shortened `repr` where that is none; a key that is taken already gets `_` behind
-      it, and in the end a number.
-    - Lists, tuples and named tuples become arrays; sets become arrays in the order of their JSON text.
-    - Dates and times become ISO 8601 text, durations become seconds, `UUID`, `Decimal` and paths become strings.
-    - Bytes become text where they are UTF-8, else `{"base64": "..."}`.
-    - Enum members become their values, dataclass instances objects of their fields.
-    - Lone surrogates in text are replaced by U+FFFD.
-    - A container inside itself, one deeper than `MAX_DEPTH`, an integer over 1024 bits and any other object become a
+    - `None`, booleans, strings and finite numbers stay. `NaN` and infinities (of `Decimal` too) become null.
+    - Mappings become objects. Keys are converted by the same rules, then written as in JSON (`None` is `"null"`, `1`
+      is `"1"`); a key that is still not a string becomes a shortened `repr`. Duplicate keys get the suffix `_`, `__`,
+      `_3` and so on.
+    - Lists, tuples and named tuples become arrays. Sets become arrays, sorted by JSON text.
+    - Dates and times become ISO 8601 strings, durations become seconds, `UUID`, `Decimal` and paths become strings.
+    - Bytes become a string if they are UTF-8, else `{"base64": "..."}`.
+    - Enum members become their values, and dataclass instances become objects of their fields.
+    - Lone surrogates in strings become U+FFFD.
+    - A container inside itself or deeper than `MAX_DEPTH`, an integer over 1024 bits and any other object become a
       marked and shortened `repr`: `{"repr": "..."}`.
     - A report of more than `max_values` values is truncated, see `truncated`.
     """
@@ -63,11 +63,11 @@ def reported_value(value: object, max_values: int = MAX_VALUES) -> JsonValue:
 
 
 def truncated(value: object, *, size: int | None) -> dict[str, JsonValue]:
-    """Give what stands in place of a report that is too large.
+    """Return the replacement for a report that is too large.
 
     Args:
         value: The report.
-        size: Its size as JSON in bytes, or null where it was not even converted.
+        size: Its size as JSON in bytes, or `None` if it was not converted.
 
     Returns:
         `{"truncated": true, "bytes": size, "start": "..."}`, where `start` is a shortened `repr`.
@@ -76,14 +76,14 @@ def truncated(value: object, *, size: int | None) -> dict[str, JsonValue]:
 
 
 class _OddValueError(Exception):
-    """There is something in a report that cannot just be copied."""
+    """The report has a value that has to be converted."""
 
 
 def _copied(value: Any, depth: int) -> JsonValue:  # noqa: ANN401 - whatever was reported
-    """Give a copy of a small report of plain values, as most are: `_Conversion` takes three times as long.
+    """Return a copy of a small report of plain values. Most reports are, and `_Conversion` takes three times as long.
 
     Raises:
-        _OddValueError: It is no such report.
+        _OddValueError: The report is larger, or has a value that is not plain.
     """
     kind = type(value)
     if value is None or kind is bool or (kind is str and value.isascii()) or (kind is int and -_SMALL < value < _SMALL):
@@ -92,7 +92,7 @@ def _copied(value: Any, depth: int) -> JsonValue:  # noqa: ANN401 - whatever was
         return cast("JsonValue", value)
     if kind not in _CONTAINERS or depth == 0 or len(value) > _SMALL_LENGTH:
         raise _OddValueError
-    # A copy made at once: another thread may still be adding to what it reports.
+    # Copying first is atomic: another thread may still be adding to the report.
     value = value.copy()
     if kind is list:
         return [_copied(item, depth - 1) for item in value]
@@ -102,11 +102,11 @@ def _copied(value: Any, depth: int) -> JsonValue:  # noqa: ANN401 - whatever was
 
 
 class _TooManyValuesError(BaseException):
-    """The report holds more values than it may; no `Exception`, because foreign code stands in between."""
+    """The report has too many values. Not an `Exception`, which foreign code on the stack could catch."""
 
 
 class _Conversion:
-    """One conversion: counts the values, and knows which containers are open."""
+    """One conversion: counts the values and tracks the open containers."""
 
     def __init__(self, max_values: int) -> None:
         self._left = max_values
@@ -144,13 +144,13 @@ class _Conversion:
         converted = [self.convert(value, depth - 1) for value in parts.values]
         if parts.names is not None:
             return dict(zip(parts.names, converted, strict=True))
-        # A set has no order of its own, and its report must not differ from run to run.
+        # A set has no order, but its report must be the same in every run.
         return sorted(converted, key=json.dumps) if parts.unordered and len(converted) > 1 else converted
 
 
 @dataclasses.dataclass(slots=True)
 class _Parts:
-    """What a container holds, still to be converted."""
+    """The unconverted contents of a container."""
 
     values: list[Any]
     names: list[str] | None = None
@@ -166,12 +166,12 @@ def _marked_repr(value: object, _limit: int = 0) -> dict[str, JsonValue]:
 
 
 def _is_mark(value: object) -> bool:
-    """Tell whether this is what an earlier conversion has put in a value's place, which stays as it is."""
+    """Return whether a value is the result of an earlier conversion, which must not change again."""
     return type(value) is dict and len(value) == 1 and any(type(value.get(mark)) is str for mark in _MARKS)
 
 
 def _limited(values: Iterable[Any], limit: int) -> list[Any]:
-    """Give the values as a list; it must not be one without end."""
+    """Return the values as a list. Iterators may be endless."""
     found = list(islice(values, limit + 1))
     if len(found) > limit:
         raise _TooManyValuesError
@@ -180,7 +180,7 @@ def _limited(values: Iterable[Any], limit: int) -> list[Any]:
 
 def _items_of(value: Mapping[object, object], limit: int) -> _Parts:
     if type(value) is dict:
-        # A copy made at once: another thread may still be adding to what it reports.
+        # Copying first is atomic: another thread may still be adding to the report.
         value = value.copy()
         if all(map(_is_plain_name, value)):
             return _Parts(list(value.values()), list(value))
@@ -233,7 +233,7 @@ def _members_of(value: AbstractSet[object], limit: int) -> _Parts:
 
 
 def _integer(value: int, _limit: int) -> JsonValue:
-    # Python itself refuses to write, and to read, integers of many digits in decimal.
+    # Python refuses to format and to parse integers of many decimal digits.
     return int.__int__(value) if int.bit_length(value) <= _MAX_BITS else _marked_repr(value)
 
 
@@ -250,9 +250,9 @@ def _octets(value: bytes | bytearray | memoryview, _limit: int) -> JsonValue:
         return {"base64": base64.b64encode(octets).decode()}
 
 
-# The methods of the types themselves are called, not those of the value: a subclass may answer anything.
+# Call the methods of the types instead of the value's own, which a subclass may override.
 _RULES: dict[type, _Rule] = {
-    # Enumerations come first: their members may be strings or integers as well.
+    # Enumerations come first, because their members may also be strings or integers.
     Enum: lambda value, _: _Parts([value.value], single=True),
     str: lambda value, _: clean_text(value),
     int: _integer,

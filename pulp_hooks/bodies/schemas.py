@@ -1,4 +1,4 @@
-"""The marshmallow schema of each body: exactly the fields that the specification of the events shows."""
+"""The marshmallow schema of each body, with exactly the fields of the specification."""
 
 from contextlib import suppress
 from typing import Any
@@ -10,38 +10,38 @@ from pulp_hooks.event_types import EventType
 
 
 class BodySchema(Schema):
-    """What the four schemas have in common: no other fields than theirs, and a short way for what is right.
+    """Base of the four schemas: refuses unknown fields, and has a fast path for valid bodies.
 
-    marshmallow's own way from field to field takes longer than a database takes to store the event.
+    marshmallow's own loop over the fields takes longer than a database takes to store the event.
     """
 
     class Meta:
-        """Kept out of marshmallow's global registry, so that no schema of the host can meet ours there."""
+        """Keep out of marshmallow's global registry, where a schema of the host may have the same name."""
 
         register = False
         unknown = RAISE
 
-    error_messages = {"unknown": "is no field of this body", "type": "must be an object"}  # noqa: RUF012 - as inherited
+    error_messages = {"unknown": "is not a field of this body", "type": "must be an object"}  # noqa: RUF012 - as inherited
 
     def __init__(self) -> None:
         super().__init__()
-        self._ways = [(name, field.metadata[fields.PLAIN], field.deserialize) for name, field in self.fields.items()]
-        self._moments = [name for name, field in self.fields.items() if isinstance(field, fields.Instant)]
+        self._loaders = [(name, field.metadata[fields.PLAIN], field.deserialize) for name, field in self.fields.items()]
+        self._times = [name for name, field in self.fields.items() if isinstance(field, fields.Instant)]
 
     def load(self, data: Any, *, partial: Any = None, **options: Any) -> Any:  # noqa: ANN401 - as inherited
-        """Give the loaded body, as inherited; where something is wrong, marshmallow gathers all that is."""
+        """Return the loaded body. If it is invalid, marshmallow collects all errors."""
         if type(data) is dict and not partial and not options and data.keys() <= self.fields.keys():
             with suppress(ValidationError):
                 return {
                     name: value if is_plain(value := data.get(name, missing)) else deserialize(value, name, data)
-                    for name, is_plain, deserialize in self._ways
+                    for name, is_plain, deserialize in self._loaders
                 }
         return super().load(data, partial=partial, **options)
 
     def dump(self, obj: Any, **options: Any) -> Any:  # noqa: ANN401 - as inherited
-        """Give the body as listeners receive it: all but the moments are JSON values since they were loaded."""
+        """Return the body as listeners receive it. Only times need dumping: other fields load as JSON values."""
         del options
-        return obj | {name: self.fields[name].serialize(name, obj) for name in self._moments}
+        return obj | {name: self.fields[name].serialize(name, obj) for name in self._times}
 
 
 class RepoSyncStartedSchema(BodySchema):
@@ -97,6 +97,6 @@ class RepoPublishFinishedSchema(BodySchema):
 
 
 def schema_of(event_type: EventType) -> BodySchema:
-    """Give a schema for the bodies of this event type."""
+    """Return a schema for the bodies of this event type."""
     schema: type[BodySchema] = globals()[f"{event_type.body_name}Schema"]
     return schema()

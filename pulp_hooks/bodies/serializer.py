@@ -1,4 +1,4 @@
-"""The one way from what a host passes to a body that listeners may receive."""
+"""Validation and serialization of bodies: from the host's arguments to the JSON that listeners receive."""
 
 import difflib
 import json
@@ -16,24 +16,24 @@ from pulp_hooks.event_types import EventType
 from pulp_hooks.text import clean_text, printable, shortened_repr
 
 MAX_BODY_BYTES = 2**20
-"""How large a body may be as JSON in UTF-8, unless set otherwise."""
+"""Default size limit of a body as JSON in UTF-8."""
 
 _LONGEST_NAME = 100
 _PIECE = 2**16
 _MANY = 1000
 
 _REPORTS = ("details", "summary")
-"""What is truncated in a body over the cap, in this order."""
+"""Fields truncated in a body over the size limit, in this order."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
 
 class BodySerializer:
-    """Validates and serializes bodies; one object serves any number of threads.
+    """Validates and serializes bodies; thread-safe.
 
     Args:
-        max_bytes: Size cap of a body as JSON in UTF-8. Over it `details` is truncated, then `summary` if need be.
-            None sets no cap.
+        max_bytes: Size limit of a body as JSON in UTF-8. In a larger body `details` is truncated, then `summary` if
+            that is not enough. `None` means no limit.
     """
 
     def __init__(self, max_bytes: int | None = MAX_BODY_BYTES) -> None:
@@ -41,15 +41,15 @@ class BodySerializer:
         self._schemas = {event_type: schema_of(event_type) for event_type in EventType}
 
     def serialize(self, event_type: EventType, body: Mapping[str, Any]) -> Body:
-        """Give the body as listeners receive it; shares no container with what was passed.
+        """Return the body as listeners receive it, without containers shared with the argument.
 
         Args:
-            event_type: Whose body it is.
-            body: What the host passes, see the four schemas.
+            event_type: The event type.
+            body: The fields passed by the host, see the four schemas.
 
         Raises:
-            BodyError: A field is missing, unknown, or of a wrong type or value, or the body is over the size cap even
-                with its reports truncated.
+            BodyError: A field is missing, unknown, or has a wrong type or value, or the body is over the size limit
+                even with its reports truncated.
         """
         serialized = cast("Body", self._schemas[event_type].dump(self._load(event_type, body)))
         if self._max_bytes is not None:
@@ -57,10 +57,10 @@ class BodySerializer:
         return serialized
 
     def read(self, event_type: EventType, body: object) -> Body:
-        """Return the body of an event that another release may have written, with the fields that this one lacks.
+        """Return the body of an event that another release may have written. Unknown fields are kept.
 
         Raises:
-            BodyError: A known field is missing, or of a wrong type or value.
+            BodyError: A known field is missing, or has a wrong type or value.
         """
         if not isinstance(body, dict):
             return self.serialize(event_type, cast("Any", body))
@@ -70,10 +70,10 @@ class BodySerializer:
         return cast("Body", {**unknown, **read})
 
     def serialize_call_report(self, call_report: Mapping[str, Any] | None) -> dict[str, JsonValue] | None:
-        """Give the report of a task as listeners receive it: by the rules of `reported_value`, under the size cap.
+        """Return the report of a task, converted by `reported_value` and truncated if over the size limit.
 
         Raises:
-            EventError: It is neither an object nor null.
+            EventError: The report is not an object or null.
         """
         report = reported_object(call_report)
         if report is not None and self._max_bytes is not None and (size := _size(report)) > self._max_bytes:
@@ -81,10 +81,10 @@ class BodySerializer:
         return report
 
     def validate(self, event_type: EventType, body: Mapping[str, Any], *, partial: bool = False) -> None:
-        """Check a body, or with `partial` those of its fields that are there already.
+        """Check a body. With `partial`, fields may be missing.
 
         Raises:
-            BodyError: As `serialize`.
+            BodyError: As in `serialize`.
         """
         if partial:
             self._load(event_type, body, partial=True)
@@ -94,13 +94,16 @@ class BodySerializer:
     def _load(self, event_type: EventType, body: Mapping[str, Any], *, partial: bool = False) -> object:
         schema = self._schemas[event_type]
         try:
-            # False would cost what true costs: marshmallow hands it on to every field.
+            # `False` would be as slow as `True`: marshmallow passes both on to every field.
             return schema.load(body, partial=partial or None)
         except ValidationError as error:
             raise BodyError(event_type, list(_field_errors(error, body, list(schema.fields)))) from None
 
     @staticmethod
     def _cap(event_type: EventType, body: Body, max_bytes: int) -> None:
+        # JSON takes at most six bytes for one of marshal's, as for a control character or `false,` in a list.
+        if len(marshal.dumps(body, 2)) * 6 <= max_bytes:
+            return
         size = _size(body)
         for report in _REPORTS:
             if size > max_bytes and report in body:
@@ -110,29 +113,29 @@ class BodySerializer:
                     body[report] = mark
                     size -= saved
         if size > max_bytes:
-            rule = f"must be at most {max_bytes} bytes as JSON, is {size} without its reports"
-            raise BodyError(event_type, [FieldError("the whole body", "", rule)])
+            rule = f"must be at most {max_bytes} bytes as JSON, but has {size} with its reports truncated"
+            raise BodyError(event_type, [FieldError("the body", "", rule)])
 
 
 def reported_object(call_report: object) -> dict[str, JsonValue] | None:
-    """Return the report of a task as JSON, by the rules of `reported_value`.
+    """Return the report of a task, converted by `reported_value`.
 
     Raises:
-        EventError: It is neither an object nor null.
+        EventError: The report is not an object or null.
     """
     if call_report is None:
         return None
     if not isinstance(call_report, Mapping):
-        raise EventError(f"call_report = {shortened_repr(call_report)}: must be an object or null")
+        raise EventError(f"call_report must be an object or null, got {shortened_repr(call_report)}")
     return cast("dict[str, JsonValue]", reported_value(call_report))
 
 
 def _size(value: object) -> int:
-    # Piece by piece: the text of the whole would take four bytes a character for one emoji in it.
+    # Encode in pieces: a single emoji would make the whole text take four bytes a character.
     if isinstance(value, str) and len(value) > _PIECE:
         return 2 + sum(_size(value[at : at + _PIECE]) - 2 for at in range(0, len(value), _PIECE))
     if isinstance(value, dict | list) and len(value) > _MANY:
-        # Each part has brackets of its own, and lacks the comma to the next.
+        # Each part adds two brackets and lacks the comma before the next part.
         parts = [_size(part) for part in _parts(value)]
         return sum(parts) - (len(parts) - 1)
     if isinstance(value, dict | list) and value and len(marshal.dumps(value, 2)) > _PIECE:
@@ -152,7 +155,7 @@ def _parts(value: dict[str, Any] | list[Any]) -> Iterator[object]:
 
 def _field_errors(error: ValidationError, body: object, known: list[str]) -> Iterator[FieldError]:
     if not isinstance(body, Mapping):
-        yield FieldError("the whole body", shortened_repr(body), "must be an object with string keys")
+        yield FieldError("the body", shortened_repr(body), "must be an object with string keys")
         return
     messages = cast("dict[str, Any]", error.messages)
     for name in [*known, *(name for name in body if name not in known)]:
@@ -162,7 +165,7 @@ def _field_errors(error: ValidationError, body: object, known: list[str]) -> Ite
                 yield FieldError(f"{name}[{position}]", shortened_repr(body[name][position]), "; ".join(rules))
         elif found:
             nearest = [] if name in known else difflib.get_close_matches(str(name)[:_LONGEST_NAME], known, n=1)
-            suggestion = f", did you mean {nearest[0]!r}?" if nearest else ""
+            suggestion = f" (did you mean {nearest[0]!r}?)" if nearest else ""
             value = shortened_repr(body[name]) if name in body else ""
             yield FieldError(_shown(name), value, "; ".join(found) + suggestion)
 

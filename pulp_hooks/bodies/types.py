@@ -1,15 +1,15 @@
-"""Types of the four bodies, as a listener receives them. Importing them costs nothing: no marshmallow."""
+"""Types of the four bodies, as listeners receive them. Importing them does not import marshmallow."""
 
 from typing import Literal, TypeAlias, TypedDict
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
-"""Anything that JSON can hold."""
+"""Any JSON value."""
 
 SyncResult: TypeAlias = Literal["success", "failed", "error", "canceled"]
-"""How a sync ended."""
+"""Result of a sync."""
 
 PublishResult: TypeAlias = Literal["success", "failed", "error", "canceled", "skipped"]
-"""How a publish ended; `skipped` when there was nothing new to publish."""
+"""Result of a publish; `skipped` if there was nothing new to publish."""
 
 
 class RepoSyncStarted(TypedDict):
@@ -65,4 +65,4 @@ class RepoPublishFinished(TypedDict):
 
 
 Body: TypeAlias = dict[str, JsonValue]
-"""A body of any of the four kinds, where the kind is not known to the type checker."""
+"""A body of any event type, for code that does not know the type."""

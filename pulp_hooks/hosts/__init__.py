@@ -1,1 +1,1 @@
-"""Hosts that ship with the package: applications that fire the four events."""
+"""Hosts that ship with the package: applications that fire the four event types."""

@@ -5,6 +5,7 @@
 
 import re
 import sqlite3
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from pulp_hooks.journal.opening import READS, is_journal
 from pulp_hooks.journal.reasons import reason
 from pulp_hooks.journal.urls import shown
 from pulp_hooks.safe_logger import safe_logger
-from pulp_hooks.signals import raised_by_signal_handler
+from pulp_hooks.signals import interruption_in
 from pulp_hooks.text import one_line
 
 _log = safe_logger(__name__)
@@ -120,7 +121,9 @@ class Backend(ABC):
         Raises:
             CommitLostError: The connection was lost during the commit.
             JournalError: The database failed; `doing` says in the message what was not done.
+            BaseException: Ctrl-C, or what a signal handler of the host has raised, even if the driver has wrapped it.
         """
+        handled = sys.exc_info()[1]
         connection = None
         done: list[_T] = []
         try:
@@ -134,9 +137,9 @@ class Backend(ABC):
         except BaseException as error:
             is_lost = bool(done) and self._is_lost(connection)
             if connection is not None:
-                self._drop(connection, error)
-            # A host's handler of signals may raise an OSError, as TimeoutError is one.
-            if isinstance(error, self._failures) and not raised_by_signal_handler(error):
+                self._drop(connection)
+            _raise_interruption(error, handled)
+            if isinstance(error, self._failures):
                 said = self._failure(doing, error)
                 raise (CommitLostError(said, done[0]) if is_lost else JournalError(said)) from error
             raise
@@ -192,13 +195,16 @@ class Backend(ABC):
 
         Raises:
             JournalError: The block raised an error of the database.
+            BaseException: Ctrl-C, or what a signal handler of the host has raised, even if the driver has wrapped it.
         """
+        handled = sys.exc_info()[1]
         try:
             yield
-        except self._failures as error:
-            if raised_by_signal_handler(error):
-                raise
-            raise JournalError(self._failure(doing, error)) from error
+        except BaseException as error:
+            _raise_interruption(error, handled)
+            if isinstance(error, self._failures):
+                raise JournalError(self._failure(doing, error)) from error
+            raise
 
     def _failure(self, doing: str, error: BaseException) -> str:
         origin = error.orig if isinstance(error, DBAPIError) and error.orig else error
@@ -323,8 +329,9 @@ class Backend(ABC):
         Args:
             text: The statement, with parameters as `:name`. `{now}` stands for the parameter `now`, or where that is
                 null for the database's time; `{greatest}` for the function that returns the greatest of its arguments;
-                `{locked}` for what makes a SELECT lock its rows, and `{skip_locked}` for what makes it also skip those
-                that others have locked, where rows can be locked.
+                `{returning}` for what an INSERT of an event returns for `stored_number`; `{locked}` for what makes a
+                SELECT lock its rows, and `{skip_locked}` for what makes it also skip those that others have locked,
+                where rows can be locked.
         """
         try:
             return self._texts[text]
@@ -334,6 +341,10 @@ class Backend(ABC):
     @abstractmethod
     def _translated(self, text: str) -> str:
         """Return a statement as the driver takes it."""
+
+    @abstractmethod
+    def stored_number(self, cursor: Any) -> int | None:  # noqa: ANN401 - of either driver
+        """Return the number of the event that a cursor stored by an INSERT with `{returning}`; null if it did not."""
 
     @abstractmethod
     def here(self, text: str) -> str:
@@ -434,7 +445,8 @@ class Backend(ABC):
     def _begin(self, connection: PoolProxiedConnection, cursor: Any) -> None: ...  # noqa: ANN401 - of either driver
 
     @abstractmethod
-    def _drop(self, connection: PoolProxiedConnection, error: BaseException) -> None: ...
+    def _drop(self, connection: PoolProxiedConnection) -> None:
+        """Close a connection that may have been interrupted in whatever it did."""
 
     @abstractmethod
     def _give_back(self, engine: Engine, connection: PoolProxiedConnection) -> None: ...
@@ -461,16 +473,30 @@ class Backend(ABC):
         return True
 
 
-_SYNC = "await {0}.run_sync(lambda {1}: hooks.fire(..., connection={1}{2}))"
+def _raise_interruption(error: BaseException, handled: BaseException | None) -> None:
+    """Raise what was addressed to the host and an exception has wrapped; return if there is nothing of that kind.
+
+    A driver may turn it into an error of its own, and the host's exception may itself be an `OSError`.
+
+    Args:
+        error: What was raised.
+        handled: What the caller was handling before.
+    """
+    interruption = interruption_in(error, handled)
+    if interruption is not None:
+        raise interruption
+
+
+_AFIRE = "await hooks.afire(..., connection={})"
 
 _CONNECTIONS = {
     "Engine": "pass the connection of `with engine.begin() as connection`",
     "Session": "pass session.connection()",
     "scoped_session": "pass session.connection()",
-    "AsyncConnection": _SYNC.format("connection", "sync", ""),
-    "AsyncSession": _SYNC.format("session", "sync", ".connection()"),
-    "async_scoped_session": _SYNC.format("session", "sync", ".connection()"),
-    "AsyncEngine": _SYNC.format("connection", "sync", ""),
+    "AsyncConnection": _AFIRE.format("connection"),
+    "AsyncSession": _AFIRE.format("await session.connection()"),
+    "async_scoped_session": _AFIRE.format("await session.connection()"),
+    "AsyncEngine": f"`async with engine.begin() as connection`, and {_AFIRE.format('connection')}",
 }
 """How to get a connection, by the type of what was passed instead."""
 

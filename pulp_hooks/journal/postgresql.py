@@ -251,10 +251,9 @@ class PostgresqlBackend(Backend):
     def _give_back(self, engine: Engine, connection: PoolProxiedConnection) -> None:
         connection.close()
 
-    def _drop(self, connection: PoolProxiedConnection, error: BaseException) -> None:
-        if not isinstance(error, self._failures) or self._is_lost(connection):
-            # It was interrupted in whatever it did, or is broken: the pool would try to roll back, and log a traceback.
-            connection.invalidate()
+    def _drop(self, connection: PoolProxiedConnection) -> None:
+        # The pool would try to roll back, and log a traceback.
+        connection.invalidate()
         connection.close()
 
     def _snapshot(self, connection: Connection) -> Connection:
@@ -273,9 +272,20 @@ class PostgresqlBackend(Backend):
     # SQL
 
     def _translated(self, text: str) -> str:
-        text = text.format(now=_NOW, greatest="greatest", skip_locked="FOR UPDATE SKIP LOCKED", locked="FOR UPDATE")
+        text = text.format(
+            now=_NOW,
+            greatest="greatest",
+            returning="RETURNING number",
+            skip_locked="FOR UPDATE SKIP LOCKED",
+            locked="FOR UPDATE",
+        )
         text = _TABLES.sub(lambda found: f"{_quoted(self._schema)}.{found[0]}", text)
         return _PARAMETERS.sub(r"%(\1)s", text)
+
+    def stored_number(self, cursor: Any) -> int | None:  # noqa: ANN401 - as the other backend takes it
+        """Return what the statement returned."""
+        row = cursor.fetchone()
+        return None if row is None else row[0]
 
     def here(self, text: str) -> str:
         """Return the statement with a condition on the name of the database, and the id of the journal in it.

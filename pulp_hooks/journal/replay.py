@@ -63,13 +63,13 @@ def replay_one(backend: Backend, event_id: str, name: str, now: float | None) ->
 def replay_many(backend: Backend, wanted: Finished, now: float | None) -> int:
     """Replay finished deliveries; see `Journal.replay_finished`."""
     with backend.writing("replay") as connection:
-        return _again(backend, connection, _conditions(connection, wanted), now)
+        return _again(backend, connection, _conditions(backend, connection, wanted), now)
 
 
 def count_finished(backend: Backend, wanted: Finished) -> int:
     """Return how many deliveries `replay_many` would replay."""
     with backend.reading("count what can be replayed") as connection:
-        query = select(func.count()).select_from(delivery).where(*_conditions(connection, wanted))
+        query = select(func.count()).select_from(delivery).where(*_conditions(backend, connection, wanted))
         return connection.execute(query).scalar_one()
 
 
@@ -108,7 +108,7 @@ def _missed(backend: Backend, name: str, missed: Missed) -> Iterator[Sequence[An
     """Yield the events that a listener missed in batches, in the order in which they were stored."""
     has = select(delivery.c.event).where(delivery.c.event == event.c.number, delivery.c.listener == name)
     with backend.reading("look for what was missed") as connection:
-        first, end = window(connection, missed.since, missed.until)
+        first, end = window(backend, connection, missed.since, missed.until)
     query = (
         select(event.c.number, event.c.repo_id)
         .where(event.c.type.in_(missed.event_types), ~has.exists())
@@ -156,12 +156,12 @@ def _again(backend: Backend, connection: Connection, conditions: list[ColumnElem
     return replayed
 
 
-def _conditions(connection: Connection, wanted: Finished) -> list[ColumnElement[bool]]:
+def _conditions(backend: Backend, connection: Connection, wanted: Finished) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [delivery.c.state.in_([state.value for state in wanted.states])]
     conditions.append(delivery.c.finished.is_not(None))
     if wanted.listener is not None:
         conditions.append(delivery.c.listener == wanted.listener)
-    first, end = window(connection, wanted.since, wanted.until)
+    first, end = window(backend, connection, wanted.since, wanted.until)
     if first is not None:
         conditions.append(delivery.c.event >= first)
     if end is not None:

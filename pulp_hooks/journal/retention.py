@@ -31,7 +31,7 @@ class Pruned:
 def count_prunable(backend: Backend, delivered_before: float, dead_before: float) -> int:
     """Return how many deliveries `prune` would delete."""
     with backend.reading("count what is old") as connection:
-        _, end = window(connection, None, max(delivered_before, dead_before))
+        _, end = window(backend, connection, None, max(delivered_before, dead_before))
         query = select(func.count()).select_from(delivery).where(delivery.c.event < end)
         return connection.execute(query.where(_old(delivered_before, dead_before))).scalar_one()
 
@@ -63,7 +63,7 @@ def prune(
 def _end_of_batch(backend: Backend, first: int, before: float, size: int) -> int | None:
     """Return the number after so many events that were stored before a time; null when there are no more."""
     with backend.reading("look for what is old") as connection:
-        _, end = window(connection, None, before)
+        _, end = window(backend, connection, None, before)
         batch = select(event.c.number).where(event.c.number >= first, event.c.number < end)
         batch = batch.order_by(event.c.number).limit(size)
         last = connection.execute(select(func.max(batch.subquery().c.number))).scalar()

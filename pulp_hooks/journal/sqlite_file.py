@@ -102,6 +102,8 @@ class SqliteFile:
         self._synchronous = synchronous
         self._busy_seconds = busy_seconds
         self._identity: FileIdentity | None = None
+        # The files that are not mount points of their own, by their paths.
+        self._unmounted: dict[Path, FileIdentity] = {}
         self._unpooled: Engine
         self._look_due = 0.0
         self._room_due, self._unlooked = 0.0, 0
@@ -113,6 +115,7 @@ class SqliteFile:
             JournalError: The folder is missing or on a network file system, the file has a second name, or this process
                 inherited it open from its parent.
             OSError: The file cannot be created.
+            sqlite3.Error: SQLite cannot open it.
         """
         self.check_folder()
         # SQLite names the write-ahead log after the path that it is given: every process has to use the same one.
@@ -122,6 +125,9 @@ class SqliteFile:
         self._identity = identity_of(path)
         self._refuse_inherited()
         self._unpooled = self._connecting(path, poolclass=NullPool)
+        # SQLAlchemy makes the first connection of an engine under a lock, for which an event that is fired in the
+        # middle of it (in a signal handler, a `__del__` method) would wait for ever.
+        self.connect().close()
         # Connections are cheap, and a limit would be another thing to wait for.
         return self._connecting(path, max_overflow=-1)
 
@@ -212,7 +218,8 @@ class SqliteFile:
         """Check that a host's connection is one to this file, and safe to use in this process.
 
         Raises:
-            JournalError: It is a connection to another file, or this process inherited the file open from its parent.
+            JournalError: It is a connection to another file, the file has a second name, or this process inherited it
+                open from its parent.
         """
         self._refuse_inherited()
         files = [Path(row.file) for row in connection.exec_driver_sql("PRAGMA database_list") if row.name == "main"]
@@ -220,6 +227,8 @@ class SqliteFile:
             raise JournalError(
                 f"the connection is to another database ({', '.join(map(str, files))}), not to the journal {self._name}"
             )
+        for path in {Path(os.path.realpath(name)) for name in (self.path, files[0])}:
+            self._refuse_second_name(path)
 
     def check_folder(self) -> None:
         """Find out whether the file may be in its folder.
@@ -248,14 +257,18 @@ class SqliteFile:
         """Raise `JournalError` for a file with two names: each name would have a write-ahead log of its own."""
         deadline = time.monotonic() + _CREATION_SECONDS
         # A file that another process creates has two names for a moment.
-        while (names := path.stat().st_nlink) > 1 and time.monotonic() < deadline:
+        while (names := (found := path.stat()).st_nlink) > 1 and time.monotonic() < deadline:
             time.sleep(0.001)
-        if names > 1 or path in _mounts():
+        identity = found.st_dev, found.st_ino
+        is_mounted = self._unmounted.get(path) != identity and path in _mounts()
+        if names == 1 and not is_mounted:
+            self._unmounted[path] = identity
+        else:
             why = f"has {names} names (hard links)" if names > 1 else "is mounted as a single file"
             remedy = "remove the other names" if names > 1 else "mount its folder"
             raise JournalError(
-                f"the journal {self._name} could not be opened: its file {why}, and SQLite loses data when it is used "
-                f"by two of them; fix: {remedy} while nobody uses the journal"
+                f"the journal {self._name} cannot be used: its file {why}, and SQLite loses data when it is used by "
+                f"two of them; fix: {remedy} while nobody uses the journal"
             )
 
     def begin_immediate(

@@ -1,4 +1,4 @@
-"""Facts about the JSON Schemas that are shipped."""
+"""Tests of the shipped JSON Schemas."""
 
 import json
 import subprocess
@@ -58,14 +58,14 @@ def _validator(event_type: EventType) -> jsonschema.Draft202012Validator:
 @pytest.mark.parametrize("event_type", EventType)
 @given(data=st.data())
 def test_every_serialized_body_validates(event_type: EventType, data: st.DataObject) -> None:
-    """Whatever a host passes that is not refused, listeners receive what the JSON Schema says."""
+    """Every body that listeners receive is valid by its JSON Schema."""
     body = BodySerializer().serialize(event_type, data.draw(_bodies(event_type)))
     _validator(event_type).validate(json.loads(json.dumps(body, allow_nan=False)))
 
 
 @pytest.mark.parametrize("event_type", EventType)
 def test_missing_and_unknown_fields_do_not_validate(event_type: EventType) -> None:
-    """The JSON Schema shows exactly the fields of the body, all of them required."""
+    """The JSON Schema has exactly the fields of the body, all of them required."""
     schema = json.loads(json_schema(event_type))
     (example,) = schema["examples"]
     for name in example:
@@ -77,19 +77,19 @@ def test_missing_and_unknown_fields_do_not_validate(event_type: EventType) -> No
 
 @pytest.mark.parametrize("event_type", EventType)
 def test_id_has_event_type_and_version(event_type: EventType) -> None:
-    """The `$id` names what it describes, and its version."""
+    """The `$id` names the event type and the version."""
     assert json.loads(json_schema(event_type))["$id"] == f"urn:pulp-hooks:body:{event_type}:{VERSION}"
 
 
 def test_shipped_files_are_what_the_schemas_generate() -> None:
-    """The JSON Schemas are generated from the marshmallow schemas, and up to date."""
+    """The shipped JSON Schemas match those generated from the marshmallow schemas."""
     command = [sys.executable, str(ROOT / ".ci" / "generate_json_schemas.py"), "--check"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_moments_of_the_dump_are_in_utc() -> None:
-    """An offset is converted, not dropped."""
+def test_times_are_dumped_in_utc() -> None:
+    """Times with an offset are converted to UTC; the offset is not dropped."""
     moment = datetime(2012, 7, 6, 17, 49, 11, 999_999, tzinfo=timezone(timedelta(hours=2)))
     schema = schema_of(EventType.REPO_SYNC_FINISHED)
     assert schema.fields["started"].deserialize(moment) == datetime(2012, 7, 6, 15, 49, 11, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Tests of what importers and distributors report: each rule of the conversion, and reports made to break it."""
+"""Tests of the conversion of reports: each rule, and reports made to break it."""
 
 import functools
 import gc
@@ -52,14 +52,14 @@ class Word(StrEnum):
 
 
 class Switch(Flag):
-    """Flags that add up."""
+    """Flags that can be combined."""
 
     A = 1
     B = 2
 
 
 class Nevra(NamedTuple):
-    """A package's name, as importers keep it."""
+    """A package's name, as importers store it."""
 
     name: str
     epoch: int
@@ -67,7 +67,7 @@ class Nevra(NamedTuple):
 
 @dataclass
 class Package:
-    """A package, as importers keep it."""
+    """A package, as importers store it."""
 
     name: str
     built: date
@@ -194,7 +194,7 @@ KEYS: list[tuple[object, str]] = [
 
 @pytest.mark.parametrize(("value", "converted"), RULES, ids=lambda value: type(value).__name__)
 def test_value_is_converted_by_its_rule(value: object, converted: object, as_json: AsJson) -> None:
-    """Each rule holds for the value alone, inside an array, inside an object, and for what came out of it."""
+    """Each rule holds for a value alone, in an array and in an object, and for an already converted value."""
     text = as_json(converted)
     assert as_json(reported_value(value)) == text
     assert as_json(reported_value([value])) == f"[{text}]"
@@ -209,15 +209,15 @@ REPORTS = st.recursive(
 
 
 @given(REPORTS)
-def test_plain_report_is_copied_as_it_would_be_converted(value: object) -> None:
-    """A small report of plain values takes a short way; what comes out is what the long one gives."""
+def test_fast_path_returns_the_same_as_the_full_conversion(value: object) -> None:
+    """The fast path for small plain reports returns the same as the full conversion."""
     converted = reported._Conversion(MAX_VALUES).convert(value, MAX_DEPTH)
     assert json.dumps(reported_value(value)) == json.dumps(converted)
 
 
 @pytest.mark.parametrize("value", OTHERS, ids=lambda value: type(value).__name__)
 def test_any_other_value_becomes_its_marked_repr(value: object, as_json: AsJson) -> None:
-    """What JSON has no form for is shown as Python shows it, and marked."""
+    """A value without a JSON form becomes its `repr`, marked as such."""
     converted = reported_value(value)
     assert converted == {"repr": repr(value)}
     assert as_json(reported_value(converted)) == as_json(converted)
@@ -225,18 +225,18 @@ def test_any_other_value_becomes_its_marked_repr(value: object, as_json: AsJson)
 
 @pytest.mark.parametrize(("key", "name"), KEYS, ids=lambda value: type(value).__name__)
 def test_key_becomes_text_by_its_rule(key: object, name: str) -> None:
-    """Keys follow the rules of values, and are then written as JSON writes them."""
+    """Keys are converted by the rules of values, then written as in JSON."""
     assert reported_value({key: 0}) == {name: 0}
 
 
-def test_key_that_is_taken_gets_a_mark_behind_it() -> None:
-    """Keys that become the same text stay apart, in the order in which they came."""
+def test_duplicate_key_gets_a_suffix() -> None:
+    """Keys that become the same text stay distinct and in order."""
     assert reported_value({1: "a", "1": "b", "1_": "c", Decimal(1_0) / 10: "d"}) == {"1": "d", "1_": "b", "1__": "c"}
     assert reported_value({None: 1, "null": 2, float("nan"): 3}) == {"null": 1, "null_": 2, "null__": 3}
 
 
-def test_many_keys_of_one_text_do_not_grow_without_bound() -> None:
-    """A thousand keys that become the same text cost about a thousand keys: none of them is long."""
+def test_many_duplicate_keys_stay_short() -> None:
+    """A thousand keys that become the same text stay short."""
     converted = reported_value({float("nan"): number for number in range(1000)})
     assert isinstance(converted, dict)
     assert sorted(converted.values(), key=str) == sorted(range(1000), key=str)
@@ -244,15 +244,15 @@ def test_many_keys_of_one_text_do_not_grow_without_bound() -> None:
 
 
 @pytest.mark.parametrize("value", [Colour.MANY, {tuple(range(1000)): "b"}, {Pair(tuple(range(1000))): "b"}])
-def test_long_member_or_key_costs_not_the_rest_of_the_report(value: object) -> None:
-    """A member of many values, or a key of many, is no reason to drop what stands beside it."""
+def test_long_member_or_key_does_not_affect_the_rest_of_the_report(value: object) -> None:
+    """A value or key with too many parts does not affect the values next to it."""
     converted = reported_value({"kept": "a", "long": value})
     assert isinstance(converted, dict)
     assert converted["kept"] == "a"
 
 
 def test_generator_is_not_consumed() -> None:
-    """What the host has not yet used up is left alone, and shown as a generator."""
+    """A generator is not consumed, and is shown as a generator."""
     numbers = (number for number in range(3))
     converted = reported_value({"numbers": numbers})
     assert "generator" in str(converted)
@@ -264,20 +264,20 @@ def test_generator_is_not_consumed() -> None:
 )
 @pytest.mark.parametrize("wrap", [lambda number: number, lambda number: {number}, Pair, lambda number: {number: 1}])
 def test_huge_integer_becomes_a_short_marked_repr(number: int, wrap: Callable[[int], object], as_json: AsJson) -> None:
-    """An integer of more digits than Python will write, wherever it stands, is shortened and marked."""
+    """An integer with more digits than Python formats becomes a short marked `repr`, at any place."""
     assert len(as_json(reported_value(wrap(number)))) < 300
     assert ("-0x" if number < 0 else "0x") in str(reported_value(number))
 
 
-def test_set_does_not_depend_on_the_order_of_its_making() -> None:
-    """Equal sets give equal arrays, whatever order they hold their elements in."""
+def test_equal_sets_become_equal_arrays() -> None:
+    """Equal sets become equal arrays, whatever their iteration order."""
     forwards, backwards = {8, 0}, {0, 8}
     assert list(forwards) != list(backwards)
     assert reported_value(forwards) == reported_value(backwards) == [0, 8]
 
 
 def nested(levels: int, wrap: Callable[[Any], object], inside: object = None) -> object:
-    """Give a value inside as many containers."""
+    """Return a value nested in this many containers."""
     return functools.reduce(lambda value, _: wrap(value), range(levels), inside)
 
 
@@ -296,13 +296,13 @@ WRAPS: dict[str, Callable[[Any], object]] = {
 
 
 def depth_of(value: object) -> int:
-    """Give how deep containers lie in each other."""
+    """Return the nesting depth of containers."""
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
     return 0 if children is None else 1 + max(map(depth_of, children), default=0)
 
 
-def test_containers_are_kept_down_to_the_greatest_depth() -> None:
-    """What lies as deep as it may is all there; one level more, and the last container is a marked repr."""
+def test_containers_are_kept_down_to_the_maximum_depth() -> None:
+    """Containers up to the maximum depth are kept; one level more becomes a marked `repr`."""
     deepest = nested(MAX_DEPTH, WRAPS["list"], "bottom")
     assert reported_value(deepest) == deepest
     assert reported_value(nested(MAX_DEPTH, WRAPS["list"], ["x"])) == nested(
@@ -315,15 +315,15 @@ def test_containers_are_kept_down_to_the_greatest_depth() -> None:
     [(value, converted) for value, converted in RULES if not isinstance(converted, list | dict)],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_no_container_is_converted_at_any_depth(value: object, converted: object) -> None:
-    """Depth is a matter of containers; in the deepest of them the other rules hold as elsewhere."""
+def test_other_values_are_converted_at_any_depth(value: object, converted: object) -> None:
+    """Depth counts containers only; other values are converted at any depth."""
     assert reported_value(nested(MAX_DEPTH, WRAPS["list"], value)) == nested(MAX_DEPTH, WRAPS["list"], converted)
 
 
 @pytest.mark.parametrize("levels", [0, MAX_DEPTH])
 @pytest.mark.parametrize("wrap", WRAPS)
 def test_a_hundred_thousand_levels_are_cut(wrap: str, levels: int, as_json: AsJson) -> None:
-    """Depth without end is cut without an error, wherever it begins, and the result is small."""
+    """Nesting without end is cut without an error, wherever it begins, and the result is small."""
     converted = reported_value(nested(levels, WRAPS["list"], nested(100_000, WRAPS[wrap])))
     assert depth_of(converted) <= MAX_DEPTH + 1
     assert len(as_json(converted)) < 5000
@@ -334,8 +334,8 @@ def test_a_hundred_thousand_levels_are_cut(wrap: str, levels: int, as_json: AsJs
     [[1], {"a": 1}, b"\xff", 2**1024, object(), Pair(1), Colour.PAIR, {1}],
     ids=lambda value: type(value).__name__,
 )
-def test_what_was_cut_stays_as_it_is_when_converted_again(inside: object, as_json: AsJson) -> None:
-    """A body that was read back is converted again; what stands at the greatest depth must not change by that."""
+def test_converted_report_does_not_change_when_converted_again(inside: object, as_json: AsJson) -> None:
+    """Converting a truncated report again, as for an event that was read back, does not change it."""
     for levels in range(MAX_DEPTH - 2, MAX_DEPTH + 2):
         once = reported_value(nested(levels, WRAPS["list"], inside))
         assert as_json(reported_value(once)) == as_json(once)
@@ -343,7 +343,7 @@ def test_what_was_cut_stays_as_it_is_when_converted_again(inside: object, as_jso
 
 @dataclass(eq=False)
 class Loop:
-    """A value that holds itself."""
+    """A value that contains itself."""
 
     own: object = None
 
@@ -352,7 +352,7 @@ class Loop:
 
 
 def loops() -> Iterator[Any]:
-    """Give containers that hold themselves."""
+    """Return containers that contain themselves."""
     array: list[object] = [1]
     array.append(array)
     yield pytest.param(array, [1, {"repr": "[1, [...]]"}], id="list")
@@ -366,15 +366,15 @@ def loops() -> Iterator[Any]:
 def test_cycle_ends_in_a_marked_repr(
     value: object, converted: dict[str, object] | list[object], as_json: AsJson
 ) -> None:
-    """A container inside itself is shown once, and marked where it comes again."""
+    """A container inside itself is converted once, and its second occurrence is marked."""
     text = as_json(reported_value(value))
     assert depth_of(json.loads(text)) == depth_of(converted)
     assert text.count('"repr"') == 1
     assert as_json(reported_value(json.loads(text))) == text
 
 
-def test_same_container_in_two_places_is_no_cycle() -> None:
-    """What stands side by side is there twice, as two containers."""
+def test_same_container_in_two_places_is_not_a_cycle() -> None:
+    """A container that appears in two places is converted to two containers."""
     shared = ["a"]
     converted = reported_value([shared, {"b": shared}])
     assert converted == [["a"], {"b": ["a"]}]
@@ -382,20 +382,20 @@ def test_same_container_in_two_places_is_no_cycle() -> None:
 
 
 class Limited:
-    """Counts how often something is asked for, and answers no more when it was too often."""
+    """Counts accesses, and raises when there are too many."""
 
     def __init__(self, most: int) -> None:
         self.left = most
 
     def __call__(self) -> None:
-        """Count."""
+        """Count the access."""
         self.left -= 1
         if self.left < 0:
             raise RuntimeError("asked too often")
 
 
-def test_member_that_holds_itself_ends() -> None:
-    """The members of an enumeration can make a cycle as well, and one that branches must not grow for ever."""
+def test_enumeration_member_that_contains_itself_ends() -> None:
+    """A cycle through the members of an enumeration ends, even if it branches."""
     asked = Limited(10_000)
 
     class Counted(list[object]):
@@ -412,7 +412,7 @@ def test_member_that_holds_itself_ends() -> None:
 
 
 def test_2_to_the_50_leaves_are_truncated() -> None:
-    """Lists that hold each other twice, fifty levels deep, are truncated when they have given enough values."""
+    """Lists that contain each other twice, fifty levels deep, are truncated at the maximum number of values."""
     converted = reported_value(nested(50, lambda value: [value, value]))
     assert isinstance(converted, dict)
     assert converted.keys() == {"truncated", "bytes", "start"}
@@ -433,8 +433,8 @@ def test_2_to_the_50_leaves_are_truncated() -> None:
     ],
     ids=["dataclass", "namedtuple", "defaultdict", "deque", "namespace", "values", "exception"],
 )
-def test_repr_of_2_to_the_50_leaves_is_not_asked_for(double: Callable[[Any], object]) -> None:
-    """A marked repr is short, and costs no more than that: whole families of objects are never written out for it."""
+def test_repr_of_2_to_the_50_leaves_is_not_called(double: Callable[[Any], object]) -> None:
+    """A marked `repr` is short and cheap: the `repr` of a whole family of objects is never called."""
     asked = Limited(10_000)
 
     class Leaf(int):
@@ -447,19 +447,19 @@ def test_repr_of_2_to_the_50_leaves_is_not_asked_for(double: Callable[[Any], obj
 
 
 def test_million_keys_are_all_converted() -> None:
-    """Many values are no reason to truncate as long as they are no more than a report may hold."""
+    """A report with the maximum number of values is converted in full."""
     report = dict.fromkeys(map(str, range(10**6)))
     assert reported_value(report) == report
 
 
-def test_more_values_than_a_report_may_hold_are_truncated() -> None:
-    """A report of too many values, itself counted, is truncated and marked."""
+def test_report_with_too_many_values_is_truncated() -> None:
+    """A report with more values than the maximum, itself included, is truncated and marked."""
     assert reported_value([0] * MAX_VALUES) == {"truncated": True, "bytes": None, "start": "[0, 0, 0, 0, 0, 0, ...]"}
 
 
-def test_mapping_without_end_ends() -> None:
-    """A mapping of a host's own class that never stops giving items is not read for ever."""
-    asked = Limited(1001)  # it takes one too many to see that there are too many
+def test_endless_mapping_is_truncated() -> None:
+    """A host's mapping that yields items without end is not read forever."""
+    asked = Limited(1001)  # one value beyond the maximum is read to detect the excess
 
     class Endless(UserDict[str, int]):
         def items(self) -> Any:  # noqa: ANN401 - as the base class has it
@@ -477,7 +477,7 @@ def test_mapping_without_end_ends() -> None:
     ids=["ascii", "latin", "emoji", "one emoji", "bytes"],
 )
 def test_memory_for_a_long_text_is_a_few_times_its_size(text: object) -> None:
-    """50 MB of text, as UTF-8, take less than four times as much memory while they are converted."""
+    """Converting 50 MB of text takes less than four times as much memory."""
     tracemalloc.start()
     try:
         converted = reported_value([text])
@@ -492,7 +492,7 @@ RAISED = [RuntimeError, RecursionError, MemoryError, StopIteration, SystemExit, 
 
 
 def hostile(touch: Callable[..., Any]) -> dict[str, object]:
-    """Give objects that call this wherever they are touched, by the name of the touch."""
+    """Return objects that call a function on any access, by the kind of access."""
 
     def make(name: str, *bases: type, **members: object) -> Any:  # noqa: ANN401 - an object of some class
         return type(name, bases, {"__repr__": touch, "__str__": touch, **members})()
@@ -519,7 +519,7 @@ TOUCHES = list(hostile(lambda *_: "calm"))
 
 @contextmanager
 def armed(error: type[BaseException]) -> Iterator[dict[str, object]]:
-    """Give objects that raise this when they are touched; calm afterwards, for pytest may want to show them."""
+    """Return objects that raise an exception on any access, but not after the test, because pytest may show them."""
     raises = True
 
     def touch(*_: object) -> str:
@@ -535,8 +535,8 @@ def armed(error: type[BaseException]) -> Iterator[dict[str, object]]:
 
 @pytest.mark.parametrize("error", RAISED)
 @pytest.mark.parametrize("touch", TOUCHES)
-def test_object_that_raises_costs_no_more_than_itself(error: type[BaseException], touch: str, as_json: AsJson) -> None:
-    """Whatever an object raises wherever it is touched, the rest of the report is there, and something in its place."""
+def test_object_that_raises_does_not_affect_the_rest(error: type[BaseException], touch: str, as_json: AsJson) -> None:
+    """An object that raises on access is replaced, and the rest of the report is kept."""
     with armed(error) as objects:
         converted = reported_value({"before": 1, "hostile": objects[touch], "after": 2})
     assert isinstance(converted, dict)
@@ -545,8 +545,8 @@ def test_object_that_raises_costs_no_more_than_itself(error: type[BaseException]
 
 
 @pytest.mark.parametrize("error", RAISED)
-def test_key_that_raises_costs_no_more_than_itself(error: type[BaseException], as_json: AsJson) -> None:
-    """A key that cannot be shown keeps its value, and its neighbours."""
+def test_key_that_raises_does_not_affect_the_rest(error: type[BaseException], as_json: AsJson) -> None:
+    """A key that cannot be shown keeps its value, and the other keys are kept."""
     with armed(error) as objects:
         converted = reported_value({"before": 1, objects["repr"]: 2, "after": 3})
     assert isinstance(converted, dict)
@@ -556,13 +556,13 @@ def test_key_that_raises_costs_no_more_than_itself(error: type[BaseException], a
 
 @pytest.mark.parametrize("touch", ["repr", "class", "items", "list", "dataclass"])
 def test_ctrl_c_is_not_swallowed(touch: str) -> None:
-    """The one exception that passes is the user's wish to stop, whatever is being read when it comes."""
+    """`KeyboardInterrupt` propagates whatever is being converted."""
     with armed(KeyboardInterrupt) as objects, pytest.raises(KeyboardInterrupt):
         reported_value([objects[touch]])
 
 
 def liars() -> dict[str, object]:
-    """Give objects of built-in types whose methods do not answer as those of their base do."""
+    """Return objects of built-in types whose methods return wrong values."""
 
     def answer(base: type, *given: object, **answers: object) -> object:
         methods = {name: lambda *_, value=value: value for name, value in answers.items()}
@@ -587,13 +587,13 @@ def liars() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", liars())
-def test_object_that_lies_about_itself_gives_json(name: str, as_json: AsJson) -> None:
-    """A subclass of a built-in type may answer anything; what is sent is JSON all the same."""
+def test_object_with_overridden_methods_becomes_json(name: str, as_json: AsJson) -> None:
+    """Objects of built-in types with overridden methods still become valid JSON."""
     assert as_json(reported_value({"before": 1, "liar": liars()[name]})).startswith('{"before": 1, "liar": ')
 
 
-def test_object_whose_class_cannot_be_named_costs_no_more_than_itself(as_json: AsJson) -> None:
-    """Even where neither an object nor its class can be shown, something stands in its place."""
+def test_object_with_an_unnamable_class_does_not_affect_the_rest(as_json: AsJson) -> None:
+    """An object is replaced even if its class cannot be named."""
 
     class Nameless(type):
         @property
@@ -610,14 +610,14 @@ def test_object_whose_class_cannot_be_named_costs_no_more_than_itself(as_json: A
 
 
 def test_released_memoryview_becomes_a_marked_repr() -> None:
-    """Bytes that are no longer there are said to have been there."""
+    """The bytes of a released memoryview become a marked `repr`."""
     view = memoryview(b"x")
     view.release()
     assert "memory" in str(reported_value(view))
 
 
-def test_report_that_changes_meanwhile_is_converted(as_json: AsJson) -> None:
-    """Another thread may go on adding to what it reports; what was there is converted, and nothing is raised."""
+def test_report_that_changes_during_its_conversion_is_converted(as_json: AsJson) -> None:
+    """A report that another thread changes during the conversion raises nothing."""
     report: dict[str, Any] = {"files": {}, "errors": [], "names": set()}
     done = threading.Event()
 
@@ -658,8 +658,8 @@ NAMES = [str(number) for number in range(10_000)]
     ],
     ids=["dict", "set", "list"],
 )
-def test_report_that_changes_in_the_middle_of_its_copy_is_converted(report: Any, grow: Callable[[Any], None]) -> None:  # noqa: ANN401 - as named
-    """Garbage collection runs foreign code at any allocation; a report that grows by it is there all the same."""
+def test_report_that_changes_during_its_copy_is_converted(report: Any, grow: Callable[[Any], None]) -> None:  # noqa: ANN401 - as named
+    """A report that garbage collection changes during its copy is converted."""
     threshold = gc.get_threshold()
 
     def collect(*_: object) -> None:

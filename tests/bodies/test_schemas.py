@@ -1,4 +1,4 @@
-"""Tests of the fields of the four bodies, row by row as the specification shows them."""
+"""Tests of the fields of the four bodies, one by one, against the specification."""
 
 import re
 from collections.abc import Callable
@@ -57,18 +57,18 @@ FIELDS: dict[EventType, dict[str, str]] = {
 
 
 class Count(IntEnum):
-    """Counts that a host has given names."""
+    """Counts with names."""
 
     THREE = 3
 
 
 def at(*numbers: int, offset: float = 0) -> datetime:
-    """Give a moment by year, month, ... with an offset in hours."""
+    """Return a time from year, month, ... and an offset in hours."""
     return datetime(*numbers, tzinfo=timezone(timedelta(hours=offset)))  # type: ignore[arg-type, misc]  # few enough
 
 
 def same(*values: object) -> list[tuple[object, object]]:
-    """Give values that are sent as they are given."""
+    """Return values that are sent unchanged."""
     return [(value, value) for value in values]
 
 
@@ -99,12 +99,12 @@ ACCEPTED: dict[str, list[tuple[object, object]]] = {
     ],
 }
 
-_TEXT, _NULL, _EMPTY = "must be text", "must not be null", "must not be empty"
+_TEXT, _NULL, _EMPTY = "must be a string", "must not be null", "must not be empty"
 _UNICODE = "must be valid Unicode, without lone surrogates"
-_WHOLE, _LIMITS = "must be a whole number", "must be from 0 to 2 ** 63 - 1"
-_LIST = "must be a list of texts"
-_MOMENT, _ZONE = "must be an aware datetime or ISO 8601 text", "must have a time zone: without one it names no moment"
-_YEARS = "must be a moment of the years 1 to 9999, in ISO 8601"
+_WHOLE, _LIMITS = "must be an integer", "must be from 0 to 2 ** 63 - 1"
+_LIST = "must be a list of strings"
+_MOMENT, _ZONE = "must be an aware datetime or an ISO 8601 string", "must have a time zone"
+_YEARS = "must be an ISO 8601 time in the years 1 to 9999"
 _SYNC_RESULT = "must be one of success, failed, error, canceled"
 _NO_TEXT = [(7, _TEXT), (True, _TEXT), (1.5, _TEXT), (b"x", _TEXT), (["x"], _TEXT), (ValueError("x"), _TEXT)]
 
@@ -141,7 +141,7 @@ _Values: TypeAlias = "dict[str, list[tuple[object, Any]]]"
 
 
 def rows(values: _Values) -> list[Any]:
-    """Give every field of every body with every value of its kind, as parameters of a test."""
+    """Return every field of every body with each value of its kind, as test parameters."""
     return [
         pytest.param(event_type, field, value, expected, id=f"{event_type}-{field}-{number}")
         for event_type, fields in FIELDS.items()
@@ -151,7 +151,7 @@ def rows(values: _Values) -> list[Any]:
 
 
 def errors_of(event_type: EventType, body: object) -> tuple[FieldError, ...]:
-    """Give what is said to be wrong with a body that must be refused."""
+    """Return the errors of a body that must be refused."""
     with pytest.raises(BodyError) as caught:
         SERIALIZER.serialize(event_type, body)  # type: ignore[arg-type]  # what is wrong here is the fact
     assert caught.value.event_type == event_type
@@ -160,24 +160,22 @@ def errors_of(event_type: EventType, body: object) -> tuple[FieldError, ...]:
 
 @pytest.mark.parametrize(("event_type", "field", "value", "sent"), rows(ACCEPTED))
 def test_field_is_sent(event_type: EventType, field: str, value: object, sent: object, body_of: MakeBody) -> None:
-    """What a field may hold is sent as the specification shows it, and nothing else in the body changes."""
+    """A valid value is sent as in the specification, and no other field changes."""
     expected = body_of(event_type, **{field: sent})
     assert SERIALIZER.serialize(event_type, body_of(event_type, **{field: value})) == expected
 
 
 @pytest.mark.parametrize(("event_type", "field", "value", "rule"), rows(REFUSED))
 def test_field_is_refused(event_type: EventType, field: str, value: object, rule: str, body_of: MakeBody) -> None:
-    """What a field may not hold is refused as it was given, by field and rule, in a message of readable length."""
+    """An invalid value is refused, and the message names field and rule and is short."""
     (error,) = errors_of(event_type, body_of(event_type, **{field: value}))
     assert (error.field, error.rule) == (field, rule)
     assert 0 < len(error.value) < 500
 
 
 @pytest.mark.parametrize(("event_type", "field"), [(kind, field) for kind in FIELDS for field in FIELDS[kind]])
-def test_field_may_be_missing_only_where_its_value_is_known(
-    event_type: EventType, field: str, body_of: MakeBody
-) -> None:
-    """The host may leave out `_ns` and `id`; every other field has to be there, be it null."""
+def test_only_fields_with_a_known_value_may_be_missing(event_type: EventType, field: str, body_of: MakeBody) -> None:
+    """Only `_ns` and `id` may be left out. Other fields are required, even if null."""
     body = body_of(event_type)
     given = body.pop(field)
     if field == "_ns":
@@ -190,7 +188,7 @@ def test_field_may_be_missing_only_where_its_value_is_known(
 
 @pytest.mark.parametrize("event_type", EventType)
 def test_body_has_the_fields_of_the_specification_in_its_order(event_type: EventType, body_of: MakeBody) -> None:
-    """Example, schema, type and the table of these tests know the same fields; what is sent has the example's order."""
+    """Example, schema, type and these tests have the same fields, in the same order."""
     fields = list(body_of(event_type))
     assert list(schema_of(event_type).fields) == fields
     assert list(getattr(types, event_type.body_name).__annotations__) == fields
@@ -201,7 +199,7 @@ def test_body_has_the_fields_of_the_specification_in_its_order(event_type: Event
 def test_example_passes_load_and_dump_unchanged(
     example: tuple[EventType, dict[str, Any]], as_json: Callable[[object], str]
 ) -> None:
-    """Each example body of the specification is loaded and dumped as it stands, to the byte."""
+    """Each example body of the specification is loaded and dumped byte for byte."""
     event_type, body = example
     schema = schema_of(event_type)
     assert as_json(schema.dump(schema.load(body))) == as_json(body)
@@ -209,44 +207,51 @@ def test_example_passes_load_and_dump_unchanged(
 
 @pytest.mark.parametrize("event_type", EventType)
 def test_body_of_another_event_type_is_refused(event_type: EventType, body_of: MakeBody) -> None:
-    """The four bodies cannot be mistaken for each other."""
+    """A body of another event type is refused."""
     for other in set(EventType) - {event_type}:
         assert errors_of(event_type, body_of(other))
 
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("added_counts", ", did you mean 'added_count'?"), ("colour", ""), ("Repo_ID", ""), ("", ""), (7, ""), (None, "")],
+    [
+        ("added_counts", " (did you mean 'added_count'?)"),
+        ("colour", ""),
+        ("Repo_ID", ""),
+        ("", ""),
+        (7, ""),
+        (None, ""),
+    ],
 )
 def test_unknown_field_is_refused(name: object, hint: str, body_of: MakeBody) -> None:
-    """A field that the body does not have is refused, with the nearest one that it has."""
-    error = FieldError(str(name), "'x'", f"is no field of this body{hint}")
+    """An unknown field is refused, and the message suggests the nearest known one."""
+    error = FieldError(str(name), "'x'", f"is not a field of this body{hint}")
     body: dict[Any, Any] = {**body_of(SYNC), name: "x"}
     assert errors_of(SYNC, body) == (error,)
 
 
-def test_unknown_field_named_like_something_of_marshmallow_is_refused_as_any_other(body_of: MakeBody) -> None:
-    """`_schema`, where marshmallow keeps errors of the whole, is an unknown field like the others."""
-    assert errors_of(SYNC, body_of(SYNC, _schema=1)) == (FieldError("_schema", "1", "is no field of this body"),)
+def test_unknown_field_with_a_name_of_marshmallow_is_refused_like_any_other(body_of: MakeBody) -> None:
+    """`_schema`, marshmallow's key for errors of the whole body, is an unknown field like any other."""
+    assert errors_of(SYNC, body_of(SYNC, _schema=1)) == (FieldError("_schema", "1", "is not a field of this body"),)
 
 
 @pytest.mark.parametrize("body", [None, [], "repo_id", 7, iter(()), [("repo_id", "x")]])
-def test_what_is_no_object_is_refused(body: object) -> None:
-    """A body has to be a mapping."""
+def test_body_that_is_not_an_object_is_refused(body: object) -> None:
+    """A body that is not a mapping is refused."""
     (error,) = errors_of(EventType.REPO_SYNC_STARTED, body)
-    assert error.field == "the whole body"
+    assert error.field == "the body"
     assert error.rule.startswith("must be an object")
 
 
 @pytest.mark.parametrize(("element", "rule"), [(None, _NULL), (7, _TEXT), (b"x", _TEXT), (["x"], _TEXT)])
-def test_line_that_is_no_text_is_refused_with_its_position(element: object, rule: str, body_of: MakeBody) -> None:
-    """In a traceback the message says which line is wrong."""
+def test_line_that_is_not_a_string_is_refused_with_its_position(element: object, rule: str, body_of: MakeBody) -> None:
+    """An invalid line of a traceback is refused with its position."""
     (error,) = errors_of(PUBLISH, body_of(PUBLISH, traceback=["a", "b", element]))
     assert error == FieldError("traceback[2]", repr(element), rule)
 
 
-def test_all_that_is_wrong_is_said_at_once_in_the_order_of_the_fields(body_of: MakeBody) -> None:
-    """One message names every field with its value and its rule, the unknown ones last."""
+def test_all_errors_are_reported_at_once_in_the_order_of_the_fields(body_of: MakeBody) -> None:
+    """One message has all errors with field, value and rule, unknown fields last."""
     unknown = [f"colour_{number}" for number in range(8)]
     wrong = {"result": "done", "started": 0, "importer_type_id": "", "traceback": [1, "a", None]}
     named = [error.field for error in errors_of(SYNC, body_of(SYNC, **dict.fromkeys(unknown), **wrong))]
@@ -254,17 +259,17 @@ def test_all_that_is_wrong_is_said_at_once_in_the_order_of_the_fields(body_of: M
 
 
 def test_message_names_event_type_field_value_and_rule(body_of: MakeBody) -> None:
-    """The message of the error is enough to mend the body."""
+    """The message of a `BodyError` says how to fix the body."""
     with pytest.raises(BodyError) as caught:
         SERIALIZER.serialize(SYNC, body_of(SYNC, added_count="3"))
     assert "repo-sync-finished" in str(caught.value)
-    assert "added_count = '3': must be a whole number" in str(caught.value)
+    assert "added_count must be an integer, got '3'" in str(caught.value)
 
 
 @pytest.mark.parametrize("event_type", [SYNC, PUBLISH])
 @pytest.mark.parametrize("changes", [{}, {"id": None}])
-def test_generated_ids_are_in_order_of_time(event_type: EventType, changes: dict[str, None], body_of: MakeBody) -> None:
-    """Where the host gives no id, or null, each body gets its own, and later ones sort behind."""
+def test_generated_ids_sort_by_time(event_type: EventType, changes: dict[str, None], body_of: MakeBody) -> None:
+    """Without an id, or with null, each body gets a new one, and later ones sort after earlier ones."""
     body = {name: value for name, value in body_of(event_type).items() if name != "id"} | changes
     ids = [str(SERIALIZER.serialize(event_type, body)["id"]) for _ in range(100)]
     assert ids == sorted(set(ids))
@@ -278,8 +283,8 @@ MOMENTS = st.datetimes(
 
 
 @given(moment=MOMENTS)
-def test_moment_of_any_zone_is_sent_in_utc(moment: datetime, body_of: MakeBody) -> None:
-    """As a `datetime` or as text, any moment is sent as its last whole second in UTC, in the one form."""
+def test_time_of_any_zone_is_sent_in_utc(moment: datetime, body_of: MakeBody) -> None:
+    """A time of any zone, as `datetime` or string, is sent in UTC with whole seconds."""
     body = SERIALIZER.serialize(SYNC, body_of(SYNC, started=moment, completed=moment.isoformat()))
     sent = str(body["started"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", sent)
@@ -288,49 +293,49 @@ def test_moment_of_any_zone_is_sent_in_utc(moment: datetime, body_of: MakeBody) 
 
 
 class Named(str, Enum):  # noqa: UP042 - the older way, whose str() is not the value
-    """Names that a host keeps in an enumeration."""
+    """Names in a host's enumeration."""
 
     REPOSITORY = "pulp-f17"
     SUCCESS = "success"
 
 
 @pytest.mark.parametrize("field", ["repo_id", "result", "error_message"])
-def test_text_enumeration_is_sent_as_the_text_that_it_is(field: str, body_of: MakeBody) -> None:
-    """A member of an enumeration of texts is a text, and its value is what it says."""
+def test_member_of_a_string_enumeration_is_sent_as_its_value(field: str, body_of: MakeBody) -> None:
+    """A member of a string enumeration is sent as its value."""
     member = Named.SUCCESS if field == "result" else Named.REPOSITORY
     sent = SERIALIZER.serialize(SYNC, body_of(SYNC, **{field: member}))[field]
     assert (sent, type(sent)) == (member.value, str)
 
 
 class FaultyZone(tzinfo):
-    """A time zone that gives or raises what it is made with."""
+    """A time zone that returns or raises its argument."""
 
     def __init__(self, answer: object) -> None:
         self.answer = answer
 
     def utcoffset(self, _: datetime | None) -> timedelta | None:
-        """Give the offset, or raise."""
+        """Return the offset, or raise."""
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer  # type: ignore[return-value]  # wrong on purpose
 
 
 @pytest.mark.parametrize("answer", [RuntimeError("no such zone"), 5, timedelta(hours=30)])
-def test_moment_of_a_faulty_time_zone_is_refused(answer: object, body_of: MakeBody) -> None:
-    """A time zone that cannot say its offset makes a wrong value like any other."""
+def test_time_of_a_faulty_time_zone_is_refused(answer: object, body_of: MakeBody) -> None:
+    """A time with a time zone that fails is refused."""
     zone = FaultyZone(answer)  # type: ignore[abstract]  # it is only asked for its offset
     (error,) = errors_of(SYNC, body_of(SYNC, started=datetime(2012, 7, 6, tzinfo=zone)))
     assert error.field == "started"
 
 
 class Text(str):
-    """A text that is not of the type of a text."""
+    """A subclass of `str`."""
 
     __slots__ = ()
 
 
 class Whole(int):
-    """A whole number that is not of the type of one."""
+    """A subclass of `int`."""
 
     __slots__ = ()
 
@@ -344,8 +349,8 @@ VALUES = st.one_of(
 
 @given(value=VALUES)
 @pytest.mark.parametrize("field", sorted(FIELDS[SYNC]))
-def test_plain_value_is_treated_as_one_that_is_checked_in_full(field: str, value: object, body_of: MakeBody) -> None:
-    """A text or number takes a short way, one of a subclass the long one: both are sent, or both refused, alike."""
+def test_fast_path_accepts_and_refuses_the_same_values(field: str, value: object, body_of: MakeBody) -> None:
+    """Values on the fast path and values of subclasses are accepted or refused alike."""
     ways: list[tuple[object, object]] = []
     for given_value in (value, _SUBCLASSES[type(value)](value)):
         try:

@@ -82,9 +82,9 @@ def test_json_has_what_a_listener_shows_of_its_work(run: Run, install: Install) 
         ("{", "is not JSON", 2),
         ("[" * 100_000, "is not JSON", 2),
         ("[]", "must be an object", 1),
-        ('{"repo_id": 7}', "repo_id = 7: must be text", 1),
+        ('{"repo_id": 7}', "repo_id must be a string, got 7", 1),
         ('{"repo": "x"}', "did you mean 'repo_id'?", 1),
-        ("{}", "repo_id: is missing", 1),
+        ("{}", "repo_id is missing", 1),
     ],
 )
 def test_wrong_body_is_one_message(run: Run, install: Install, body: str, message: str, code: int) -> None:

@@ -1,15 +1,18 @@
 """Tests of writes that are interrupted: by signals, by calls out of the middle of another one, by a locked file."""
 
 import gc
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
+from types import FrameType
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
@@ -40,9 +43,10 @@ def append():
 append()
 signal.signal(signal.SIGALRM, handler)
 kept = []
-for _ in range(2000):
+times, longest = (2000, 5e-4) if journal.is_file else (300, 5e-3)
+for _ in range(times):
     try:
-        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 5e-4))
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(longest / 50, longest))
         while True:
             append()
     except Alarm as alarm:
@@ -56,16 +60,76 @@ print(stored)
 """
 
 
-def test_signals_at_any_moment_leave_no_transaction_open(sqlite_url: str, tmp_path: Path, new_event: Make) -> None:
-    """What a signal handler raises within an append keeps neither this thread nor others from the journal."""
-    command = [sys.executable, "-c", SIGNALS, sqlite_url, new_event().to_json()]
+def test_signals_at_any_moment_leave_no_transaction_open(url: str, new_event: Make) -> None:
+    """What a signal handler raises within an append is raised as it is, and keeps nobody from the journal."""
+    command = [sys.executable, "-c", SIGNALS, url, new_event().to_json()]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert (done.returncode, done.stderr) == (0, "")
-    with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
-        (found,) = connection.execute("SELECT count(*) FROM pulp_hooks_event").fetchone()
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert done.returncode == 0, done.stderr
+    journal = Journal(url)
+    with journal.backend.reading("count") as connection:
+        found = connection.exec_driver_sql("SELECT count(*) FROM pulp_hooks_event").scalar_one()
+        if journal.is_file:
+            assert done.stderr == ""
+            assert connection.exec_driver_sql("PRAGMA integrity_check").all() == [("ok",)]
+    journal.close()
     # An append that was interrupted after its commit is stored, and not counted.
     assert found >= int(done.stdout)
+
+
+class LimitError(Exception):
+    """A time limit of the host, which a signal handler raises."""
+
+
+@pytest.fixture
+def limit() -> Iterator[int]:
+    """Return a signal whose handler raises `LimitError`."""
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        raise LimitError
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    yield signal.SIGUSR1
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("wrapped", [sqlite3.OperationalError, DBAPIError, AssertionError])
+@pytest.mark.parametrize("way", ["write", "writing", "reading"])
+def test_exception_of_a_signal_handler_that_a_driver_has_wrapped_is_raised_as_it_was(
+    url: str, new_event: Make, limit: int, way: str, wrapped: type[Exception]
+) -> None:
+    """A driver may fail in its clean-up when it is interrupted; the host waits for its own exception all the same."""
+    journal = Journal(url)
+    made = wrapped("statement", {}, ValueError()) if wrapped is DBAPIError else wrapped("clean-up failed")
+
+    def work(_: object) -> None:
+        try:
+            signal.raise_signal(limit)
+        finally:
+            raise made
+
+    def run() -> None:
+        if way == "write":
+            journal.backend.write("write", work)
+        else:
+            with getattr(journal.backend, way)("work") as connection:
+                work(connection)
+
+    with pytest.raises(LimitError):
+        run()
+    assert journal.append(new_event(), ["a"])
+    journal.close()
+
+
+def test_error_of_the_database_while_the_host_handles_its_signal_is_a_journal_error(
+    sqlite_url: str, tmp_path: Path, limit: int, new_event: Make
+) -> None:
+    """What the host is handling already is the context of the error, and not what was raised."""
+    (tmp_path / "journal.db").write_bytes(b"this is no database" * 100)
+    try:
+        signal.raise_signal(limit)
+    except LimitError:
+        with pytest.raises(JournalError):
+            Journal(sqlite_url).append(new_event(), ["a"])
 
 
 class _Fires:
@@ -98,6 +162,71 @@ def test_event_fired_while_its_thread_opens_the_journal_is_refused_at_once(sqlit
     assert len(said) == 1
     assert "while this thread was opening it" in said[0]
     journal.close()
+
+
+MOMENTS = """
+import signal, sys
+from dataclasses import replace
+from pulp_hooks.errors import JournalError
+from pulp_hooks.event import Event
+from pulp_hooks.identifiers import new_id
+from pulp_hooks.journal.journal import Journal
+
+journal, event = Journal(sys.argv[1], busy_seconds=5), Event.from_json(sys.argv[2])
+
+class Boom(BaseException): pass
+
+def append():
+    assert journal.append(replace(event, id=new_id()), ["a"])
+
+def fire(*_):
+    try:
+        append()
+    except JournalError as error:
+        assert "while this thread was" in str(error), error
+
+def boom(*_):
+    raise Boom
+
+def outcome():
+    try:
+        sys.setprofile(count)
+        append()
+    except BaseException as error:
+        return type(error)
+    finally:
+        sys.setprofile(None)
+
+signal.signal(signal.SIGUSR1, {"fire": fire, "boom": boom}[sys.argv[3]])
+moment, left, outcomes, step = 1, 0, set(), 1 if journal.is_file else 7
+while left <= 0:
+    left = moment
+
+    def count(frame, what, _):
+        global left
+        left -= what == "call"
+        if not left:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGUSR1)
+
+    journal.close()
+    journal.open()
+    found = outcome()
+    if left <= 0:
+        outcomes.add(found)
+    append()
+    moment += step
+assert moment > 50
+print(*[found and found.__name__ for found in outcomes])
+"""
+
+
+@pytest.mark.parametrize(("handler", "outcome"), [("fire", "None"), ("boom", "Boom")])
+def test_signal_at_any_call_within_the_first_append(url: str, new_event: Make, handler: str, outcome: str) -> None:
+    """A handler that fires keeps nobody waiting, and what one raises is raised as it is, not as a driver's error."""
+    command = [sys.executable, "-c", MOMENTS, url, new_event().to_json(), handler]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{outcome}\n"), done.stderr
 
 
 def test_event_fired_in_the_middle_of_another_is_refused_at_once(sqlite_url: str, new_event: Make) -> None:

@@ -41,8 +41,8 @@ def filled(journal: Journal, new_event: Make) -> Journal:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for a page in the newest six events first."""
-    monkeypatch.setattr(queries, "_NEWEST", 6)
+    """Take six unfinished deliveries of a listener for many, and look in the newest six events first."""
+    monkeypatch.setattr(queries, "_BACKLOG", 6)
 
 
 @pytest.fixture
@@ -133,6 +133,24 @@ def test_deliveries_of_a_rare_listener_are_found_by_indexes(
     filled.deliveries(Filter(states, "old"), 50)
     assert "pulp_hooks_delivery_" in plans[-1]
     assert "SCAN pulp_hooks_delivery;" not in plans[-1]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("states", [(State.DELIVERED,), (State.DELIVERED, State.DEAD), (State.SKIPPED,)])
+def test_finished_deliveries_of_a_listener_are_read_off_an_index_of_their_own(
+    filled: Journal, plans: list[str], states: tuple[State, ...]
+) -> None:
+    """A million of them are neither sorted nor looked for in a million events."""
+    filled.deliveries(Filter(states, "a"), 5)
+    assert "SEARCH pulp_hooks_delivery USING INDEX pulp_hooks_delivery_finished (listener=?)" in plans[-1]
+    assert "TEMP B-TREE" not in plans[-1]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_time_window_is_found_without_a_query_for_each_step(filled: Journal, plans: list[str]) -> None:
+    """The page is the only SELECT: each edge of the window is one statement, which walks the numbers."""
+    assert len(filled.deliveries(Filter(since=1004.0, until=1006.0), 50).items) == 8
+    assert len(plans) == 1
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)

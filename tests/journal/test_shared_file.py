@@ -165,6 +165,29 @@ def test_file_with_two_names_is_refused(tmp_path: Path, new_event: Make) -> None
     assert count(names[0], "pulp_hooks_event") == 2
 
 
+@pytest.mark.parametrize("used", [0, 1])
+def test_hosts_connection_to_a_file_with_two_names_is_refused(tmp_path: Path, used: int) -> None:
+    """Whichever name the connection uses: what is committed under one of them would be lost under the other."""
+    names = [tmp_path / folder / "journal.db" for folder in ("a", "b")]
+    for name in names:
+        name.parent.mkdir()
+    engine = create_engine(f"sqlite:///{names[used]}")
+    with Hooks({"Desk": Desk()}, journal=f"sqlite:///{names[0]}") as hooks:
+        hooks.repo_sync_started(repo_id="zoo")
+        names[1].hardlink_to(names[0])
+        with engine.connect() as connection, pytest.raises(JournalError, match=r"2 names.*fix: remove the other"):
+            hooks.repo_sync_started(repo_id="zoo", connection=connection)
+        engine.dispose()
+        names[1 - used].unlink()
+    names[used].rename(names[0])
+    with Hooks({"Desk": Desk()}, journal=f"sqlite:///{names[0]}") as hooks:
+        engine = create_engine(f"sqlite:///{names[0]}")
+        with engine.begin() as connection:
+            hooks.repo_sync_started(repo_id="zoo", connection=connection)
+        engine.dispose()
+    assert count(names[0], "pulp_hooks_event") == 2
+
+
 def test_file_that_is_mounted_by_itself_is_refused(tmp_path: Path, new_event: Make) -> None:
     """As with a hard link, the two paths would have two write-ahead logs."""
     names = [tmp_path / folder / "journal.db" for folder in ("a", "b")]
@@ -179,6 +202,14 @@ def test_file_that_is_mounted_by_itself_is_refused(tmp_path: Path, new_event: Ma
     try:
         with pytest.raises(JournalError, match=r"is mounted as a single file.*fix: mount its folder"):
             Journal(f"sqlite:///{names[1]}").append(new_event(), ["a"])
+        engine = create_engine(f"sqlite:///{names[1]}")
+        for name in names:
+            with (
+                engine.connect() as connection,
+                pytest.raises(JournalError, match=r"is mounted as a single file.*fix: mount its folder"),
+            ):
+                Journal(f"sqlite:///{name}").append(new_event(), ["a"], connection)
+        engine.dispose()
     finally:
         subprocess.run(["umount", str(names[1])], check=True)
 

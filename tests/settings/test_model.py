@@ -116,7 +116,7 @@ def test_code_can_say_all_that_the_file_can(read: Read) -> None:
         (
             ListenerSettings,
             {"name": "a", "notifier": "jsonl", "event_types": ("repo-sync",)},
-            "event_types 'repo-sync' is no event type",
+            "event_types 'repo-sync' is not an event type",
         ),
         (ListenerSettings, {"name": "a", "notifier": "jsonl", "repo_ids": ()}, "repo_ids must not be empty"),
         (

@@ -78,11 +78,14 @@ FAULTS = {
     "event types as a table": (f"{LISTENER}event_types = {{}}", f"listener 'desk': {EVENT_TYPE_LIST}"),
     "misspelt event type": (
         f"{LISTENER}event_types = ['repo-sync-finishd']",
-        "listener 'desk': event_types 'repo-sync-finishd' is no event type; did you mean 'repo-sync-finished'?",
+        "listener 'desk': event_types 'repo-sync-finishd' is not an event type; did you mean 'repo-sync-finished'?",
     ),
-    "number for an event type": (f"{LISTENER}event_types = [1]", "listener 'desk': event_types 1 is no event type"),
+    "number for an event type": (f"{LISTENER}event_types = [1]", "listener 'desk': event_types 1 is not an event type"),
     "list for an event type": (f"{LISTENER}event_types = [['*']]", "listener 'desk': event_types ['*'] is no"),
-    "table for an event type": (f"{LISTENER}event_types = [{{}}]", "listener 'desk': event_types {} is no event type"),
+    "table for an event type": (
+        f"{LISTENER}event_types = [{{}}]",
+        "listener 'desk': event_types {} is not an event type",
+    ),
     "one glob without a list": (f"{LISTENER}repo_ids = 'a*'", "listener 'desk': repo_ids"),
     "no glob": (f"{LISTENER}repo_ids = []", "listener 'desk': repo_ids must not be empty"),
     "number for a glob": (f"{LISTENER}repo_ids = ['a', 1]", "listener 'desk': repo_ids[1] must be text"),

@@ -1,4 +1,4 @@
-"""The file mirror: syncs a repository of files into a folder, publishes it there, and fires the four events."""
+"""The file mirror: syncs a file repository into a folder, publishes it there, and fires the four event types."""
 
 from pulp_hooks.hosts.file_mirror.downloads import Progress, VerifyProgress
 from pulp_hooks.hosts.file_mirror.mirror import MirrorResult, mirror

@@ -1,4 +1,4 @@
-"""Connections to web servers, direct or through the proxies of the environment, and the least speed on them."""
+"""Connections to web servers, direct or through the proxies of the environment, with a minimum speed."""
 
 import base64
 import http.client
@@ -14,21 +14,21 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from pulp_hooks.errors import MirrorError
 
-SPEED_SECONDS = 30.0  # the span over which the least speed is measured
+SPEED_SECONDS = 30.0  # span over which the minimum speed is measured
 
-_PER_SERVER = 8  # connections kept for the next files
+_PER_SERVER = 8  # idle connections kept for reuse
 
 
 class TooSlowError(TimeoutError):
-    """A server stays below the least speed."""
+    """A server stays below the minimum speed."""
 
 
 class Connections:
-    """Pools of connections: one without a proxy, and one for each proxy of the environment.
+    """Connection pools: one without a proxy, and one for each proxy of the environment.
 
     Args:
-        timeout: Limits of one step: connecting, and waiting for the next bytes.
-        min_speed: Bytes per second below which an answer fails; 0 is no limit.
+        timeout: Time limits for connecting and for the wait for the next bytes.
+        min_speed: Minimum speed of a response in bytes per second. 0 means no limit.
     """
 
     def __init__(self, timeout: urllib3.Timeout, min_speed: int) -> None:
@@ -43,10 +43,10 @@ class Connections:
 
         Args:
             url: The URL of a request or of a redirect.
-            what: How messages call the file.
+            what: Name of the file for messages.
 
         Raises:
-            MirrorError: Its proxy cannot be used.
+            MirrorError: The proxy for this URL cannot be used.
         """
         proxy = self._proxy(urlsplit(url))
         with self._lock:
@@ -55,7 +55,7 @@ class Connections:
             return self._managers[proxy]
 
     def clear(self) -> None:
-        """Close the connections that wait for their next use."""
+        """Close the idle connections."""
         with self._lock:
             for manager in self._managers.values():
                 manager.clear()
@@ -77,13 +77,16 @@ class Connections:
 
 
 def _proxy_parts(proxy: str, what: str) -> tuple[str, dict[str, str]]:
-    """Return the address of a proxy without its credentials, and the headers that carry those to it."""
-    # No message repeats the proxy's URL: it may hold a password in any place.
+    """Return the address of a proxy without its credentials, and the headers with these credentials."""
+    # Never put the proxy's URL into a message: it may contain a password anywhere.
     try:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        port = parts.port  # a wrong one raises
+        port = parts.port  # an invalid one raises
     except ValueError:
-        raise MirrorError(f"{what}: the proxy of the environment is no URL; fix: http://host:port") from None
+        raise MirrorError(
+            f"{what}: the proxy of the environment is not a URL; "
+            "fix: set http_proxy and https_proxy to http://host:port"
+        ) from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise MirrorError(
             f"{what}: the proxy of the environment is not an HTTP proxy (SOCKS is not supported); "
@@ -98,9 +101,10 @@ def _proxy_parts(proxy: str, what: str) -> tuple[str, dict[str, str]]:
 
 
 class _Metered(io.RawIOBase):
-    """Reads an answer from a socket, and fails if it comes too slowly.
+    """Reads a response from a socket, and raises if it arrives too slowly.
 
-    A timeout of the socket limits each wait for a byte; a server that sends one byte at a time never reaches it.
+    The socket's timeout only limits the wait for the next byte. A server that sends one byte at a time never reaches
+    it.
     """
 
     def __init__(self, raw: io.RawIOBase, min_speed: int) -> None:
@@ -124,7 +128,7 @@ class _Metered(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - as in the base class
         begin = time.monotonic()
         read = self._raw.readinto(buffer)
-        # Only the server's time counts, not that of a slow disk here.
+        # Count only the time of the server, not that of a slow local disk.
         self._waited += time.monotonic() - begin
         self._read += read or 0
         if not self._in_head and self._read >= self._enough:
@@ -139,12 +143,12 @@ class _Metered(io.RawIOBase):
 
 
 def _pool_classes(min_speed: int) -> dict[str, type[urllib3.HTTPConnectionPool]]:
-    """Return urllib3's pools, with connections whose answers are metered."""
+    """Return urllib3's pool classes, with connections that measure the speed of responses."""
     if min_speed <= 0:
         return {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
 
     class Response(http.client.HTTPResponse):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as the base class has them
+        def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as in the base class
             super().__init__(*args, **kwargs)
             self._metered = _Metered(self.fp.detach(), min_speed)
             self.fp = io.BufferedReader(self._metered)

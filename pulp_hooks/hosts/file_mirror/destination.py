@@ -1,10 +1,10 @@
-"""DEST: the folder that a mirror lives in, and the lock that keeps a second run out of it.
+"""DEST: the folder of a mirror, and the lock that keeps a second run out of it.
 
-.lock            held by a run
-.temporary/      whatever is not complete; emptied when a run begins
-SYNCED_MANIFEST  what the last successful sync brought
+.lock            lock held by a run
+.temporary/      unfinished files; emptied at the start of a run
+SYNCED_MANIFEST  manifest of the last successful sync
 objects/         the store
-publications/    the trees to be served
+publications/    the publications
 current          link to the current publication: the root for a web server
 """
 
@@ -25,13 +25,10 @@ _LOCK = ".lock"
 
 
 class Destination:
-    """The parts of a mirror's folder.
-
-    Args:
-        folder: The folder.
+    """The folder of a mirror.
 
     Attributes:
-        store: Its files.
+        store: The store of its files.
         publications: Its publications.
     """
 
@@ -45,7 +42,7 @@ class Destination:
         self.publications = Publications(self._publications, folder / "current", self._temporary)
 
     def prepare(self) -> None:
-        """Make the folders, and remove what a run that was killed has left over.
+        """Make the folders, and remove leftovers of a killed run.
 
         Raises:
             OSError: The disk is full or broken.
@@ -57,11 +54,11 @@ class Destination:
         self.publications.tidy()
 
     def synced(self) -> list[Entry]:
-        """Give the entries of the last successful sync in order of path; none before the first.
+        """Return the entries of the last successful sync, in order of path; none before the first sync.
 
         Raises:
-            MirrorError: The file that they are kept in is damaged; with it, the counts would be wrong.
-            OSError: It cannot be read.
+            MirrorError: `SYNCED_MANIFEST` is damaged, so the counts would be wrong.
+            OSError: `SYNCED_MANIFEST` cannot be read.
         """
         try:
             kept = self._synced.read_bytes()
@@ -72,15 +69,12 @@ class Destination:
         lines = kept.rpartition(b"#")[0]
         if kept != _with_checksum(lines):
             raise MirrorError(
-                f"{str(self._synced)!r} is damaged; fix: remove it, and the next sync counts every path as added"
+                f"{str(self._synced)!r} is damaged; fix: remove it (the next sync counts every path as added)"
             )
         return parse_manifest(lines, repr(str(self._synced)))
 
     def set_synced(self, entries: Sequence[Entry]) -> None:
-        """Keep the entries of a successful sync, in one step; their files are safe on the disk first.
-
-        Args:
-            entries: Those of its manifest.
+        """Store the entries of a successful sync in one atomic step, after flushing their files to the disk.
 
         Raises:
             OSError: The disk is full or broken.
@@ -93,33 +87,33 @@ class Destination:
 
 
 def _with_checksum(lines: bytes) -> bytes:
-    """Return the lines of a manifest and a comment that shows whether they are whole."""
+    """Return the lines of a manifest, followed by a comment with their checksum."""
     return lines + f"# SHA-256 of the lines above: {hashlib.sha256(lines).hexdigest()}\n".encode()
 
 
 @contextmanager
 def open_destination(folder: Path, source: Path | None) -> Iterator[Destination]:
-    """Give the mirror in a folder, which is made when it is missing, while no other run uses it.
+    """Yield the mirror in a folder, locked against other runs. The folder is made if missing.
 
     Args:
         folder: DEST.
-        source: The folder that is to be mirrored, if it is one of this machine.
+        source: The folder to mirror, or `None` if the source is not a local folder.
 
     Raises:
-        MirrorError: The folder cannot hold a mirror, or another run uses it; nothing was changed.
+        MirrorError: The folder cannot be used for a mirror, or another run uses it; nothing was changed.
     """
     try:
-        # Imported when used: it is in the extra of those who mirror.
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - said above
+        # Imported here, because it is installed only with the extra `mirror`.
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - see above
     except ModuleNotFoundError as error:
-        raise MirrorError("a mirror needs filelock: pip install 'pulp-hooks[mirror]'") from error
+        raise MirrorError("a mirror needs filelock; fix: pip install 'pulp-hooks[mirror]'") from error
     try:
         _refuse_unfit(folder, source)
         for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
             make_folder(missing)
         lock = FileLock(folder / _LOCK, timeout=0).acquire()
     except Timeout:
-        raise MirrorError(f"another run is using DEST {str(folder)!r}; start this one when it has ended") from None
+        raise MirrorError(f"another run is using DEST {str(folder)!r}; fix: wait until it has ended") from None
     except OSError as error:
         raise MirrorError(f"DEST {str(folder)!r} cannot be used: {error}") from error
     with lock:
@@ -128,14 +122,15 @@ def open_destination(folder: Path, source: Path | None) -> Iterator[Destination]
 
 def _refuse_unfit(folder: Path, source: Path | None) -> None:
     if folder.exists() and not folder.is_dir():
-        raise MirrorError(f"DEST {str(folder)!r} is a file: give a folder, or a name that is free")
+        raise MirrorError(f"DEST {str(folder)!r} is a file; fix: pass a folder, or a new name")
     if source is not None:
         ours, theirs = Path(os.path.realpath(folder)), Path(os.path.realpath(source))
         if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
             raise MirrorError(
-                f"DEST {str(folder)!r} and SOURCE {str(source)!r} are the same folder, or one is in the other"
+                f"DEST {str(folder)!r} and SOURCE {str(source)!r} are the same folder, or one contains the other; "
+                "fix: pass a DEST outside SOURCE"
             )
     if folder.is_dir() and not (folder / _LOCK).exists() and any(folder.iterdir()):
         raise MirrorError(
-            f"DEST {str(folder)!r} is not empty and holds no mirror: give an empty folder, or a name that is free"
+            f"DEST {str(folder)!r} is not empty and not a mirror; fix: pass an empty folder, or a new name"
         )

@@ -1,7 +1,7 @@
-"""Brings many files into the store at once.
+"""Parallel downloads into the store.
 
-The threads are daemons. Those of a `ThreadPoolExecutor` are not: after Ctrl-C they would keep the process alive for as
-long as a server gives no answer.
+The threads are daemons, unlike those of a `ThreadPoolExecutor`, which would keep the process alive after Ctrl-C until
+every server has answered.
 """
 
 import os
@@ -21,45 +21,42 @@ from pulp_hooks.safe_logger import safe_logger
 THREADS = 8
 _Key: TypeAlias = tuple[str, int]  # checksum and size
 _log = safe_logger(__name__)
-_FAREWELL_SECONDS = 1.0  # for threads to put their things away; none takes longer but to wait for a server's answer
+_FAREWELL_SECONDS = 1.0  # enough for threads to clean up, except for one that waits for a server
 
 
 class Progress(Protocol):
-    """Hears how far the downloads are; always called in the thread that called `mirror`."""
+    """Receives the progress of the downloads. Its methods are called in the thread that called `mirror`."""
 
     def start(self, total_bytes: int) -> None:
-        """Hear how many bytes are to be downloaded, 0 included; called once, when the source has been read."""
-        ...
+        """Start the downloads; called once, after the source was read. The total may be 0."""
 
     def advance(self, new_bytes: int) -> None:
-        """Hear that so many more bytes have come; a negative number if a file has to be downloaded anew."""
-        ...
+        """Add downloaded bytes. The number is negative if a file has to be downloaded again."""
 
 
 @runtime_checkable
 class VerifyProgress(Progress, Protocol):
-    """Hears also how far the verification of stored files is, which comes before the downloads."""
+    """Also receives the progress of the verification of stored files, which comes before the downloads."""
 
     def verify(self, total_bytes: int) -> None:
-        """Hear how many bytes of stored files are to be read; then `advance` is called with those that were."""
-        ...
+        """Start the verification of stored files. Calls of `advance` follow."""
 
 
 class _StoppedError(Exception):
-    """A thread leaves its work because another one failed, or the user does not want to wait."""
+    """A thread stops because another one failed or the user interrupted the run."""
 
 
 class Downloads:
-    """Files on their way from a source into a store.
+    """Downloads from a source into a store.
 
     Args:
-        source: Where they come from; it is closed when something goes wrong.
-        store: Where they go.
-        progress: Hears how far they are.
+        source: The source. It is closed on an error.
+        store: The store.
+        progress: Receives the progress of the downloads.
 
     Attributes:
-        files: How many have come so far.
-        bytes: Their bytes, and those of files that are on their way.
+        files: Number of downloaded files.
+        bytes: Number of downloaded bytes, including unfinished files.
     """
 
     def __init__(self, source: Source, store: Store, progress: Progress | None) -> None:
@@ -69,18 +66,18 @@ class Downloads:
         self._store = store
         self._progress = progress
         self._todo: SimpleQueue[Entry] = SimpleQueue()
-        self._news: SimpleQueue[int | BaseException | None] = SimpleQueue()  # None: a file has come
+        self._news: SimpleQueue[int | BaseException | None] = SimpleQueue()  # None: a file is complete
         self._stop = threading.Event()
 
     def run(self, entries: Sequence[Entry], *, verify: bool) -> None:
-        """Bring the files that the store lacks into it; the first failure ends the rest quickly.
+        """Download the files missing from the store. The first error stops all threads.
 
         Args:
-            entries: What the store is to have.
-            verify: Read the files that the store has, and replace those that are damaged.
+            entries: The entries of a manifest.
+            verify: Read the stored files, and replace damaged ones.
 
         Raises:
-            MirrorError: A file cannot be had or stored; says which.
+            MirrorError: A file cannot be downloaded or stored. The message names it.
         """
         wanted = {(entry.sha256, entry.size): entry for entry in entries}
         lacking = {key: entry for key, entry in wanted.items() if not self._store.has(entry)}
@@ -112,7 +109,7 @@ class Downloads:
 
     def _damaged(self, stored: Mapping[_Key, Entry]) -> dict[_Key, Entry]:
         total = sum(entry.size for entry in stored.values())
-        read: Callable[[int], object] = lambda _: None  # noqa: E731 - the neutral one of two functions
+        read: Callable[[int], object] = lambda _: None  # noqa: E731 - a default, replaced below
         if isinstance(self._progress, VerifyProgress) and total:
             self._progress.verify(total)
             read = self._progress.advance
@@ -141,7 +138,7 @@ class Downloads:
                 self._news.put(None)
         except Empty:
             pass
-        except BaseException as error:  # noqa: BLE001 - `run` raises it where somebody hears it
+        except BaseException as error:  # noqa: BLE001 - `run` raises it in the caller's thread
             self._news.put(error)
 
     def _download(self, entry: Entry) -> None:

@@ -1,4 +1,4 @@
-"""Folders and files that outlive a power cut, with modes that let a web server read them."""
+"""Folders and files that survive a power cut, with modes that let a web server read them."""
 
 import os
 import stat
@@ -7,17 +7,17 @@ from typing import IO
 
 CHUNK_BYTES = 2**18  # read or received at once
 FOLDER_MODE = 0o755
-FILE_MODE = 0o444  # nothing in a mirror is changed in place
+FILE_MODE = 0o444  # files of a mirror are never changed in place
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder that everybody may read, whatever the umask says; one that is there is left as it is.
+    """Make a folder that everybody may read, whatever the umask. An existing folder is left as it is.
 
     Args:
-        folder: The folder; its parent has to be there.
+        folder: The folder. Its parent must exist.
 
     Raises:
-        OSError: It could not be made, or something else has its name.
+        OSError: The folder cannot be made, or its name is taken by a file.
     """
     try:
         folder.mkdir()
@@ -29,28 +29,24 @@ def make_folder(folder: Path) -> None:
 
 
 def is_whole(file: Path, size: int) -> bool:
-    """Return whether a regular file, and not a link to one, has a size.
-
-    Args:
-        file: The file.
-        size: Its bytes.
+    """Return whether a path is a regular file (not a link) of this size.
 
     Raises:
-        OSError: Nothing is there.
+        OSError: The path does not exist.
     """
     status = file.lstat()
     return stat.S_ISREG(status.st_mode) and status.st_size == size
 
 
 def write_file(file: Path, data: bytes) -> None:
-    """Write a new read-only file through to the disk.
+    """Write a new read-only file and flush it to the disk.
 
     Args:
-        file: The file; nothing may have its name yet.
-        data: What it holds.
+        file: The file. It must not exist yet.
+        data: The content.
 
     Raises:
-        OSError: It could not be written; says which.
+        OSError: The file cannot be written. The error names it.
     """
     try:
         with file.open("xb") as stream:
@@ -61,10 +57,7 @@ def write_file(file: Path, data: bytes) -> None:
 
 
 def seal(stream: IO[bytes]) -> None:
-    """Make a file that is fully written read-only, and bring it to the disk.
-
-    Args:
-        stream: The open file.
+    """Make a fully written file read-only and flush it to the disk.
 
     Raises:
         OSError: The disk is full or broken.
@@ -75,13 +68,10 @@ def seal(stream: IO[bytes]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk.
-
-    Args:
-        folder: The folder.
+    """Flush the names in a folder to the disk.
 
     Raises:
-        OSError: The disk refused.
+        OSError: The disk is full or broken.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

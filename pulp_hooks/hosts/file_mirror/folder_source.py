@@ -1,4 +1,4 @@
-"""A repository in a folder: taken by its `PULP_MANIFEST`, or scanned where it has none."""
+"""A repository in a folder, listed by its `PULP_MANIFEST` or, without one, by a scan of the folder."""
 
 import hashlib
 import io
@@ -20,10 +20,10 @@ from pulp_hooks.hosts.file_mirror.manifest import (
 
 
 class FolderSource:
-    """A folder with files; nothing below it is reached through a link.
+    """A folder with files. Links below the folder are never followed.
 
     Attributes:
-        name: The source as messages and events call it.
+        name: Name for messages and events.
         folder: The folder.
     """
 
@@ -32,7 +32,7 @@ class FolderSource:
         self.folder = folder
 
     def entries(self) -> list[Entry]:
-        """Give every file of the repository in order of path.
+        """Return the entries of all files, in order of path.
 
         Raises:
             MirrorError: The folder or its manifest cannot be used, or a file is missing, a link or a special file.
@@ -42,25 +42,22 @@ class FolderSource:
         with self._stream(MANIFEST_NAME) as stream:
             entries = read_manifest(self._chunks(stream, MANIFEST_NAME), f"{MANIFEST_NAME} of source {self.name}")
         for entry in entries:
-            # A file that the store holds already is never opened again: what became of it shows here only.
+            # Check files here, because those already in the store are not opened again.
             self._stream(entry.path).close()
         return entries
 
     @contextmanager
     def open(self, entry: Entry) -> Iterator[Iterator[bytes]]:
-        """Open a file and give its bytes in chunks.
-
-        Args:
-            entry: One of `entries()`.
+        """Open a file and yield its bytes in chunks.
 
         Raises:
-            MirrorError: The file cannot be read; says which.
+            MirrorError: The file cannot be read. The message names it.
         """
         with self._stream(entry.path) as stream:
             yield self._chunks(stream, entry.path)
 
     def close(self) -> None:
-        """Do nothing: a read from a folder ends by itself."""
+        """Do nothing: reads from a folder end on their own."""
 
     def _scan(self) -> list[Entry]:
         files: list[str] = []
@@ -70,7 +67,7 @@ class FolderSource:
             for name, is_folder in self._children(folder):
                 path = folder + name
                 if rule := broken_rule(path):
-                    raise self._refusal(path, f"no manifest can hold it, since {rule}; rename it")
+                    raise self._refusal(path, f"not allowed in a manifest: {rule}; fix: rename it")
                 if is_folder:
                     folders.append(f"{path}/")
                 else:
@@ -102,7 +99,7 @@ class FolderSource:
             raise self._refusal(path, f"it cannot be read: {error.strerror}") from error
 
     def _stream(self, path: str) -> io.FileIO:
-        """Open a regular file by one component after the other, so that no link is followed, not even a new one."""
+        """Open a regular file one component at a time, so that no link is followed, not even one just created."""
         components = path.split("/")
         try:
             folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -114,8 +111,8 @@ class FolderSource:
                     folder = inner
                 mode = self._refuse_link(components[-1], folder, path)
                 if not stat.S_ISREG(mode):
-                    raise self._refusal(path, "it is no regular file")
-                # Should it have become a pipe just now, opening it does not wait for a writer.
+                    raise self._refusal(path, "it is not a regular file")
+                # O_NONBLOCK: do not wait for a writer if it has just become a pipe.
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
                 return io.FileIO(os.open(components[-1], flags, dir_fd=folder))
             finally:
@@ -126,7 +123,7 @@ class FolderSource:
     def _refuse_link(self, component: str, folder: int, path: str) -> int:
         mode = os.stat(component, dir_fd=folder, follow_symlinks=False).st_mode
         if stat.S_ISLNK(mode):
-            raise self._refusal(path, f"{shown(component)} is a symbolic link; put the file itself there")
+            raise self._refusal(path, f"{shown(component)} is a symbolic link; fix: replace it with the file itself")
         return mode
 
     def _refusal(self, path: str, reason: str) -> MirrorError:

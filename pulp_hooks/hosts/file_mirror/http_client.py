@@ -1,7 +1,7 @@
-"""GET from web servers: retries, resumes, follows redirects, and sends a password to its own server only.
+"""An HTTP client that retries, resumes, follows redirects, and sends a password only to its own server.
 
-The loops are our own rather than urllib3's: those log whole URLs (a signed one, to which a server redirects, is a
-secret), sleep through `close()`, and go on from https to http.
+The retry and redirect loops of urllib3 are not used, because they log whole URLs (a signed URL in a redirect is a
+secret), sleep through `close()`, and follow redirects from https to http.
 """
 
 import base64
@@ -32,12 +32,12 @@ from pulp_hooks.hosts.file_mirror.transfers import MIN_SPEED, ChangedError
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
-RETRY_SECONDS = (0.2, 0.5, 1.0)  # the waits between four tries
-MAX_RETRY_AFTER_SECONDS = 10  # the longest wait that a server may ask for
+RETRY_SECONDS = (0.2, 0.5, 1.0)  # waits between four tries
+MAX_RETRY_AFTER_SECONDS = 10  # longest wait that a server may ask for
 MAX_REDIRECTS = 5
 
-_FRESH_TRIES_BYTES = 2**20  # a transfer that brought so many bytes since it last broke off has all its tries again
-_DRAINED_BYTES = 2**16  # an unwanted body up to this size is read, so that its connection can be used again
+_FRESH_TRIES_BYTES = 2**20  # after this many bytes without an interruption, a transfer has all its tries again
+_DRAINED_BYTES = 2**16  # an unwanted body up to this size is read, so that its connection can be reused
 _PASSING_STATUSES = frozenset({429, 500, 502, 503, 504})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
@@ -45,16 +45,16 @@ _REASONS: dict[type[HTTPError], str] = {
     ConnectTimeoutError: f"no connection within {CONNECT_SECONDS:g} seconds",
     ReadTimeoutError: f"the server sent nothing for {READ_SECONDS:g} seconds",
     SSLError: "no secure connection: {}",
-    ProtocolError: "the server cut the connection",
+    ProtocolError: "the server closed the connection",
 }
 
 
 class HttpClient:
-    """Reads files of one server, and of those that it redirects to; many threads may use it at once.
+    """Downloads files from one server and from those it redirects to; thread-safe.
 
     Args:
-        url: An address on the server; a user name and password in it are sent to its scheme, host and port alone.
-        min_speed: Bytes per second; a server that stays below it fails. 0 is no limit.
+        url: A URL on the server. Its user name and password are sent only to its scheme, host and port.
+        min_speed: Minimum speed of a server in bytes per second. 0 means no limit.
     """
 
     def __init__(self, url: str, min_speed: int = MIN_SPEED) -> None:
@@ -67,17 +67,19 @@ class HttpClient:
 
     @contextmanager
     def get(self, url: str, what: str, size: int | None = None) -> Iterator[Iterator[bytes]]:
-        """Ask for a file and return its bytes as they come, in chunks; a transfer that breaks off is continued.
+        """Request a file and yield an iterator of its chunks. Interrupted transfers are resumed.
 
         Args:
-            url: Its address.
-            what: How messages call it.
-            size: How long the file is, if the caller knows that and verifies what it gets. Otherwise the server has
-                to say where the file ends, and only a version that it vouches for is continued.
+            url: URL of the file.
+            what: Name of the file for messages.
+            size: Size of the file, if the caller knows it and verifies the content. Otherwise the server must send the
+                size or chunks, and a transfer is resumed only if the server confirms that the file is the same version.
 
         Raises:
-            MirrorError: The file cannot be had, its transfer broke off too often, or the client was closed.
-            ChangedError: It changed between two pieces of it, which the caller may find out too.
+            MirrorError: The file cannot be downloaded, its transfer was interrupted too often, or the client was
+                closed.
+            ChangedError: The file changed between two pieces. A `MirrorError` raised by the caller in this block
+                becomes this error if it may be due to such a change.
         """
         transfer = _Transfer(self, url, what, size)
         try:
@@ -90,28 +92,28 @@ class HttpClient:
             transfer.end()
 
     def close(self) -> None:
-        """End every transfer at once: threads that wait for data go on with an error, and nothing new begins."""
+        """Stop all transfers. Threads waiting for data fail, and new requests are refused."""
         self._closed.set()
         with self._lock:
             for response in self._responses:
-                with suppress(ValueError, RuntimeError, OSError):  # it has come to its end in this moment
+                with suppress(ValueError, RuntimeError, OSError):  # it has just ended
                     response.shutdown()
         self._connections.clear()
 
     def wait(self, seconds: float) -> bool:
-        """Wait before another try; return False if the client was closed."""
+        """Wait before another try; return `False` if the client was closed."""
         return not self._closed.wait(seconds)
 
     def ask(self, url: str, what: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        """Return the answer to a request, after redirects and retries; its body is not read yet.
+        """Return the response to a request, after redirects and retries. Its body is not read yet.
 
         Args:
-            url: The address.
-            what: How messages call it.
+            url: The URL.
+            what: Name of the file for messages.
             headers: Headers of the request.
 
         Raises:
-            MirrorError: There is no answer, or the client was closed.
+            MirrorError: The server did not respond, or the client was closed.
         """
         for _ in range(MAX_REDIRECTS + 1):
             response = self._ask_patiently(url, what, headers)
@@ -127,13 +129,13 @@ class HttpClient:
 
         Args:
             response: The response.
-            drain: Read a short body to its end first, so that the connection can be used again.
+            drain: Read a short body to its end first, so that the connection can be reused.
         """
         if drain and response.length_remaining is not None and response.length_remaining <= _DRAINED_BYTES:
             response.drain_conn()
         with self._lock:
             self._responses.discard(response)
-        response.close()  # one that was read to its end has given its connection back, which stays open
+        response.close()  # after a complete read, the connection is back in the pool and stays open
 
     def _ask_patiently(self, url: str, what: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         waits = iter(RETRY_SECONDS)
@@ -142,7 +144,7 @@ class HttpClient:
             try:
                 response = self._ask_once(url, what, headers)
             except HTTPError as error:
-                # Worth another try is a connection that never came about, or was dropped before it gave an answer.
+                # Retry only if the connection failed, or was closed before a response.
                 cause = error.original_error if isinstance(error, ProxyError) else error
                 if wait is None or not isinstance(cause, ConnectTimeoutError | ProtocolError):
                     raise MirrorError(f"{what}: {_explained(error)}") from None
@@ -170,10 +172,10 @@ class HttpClient:
 
 
 class _Transfer:
-    """One file on its way, over as many requests as it takes.
+    """The transfer of one file, over one or more requests.
 
     Attributes:
-        spliced: Whether the bytes of several answers were put together without proof that they fit.
+        spliced: Whether the bytes of several responses were joined without proof that they belong together.
     """
 
     def __init__(self, client: HttpClient, url: str, what: str, size: int | None) -> None:
@@ -183,17 +185,17 @@ class _Transfer:
         self._what = what
         self._size = size
         self._received = 0
-        self._digest = hashlib.sha256()  # of what was received: an answer that starts anew has to start with the same
+        self._digest = hashlib.sha256()  # of the bytes received: a response from the start must begin with them
         self._validator: dict[str, str] = {}
         self._response = self._checked(client.ask(url, what, {}))
         self._total = self._promised()
 
     def chunks(self) -> Iterator[bytes]:
-        """Return what the file holds, until it is complete."""
+        """Yield the bytes of the file until it is complete."""
         try:
             yield from self._chunks()
         except MirrorError:
-            self.spliced = False  # it is the transfer that failed, not the check of what came
+            self.spliced = False  # the transfer failed, not the check of the content
             raise
 
     def _chunks(self) -> Iterator[bytes]:
@@ -212,8 +214,8 @@ class _Transfer:
                 if self._total is None or self._received == self._total:
                     return
                 if self._received > self._total:
-                    raise ChangedError(f"{self._what}: the server sent more than it promised")
-                raise ProtocolError  # a body whose end only the caller knows, or a part of the range asked for
+                    raise ChangedError(f"{self._what}: the server sent more bytes than it announced")
+                raise ProtocolError  # a truncated body without a length, or a part of the requested range
             except HTTPError as error:
                 broken = True
                 progress += self._received - begin
@@ -224,7 +226,7 @@ class _Transfer:
                     raise MirrorError(f"{self._what}: {_explained(error)}") from None
 
     def end(self) -> None:
-        """Close the connection, unless the body was read to its end."""
+        """Close the response. Its connection stays open if the body was read to its end."""
         self._client.let_go(self._response)
 
     def _checked(self, response: urllib3.BaseHTTPResponse) -> urllib3.BaseHTTPResponse:
@@ -235,25 +237,27 @@ class _Transfer:
         return response
 
     def _promised(self) -> int | None:
-        """Return how long the body is; None if its end shows itself, which chunks do."""
+        """Return the length of the body, or `None` if it is sent in chunks, which mark its end."""
         headers = self._response.headers
         if headers.get("Transfer-Encoding", "").strip().lower() == "chunked":
             return None
         if self._size is None:
             problem = None
             if self._response.length_remaining is None or "Transfer-Encoding" in headers:
-                problem = "without a length, so it may be cut; fix: let the server send Content-Length, or chunks"
+                problem = "has no length and may be truncated; fix: let the server send Content-Length or chunks"
             elif headers.get("Content-Encoding", "identity").lower() != "identity":
-                problem = "compressed, which was not asked for; fix: let the server send it as it is"
+                problem = (
+                    "is compressed, which was not requested; fix: turn off compression for this file on the server"
+                )
             if problem:
                 self.end()
-                raise MirrorError(f"{self._what}: the server's answer is {problem}")
+                raise MirrorError(f"{self._what}: the response {problem}")
         return self._size if self._response.length_remaining is None else self._response.length_remaining
 
     def _continue(self) -> None:
-        """Ask for what is missing, or for everything if the server cannot continue."""
+        """Request the missing bytes, or the whole file if the server cannot resume."""
         self.end()
-        # Without a validator the pieces may be of two versions: only a caller who verifies the whole may take them.
+        # Without a validator, the pieces may be of two versions. Only a caller that verifies the content may join them.
         if self._received and (self._validator or self._size is not None):
             range_ = {"Range": f"bytes={self._received}-"}
             self._response = self._client.ask(self._url, self._what, range_ | self._validator)
@@ -270,7 +274,7 @@ class _Transfer:
         self._skip_received()
 
     def _fits(self) -> bool:
-        """Return whether a partial answer goes on where the last one broke off, in the same version of the file."""
+        """Return whether a partial response starts where the last one stopped, in the same version of the file."""
         match = _CONTENT_RANGE.fullmatch(self._response.headers.get("Content-Range", ""))
         if not match or int(match[1]) != self._received or int(match[2]) < self._received:
             return False
@@ -283,24 +287,24 @@ class _Transfer:
         return True
 
     def _skip_received(self) -> None:
-        """Read up to where the last answer broke off; what comes there has to be the same."""
+        """Read up to where the last response stopped, and check that these bytes are the same."""
         digest = hashlib.sha256()
         left = self._received
         while left and (chunk := self._response.read1(min(left, CHUNK_BYTES))):
             digest.update(chunk)
             left -= len(chunk)
         if digest.digest() != self._digest.digest():
-            raise ChangedError(f"{self._what}: it changed while it was downloaded")
+            raise ChangedError(f"{self._what}: the file changed during the download")
 
 
 def _strong_validator(response: urllib3.BaseHTTPResponse) -> dict[str, str]:
-    """Return the `If-Range` header for the version of a file in an answer; empty if nothing identifies it surely."""
+    """Return the `If-Range` header for the version of a file, or nothing if no header identifies it reliably."""
     etag = response.headers.get("ETag", "")
     if re.fullmatch(r'"[\x21\x23-\x7e]*"', etag):
         return {"If-Range": etag}
     modified, date = response.headers.get("Last-Modified", ""), response.headers.get("Date", "")
     with suppress(ValueError, TypeError, IndexError, OverflowError):
-        # RFC 9110, 8.8.2.2: within one second a file may have changed twice.
+        # RFC 9110, 8.8.2.2: a file may change twice within one second.
         if (parsedate_to_datetime(date) - parsedate_to_datetime(modified)).total_seconds() >= 1:
             return {"If-Range": modified}
     return {}
@@ -321,9 +325,9 @@ def _authorization(url: str) -> dict[str, str]:
 def _redirected(url: str, location: str, what: str) -> str:
     try:
         parts = urlsplit(urljoin(url, location))
-        _ = parts.port  # a wrong one raises
+        _ = parts.port  # an invalid one raises
     except ValueError:
-        raise MirrorError(f"{what}: the server redirects to what is no URL") from None
+        raise MirrorError(f"{what}: the server redirects to an invalid URL") from None
     if parts.scheme not in _DEFAULT_PORTS:
         raise MirrorError(f"{what}: the server redirects to a URL that is neither http nor https")
     if urlsplit(url).scheme == "https" and parts.scheme == "http":
@@ -338,12 +342,12 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> int:
 
 def _said(status: int) -> str:
     hint = (
-        "; give a user name and password as in https://user:password@host/"
+        "; fix: add a user name and password as in https://user:password@host/"
         if status == http.client.UNAUTHORIZED
         else ""
     )
     who = "proxy" if status == http.client.PROXY_AUTHENTICATION_REQUIRED else "server"
-    return f"the {who} answers {_named(status)}{hint}"
+    return f"the {who} responded with {_named(status)}{hint}"
 
 
 def _named(status: int) -> str:
@@ -356,7 +360,7 @@ def _named(status: int) -> str:
 
 
 def _explained(error: HTTPError) -> str:
-    """Return why a request failed, without the error's own text, which may hold a secret."""
+    """Return why a request failed, without the error's own text, which may contain a secret."""
     proxy = " to the proxy" if isinstance(error, ProxyError) else ""
     cause: BaseException = error.original_error if isinstance(error, ProxyError) else error
     if isinstance(cause.__cause__, TooSlowError):
@@ -365,8 +369,8 @@ def _explained(error: HTTPError) -> str:
         return f"no connection{proxy}: {cause.__cause__.strerror}"
     if proxy:
         status = re.search("Tunnel connection failed: ([0-9]{3})", str(cause))
-        return f"the proxy answers {_named(int(status[1]))}" if status else "no connection to the proxy"
+        return f"the proxy responded with {_named(int(status[1]))}" if status else "no connection to the proxy"
     for kind, reason in _REASONS.items():
         if isinstance(cause, kind):
             return reason.format(cause)
-    return f"the request cannot be made ({type(cause).__name__})"
+    return f"the request failed ({type(cause).__name__})"

@@ -1,4 +1,4 @@
-"""A repository on a web server: a folder that has a `PULP_MANIFEST`."""
+"""A repository on a web server: a folder with a `PULP_MANIFEST`."""
 
 import re
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from pulp_hooks.hosts.file_mirror.transfers import MIN_SPEED, retry_changed
 
 
 class HttpSource:
-    """The URL of a folder, or of the manifest in it; what the manifest lists lies beside it.
+    """A source given by the URL of a folder or of its manifest.
 
     Attributes:
-        name: The source as messages and events call it: the URL without user name and password.
-        folder: None, since it is no folder of this machine.
+        name: Name for messages and events: the URL without user name and password.
+        folder: `None`, because the source is not a local folder.
     """
 
     def __init__(self, url: str, min_speed: int = MIN_SPEED) -> None:
@@ -28,10 +28,10 @@ class HttpSource:
         self._client = HttpClient(url, min_speed)
 
     def entries(self) -> list[Entry]:
-        """Give every file of the repository in order of path.
+        """Return the entries of all files, in order of path.
 
         Raises:
-            MirrorError: The manifest cannot be had, or is none.
+            MirrorError: The manifest cannot be downloaded, or is invalid.
         """
         url = f"{self._base}/{MANIFEST_NAME}"
 
@@ -42,18 +42,15 @@ class HttpSource:
         return retry_changed(read)
 
     def open(self, entry: Entry) -> AbstractContextManager[Iterator[bytes]]:
-        """Ask for a file, and give its bytes in chunks as they come.
-
-        Args:
-            entry: One of `entries()`.
+        """Return a context manager that requests a file and yields its bytes in chunks.
 
         Raises:
-            MirrorError: The file cannot be had, or its transfer broke off; says which.
+            MirrorError: The file cannot be downloaded. The message names it.
         """
         return self._client.get(
             f"{self._base}/{quote(entry.path)}", f"file {shown(entry.path)} of source {self.name}", entry.size
         )
 
     def close(self) -> None:
-        """End every transfer at once; those under way fail."""
+        """Stop all transfers, which then fail."""
         self._client.close()

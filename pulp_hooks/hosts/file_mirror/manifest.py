@@ -1,4 +1,4 @@
-"""`PULP_MANIFEST`: what a file repository holds, a line `path,sha256,size` for each of its files."""
+"""`PULP_MANIFEST`: the list of a repository's files, one line `path,sha256,size` for each."""
 
 import codecs
 import itertools
@@ -12,33 +12,33 @@ MANIFEST_NAME = "PULP_MANIFEST"
 MAX_MANIFEST_BYTES = 64 * 2**20
 
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
-_SIZE = re.compile(r"[0-9]{1,18}")  # a longer one is no file's, and would reach the limits of `int`
+_SIZE = re.compile(r"[0-9]{1,18}")  # no file is larger, and `int` refuses very long digits
 _SHOWN_CHARACTERS = 200
-_MAX_COMPONENT_BYTES = 255  # what a name may be on the usual file systems
-_MAX_PATH_BYTES = 1024  # what a path may be on the narrowest of them, and a key in object storage
+_MAX_COMPONENT_BYTES = 255  # longest name on common file systems
+_MAX_PATH_BYTES = 1024  # longest path on the strictest file system, and longest key in object storage
 
-# In the order in which they are looked for: each says what it finds more closely than those behind it.
+# Checked in this order: each rule is more specific than those after it.
 _PATH_RULES: tuple[tuple[str, Callable[[str], object]], ...] = (
     ("a path must not be empty", lambda path: not path),
-    ("a path must not hold NUL or another control character", re.compile(r"[\x00-\x1f\x7f-\x9f]").search),
+    ("a path must not contain NUL or another control character", re.compile(r"[\x00-\x1f\x7f-\x9f]").search),
     ("a path must be valid UTF-8", re.compile(r"[\ud800-\udfff]").search),
     ("a path must not be a Windows network path", re.compile(r"//|\\\\").match),
     ("a path must not be absolute", re.compile(r"/").match),
     ("a path must not begin with a Windows drive letter", re.compile(r"[A-Za-z]:").match),
-    ("a path must not hold a backslash", re.compile(r"\\").search),
+    ("a path must not contain a backslash", re.compile(r"\\").search),
     ("a path must not end with a slash", re.compile(r"/\Z").search),
-    ("a path must not hold an empty component", re.compile(r"//").search),
-    ("a path must not hold a component `.` or `..`", re.compile(r"(?:\A|/)\.\.?(?:/|\Z)").search),
-    # Readers of manifests, Pulp and this one, strip blanks, and skip a line that starts with `#`.
+    ("a path must not contain an empty component", re.compile(r"//").search),
+    ("a path must not contain a component `.` or `..`", re.compile(r"(?:\A|/)\.\.?(?:/|\Z)").search),
+    # Readers of manifests (Pulp and this module) strip blanks and skip lines that start with `#`.
     ("a path must not start or end with blanks", lambda path: path != path.strip()),
     ("a path must not start with `#`, which marks a comment", re.compile("#").match),
     ("a path must not start with a byte order mark", re.compile("\ufeff").match),
     (f"{MANIFEST_NAME} is the manifest itself", re.compile(rf"{MANIFEST_NAME}(?:/|\Z)").match),
     (
-        f"a component must not be over {_MAX_COMPONENT_BYTES} bytes",
+        f"a component must not be longer than {_MAX_COMPONENT_BYTES} bytes",
         lambda path: max(len(part.encode()) for part in path.split("/")) > _MAX_COMPONENT_BYTES,
     ),
-    (f"a path must not be over {_MAX_PATH_BYTES} bytes", lambda path: len(path.encode()) > _MAX_PATH_BYTES),
+    (f"a path must not be longer than {_MAX_PATH_BYTES} bytes", lambda path: len(path.encode()) > _MAX_PATH_BYTES),
 )
 
 
@@ -47,9 +47,9 @@ class Entry:
     """One file of a repository.
 
     Attributes:
-        path: Where it lies below the repository's root, components joined by `/`.
-        sha256: Its checksum, 64 lower-case hex digits.
-        size: Its length in bytes.
+        path: Path below the repository's root, components joined by `/`.
+        sha256: Checksum, 64 lower-case hex digits.
+        size: Size in bytes.
     """
 
     path: str
@@ -58,29 +58,21 @@ class Entry:
 
 
 def broken_rule(path: str) -> str | None:
-    """Give the first rule that a path breaks, or None for one that stays below any root folder on every system.
-
-    Args:
-        path: A path as a manifest holds it.
-    """
+    """Return the first rule that a path breaks, or `None` if the path is safe below any folder on every system."""
     return next((rule for rule, is_broken in _PATH_RULES if is_broken(path)), None)
 
 
 def shown(path: str) -> str:
-    """Give a path as a message may carry it: quoted, on one line, and not longer than a reader can bear.
-
-    Args:
-        path: Any path, a hostile one included.
-    """
+    """Return a path for a message: quoted, on one line, and shortened."""
     return repr(path if len(path) <= _SHOWN_CHARACTERS else path[:_SHOWN_CHARACTERS] + "…")
 
 
 def read_manifest(chunks: Iterable[bytes], name: str) -> list[Entry]:
-    """Give the entries of a manifest as `parse_manifest` does; one that is too large is not read to its end.
+    """Read a manifest and return its entries, see `parse_manifest`. Reading stops at the size limit.
 
     Args:
-        chunks: What the manifest holds.
-        name: How messages call the manifest.
+        chunks: The content of the manifest.
+        name: Name of the manifest for messages.
 
     Raises:
         MirrorError: The manifest is too large, or `parse_manifest` refuses it.
@@ -89,22 +81,23 @@ def read_manifest(chunks: Iterable[bytes], name: str) -> list[Entry]:
     for chunk in chunks:
         data += chunk
         if len(data) > MAX_MANIFEST_BYTES:
-            raise MirrorError(f"{name}: a manifest must not be over {MAX_MANIFEST_BYTES} bytes")
+            raise MirrorError(f"{name}: a manifest must not be larger than {MAX_MANIFEST_BYTES} bytes")
     return parse_manifest(bytes(data), name)
 
 
 def parse_manifest(data: bytes, name: str) -> list[Entry]:
     """Return the entries of a manifest in order of their paths.
 
-    Read as Pulp reads it: blank lines and lines that start with `#` are skipped, and so are blanks around a field. A
-    byte order mark at the start is skipped too.
+    As in Pulp, blank lines, lines that start with `#`, and blanks around a field are skipped. A byte order mark at the
+    start is skipped too.
 
     Args:
-        data: What the manifest holds.
-        name: How messages call the manifest.
+        data: The content of the manifest.
+        name: Name of the manifest for messages.
 
     Raises:
-        MirrorError: A line is no entry, or its path is none to be mirrored; says manifest, line number, path and rule.
+        MirrorError: A line is not an entry, or its path breaks a rule. The message has the manifest's name, the line
+            number, the path and the rule.
     """
     lines: dict[str, int] = {}
     entries: list[Entry] = []
@@ -119,20 +112,20 @@ def parse_manifest(data: bytes, name: str) -> list[Entry]:
         lines[entry.path] = number
         entries.append(entry)
 
-    # With NUL for the slash a folder's files stand right behind a file of the folder's name.
+    # With NUL for the slash, a folder's files sort directly after a file with the folder's name.
     entries.sort(key=lambda entry: entry.path.replace("/", "\0"))
     for file, follower in itertools.pairwise(entries):
         if follower.path.startswith(f"{file.path}/"):
-            rule = f"line {lines[file.path]} has {shown(file.path)}, which cannot be a file and a folder at once"
+            rule = f"line {lines[file.path]} has {shown(file.path)}, which cannot be both a file and a folder"
             raise _refusal(f"{name}, line {lines[follower.path]}", follower.path, rule)
     return sorted(entries, key=lambda entry: entry.path)
 
 
 def format_manifest(entries: Iterable[Entry]) -> bytes:
-    """Give the manifest of some entries, in order of their paths.
+    """Return the manifest of these entries, in order of their paths.
 
     Args:
-        entries: Entries whose paths break no rule.
+        entries: The entries. Their paths must not break a rule.
     """
     in_order = sorted(entries, key=lambda entry: entry.path)
     return "".join(f"{entry.path},{entry.sha256},{entry.size}\n" for entry in in_order).encode()
@@ -147,7 +140,7 @@ def _decoded(line: bytes, place: str) -> str:
 
 
 def _parse_line(text: str, place: str) -> Entry:
-    match [field.strip() for field in text.rsplit(",", maxsplit=2)]:  # from the right, since a path may hold commas
+    match [field.strip() for field in text.rsplit(",", maxsplit=2)]:  # from the right: a path may contain commas
         case [path, sha256, size]:
             pass
         case _:

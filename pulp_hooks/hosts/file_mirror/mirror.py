@@ -1,4 +1,4 @@
-"""The file mirror: a host that syncs a repository of files, publishes it, and fires the four events."""
+"""The file mirror: a host that syncs a file repository, publishes it, and fires the four event types."""
 
 import os
 import time
@@ -29,21 +29,21 @@ _AnyOperation = TypeVar("_AnyOperation", bound="Operation")
 
 @dataclass(frozen=True, slots=True)
 class MirrorResult:
-    """What a run has done.
+    """The result of a run.
 
     Attributes:
-        repo_id: The repository.
-        sync_result: Result of the sync; whatever is no success is raised.
-        added_count: Paths that were not there before.
-        updated_count: Paths that have another checksum than before.
-        removed_count: Paths that are gone.
-        files: Files that the repository has now.
-        bytes: Their bytes.
-        downloaded_files: Files that had to be fetched; those with the same content count once.
-        downloaded_bytes: Their bytes.
-        seconds: How long it took.
-        publish_result: Result of the publish; `skipped` where nothing had changed, None where none was asked for.
-        publication: The folder of the current publication; None where no publish was asked for.
+        repo_id: ID of the repository.
+        sync_result: Result of the sync. It is always `success`: a failed sync raises.
+        added_count: Number of new paths.
+        updated_count: Number of paths with a new checksum.
+        removed_count: Number of removed paths.
+        files: Number of files in the repository.
+        bytes: Size of the repository.
+        downloaded_files: Number of downloaded files; files with the same content count once.
+        downloaded_bytes: Size of the downloaded files.
+        seconds: Duration of the run.
+        publish_result: Result of the publish: `skipped` if nothing had changed, `None` with `publish=False`.
+        publication: The folder of the current publication; `None` with `publish=False`.
     """
 
     repo_id: str
@@ -60,7 +60,7 @@ class MirrorResult:
     publication: Path | None
 
 
-def mirror(  # noqa: PLR0913 - what a mirror is made of, and its options by name
+def mirror(  # noqa: PLR0913 - source, destination, hooks, and keyword options
     source: str | os.PathLike[str],
     dest: str | os.PathLike[str],
     hooks: "Hooks",
@@ -72,29 +72,27 @@ def mirror(  # noqa: PLR0913 - what a mirror is made of, and its options by name
     verify: bool = False,
     min_speed: int = MIN_SPEED,
 ) -> MirrorResult:
-    """Sync a repository of files into a folder, and publish it there.
+    """Sync a file repository into a folder, and publish it there.
 
-    A sync that fails leaves what was synced before as it was, and the last publication current; what it has downloaded
-    already is kept for the next run. So does a run that is killed.
+    A run that fails or is killed leaves the previous sync and the current publication as they were. Its downloads are
+    kept for the next run.
 
     Args:
         source: A folder's path, or an `http://`, `https://` or `file://` URL of a folder or of its `PULP_MANIFEST`.
-            A folder that has none is scanned.
-        dest: The folder of the mirror, made when it is missing; a web server's root is `current` in it.
+            A folder without a manifest is scanned.
+        dest: The folder of the mirror, created if missing. The root for a web server is `current` in it.
         hooks: Fires the events.
-        repo_id: Names the repository in the events.
-        publish: Whether to publish what was synced.
-        progress: Hears how far the downloads are.
+        repo_id: ID of the repository in the events.
+        publish: Publish after the sync.
+        progress: Receives the progress of the downloads.
         allow_shrink: Accept a source that is empty, or has fewer than half of the files of the last sync.
-        verify: Read every stored file and the current publication again, and replace what is damaged.
-        min_speed: Bytes per second; an HTTP server that stays below it for 30 seconds fails the sync. 0 is no limit.
-
-    Returns:
-        What was done.
+        verify: Read every stored file and the current publication again, and replace damaged files.
+        min_speed: Minimum speed in bytes per second. The sync fails if an HTTP server stays below it for 30 seconds. 0
+            means no limit.
 
     Raises:
-        MirrorError: The repository cannot be synced or published, after an event with result `failed` has said so; or,
-            before any event, SOURCE or DEST is unfit, or another run uses DEST.
+        MirrorError: The sync or publish failed, after its finished event with result `failed` was fired; or, before any
+            event, SOURCE or DEST is invalid, or another run uses DEST.
     """
     started = time.monotonic()
     with (
@@ -136,7 +134,7 @@ def _publish(
     if current and publications.holds(entries, destination.store if verify else None):
         result, publication = "skipped", current
         operation.skip(
-            "the current publication holds just these files, verified by checksum"
+            "the current publication has exactly these files, verified by checksum"
             if verify
             else "nothing has changed since the current publication"
         )
@@ -154,7 +152,7 @@ def _publish(
 
 @contextmanager
 def _reported(operation: _AnyOperation) -> Iterator[_AnyOperation]:
-    """Make an expected failure the operation's result `failed`, and raise it after `finished` has fired."""
+    """Turn an expected error into the operation's result `failed`, and raise it after the finished event."""
     failure = None
     with operation:
         try:
@@ -162,7 +160,7 @@ def _reported(operation: _AnyOperation) -> Iterator[_AnyOperation]:
         except MirrorError as error:
             failure = error
         except OSError as error:
-            failure = MirrorError(f"DEST cannot be written: {error}")
+            failure = MirrorError(f"cannot write to DEST: {error}")
             failure.__cause__ = error
         if failure:
             operation.fail(str(failure))

@@ -1,4 +1,4 @@
-"""Publications: trees of files that any web server can serve, one of them the current one."""
+"""Publications: trees of files for a web server, one of which is current."""
 
 import errno
 import os
@@ -16,18 +16,18 @@ from pulp_hooks.hosts.file_mirror.store import Store, copy_verified
 from pulp_hooks.safe_logger import safe_logger
 
 _log = safe_logger(__name__)
-_ID = re.compile(r"[0-9]{8}")  # their order by name is the one they were made in
-# What says that a hard link cannot be had here, while a copy can: another file system, too many links, no links at all.
+_ID = re.compile(r"[0-9]{8}")  # sorted by name, they are in the order in which they were made
+# Errors after which a copy may succeed: other file system, too many links, hard links not supported.
 _NO_LINK = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 class Publications:
-    """The publications of one mirror, numbered as they are made; `current` is a link to the current one.
+    """The publications of a mirror, numbered in the order in which they were made.
 
     Args:
-        folder: Where they lie.
-        link: The link to the current one.
-        temporary: A folder on the same file system for what is not complete.
+        folder: The folder of the publications.
+        link: The link to the current publication.
+        temporary: A folder on the same file system for unfinished files.
     """
 
     def __init__(self, folder: Path, link: Path, temporary: Path) -> None:
@@ -36,19 +36,19 @@ class Publications:
         self._temporary = temporary
 
     def current(self) -> Path | None:
-        """Give the folder of the current publication, or None before the first."""
+        """Return the folder of the current publication, or `None` before the first."""
         try:
             publication = self._link.parent / self._link.readlink()
         except OSError:
-            return None  # nothing is there, or something that is no link
+            return None  # missing, or not a link
         return publication if publication in self._all() else None
 
     def holds(self, entries: Sequence[Entry], verifier: Store | None = None) -> bool:
-        """Return whether the current publication lists exactly these files, and has each in full size.
+        """Return whether the current publication lists exactly these files, each with its size.
 
         Args:
             entries: The entries of a manifest.
-            verifier: If given, each file is also read, and has to have its checksum, and nothing else may be there.
+            verifier: If given, each file must also have its checksum, and no other file may exist.
         """
         current = self.current()
         try:
@@ -66,17 +66,14 @@ class Publications:
             return False
 
     def publish(self, entries: Sequence[Entry], store: Store) -> Path:
-        """Make a publication and then, in one step, make it the current one.
+        """Build a publication, make it current in one atomic step, and return its folder.
 
         Args:
             entries: The entries of a manifest.
-            store: Has the file of each; none enters the publication unless it has its checksum.
-
-        Returns:
-            The folder of the publication.
+            store: The store of their files. Each file's checksum is verified first.
 
         Raises:
-            MirrorError: A file is damaged or cannot be published; says which.
+            MirrorError: A file is damaged or cannot be published. The message names it.
             OSError: The disk is full or broken.
         """
         building = self._temporary / "publication"
@@ -102,17 +99,17 @@ class Publications:
         return publication
 
     def tidy(self) -> None:
-        """Remove what no reader needs: all but the current publication and the one before it.
+        """Remove all publications but the current one and the one before it.
 
-        Those behind the current one are left over from a run that was killed before it made them current.
+        A publication after the current one is left over from a run that was killed before making it current.
         """
         current = self.current()
         if current is None and os.path.lexists(self._link):
-            return  # somebody laid a hand on it, and may serve a publication in another way
+            return  # changed by hand: a publication may be served in another way
         kept = [publication for publication in self._all() if current and publication.name <= current.name][-2:]
         for publication in self._all():
             if publication not in kept:
-                with suppress(OSError):  # what cannot be removed stays for the next time
+                with suppress(OSError):  # the next run tries again
                     shutil.rmtree(publication.rename(self._temporary / publication.name))
 
     def _make_current(self, publication: Path) -> None:
@@ -126,13 +123,13 @@ class Publications:
 
 
 def _strangers(publication: Path, entries: Sequence[Entry]) -> list[str]:
-    """Return, and name in the log, what is in a publication and is a link or not in its manifest."""
+    """Return and log the files in a publication that are links or not in its manifest."""
     own = {PurePosixPath(entry.path) for entry in entries}
     own |= {folder for path in own for folder in path.parents} | {PurePosixPath(MANIFEST_NAME)}
     found = {path: PurePosixPath(path.relative_to(publication)) for path in publication.rglob("*")}
     strangers = sorted(str(name) for path, name in found.items() if name not in own or path.is_symlink())
     for name in strangers:
-        _log.warning("published file %s is a link or not in the manifest; publishing anew without it", shown(name))
+        _log.warning("published file %s is a link or not in the manifest; publishing again without it", shown(name))
     return strangers
 
 

@@ -1,4 +1,4 @@
-"""Where a repository comes from: a web server or a folder."""
+"""Sources of a repository: a web server or a folder."""
 
 import os
 import re
@@ -19,41 +19,36 @@ _MISSPELT_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 class Source(Protocol):
-    """A repository to be mirrored; threads may open its files at the same time."""
+    """A repository to mirror. Several threads may open its files at once."""
 
     @property
     def name(self) -> str:
-        """The source as messages and events call it; nothing secret is in it."""
-        ...
+        """Name for messages and events, without secrets."""
 
     @property
     def folder(self) -> Path | None:
-        """The folder that it is, or None where it is none of this machine."""
-        ...
+        """The folder, or `None` if the source is not a local folder."""
 
     def entries(self) -> list[Entry]:
-        """Give every file of the repository in order of path."""
-        ...
+        """Return the entries of all files, in order of path."""
 
     def open(self, entry: Entry) -> AbstractContextManager[Iterator[bytes]]:
-        """Open one of `entries()`, and give its bytes in chunks."""
-        ...
+        """Return a context manager that opens the file of an entry and yields its bytes in chunks."""
 
     def close(self) -> None:
-        """End every transfer under way; closing twice is harmless."""
-        ...
+        """Stop all transfers. May be called twice."""
 
 
 @contextmanager
 def open_source(source: str, min_speed: int = MIN_SPEED) -> Iterator[Source]:
-    """Give the source that a text names; nothing of it is read yet, and it is closed in the end.
+    """Yield the source for a path or URL, and close it at the end. Nothing is read yet.
 
     Args:
         source: A folder's path, or an `http://`, `https://` or `file://` URL of a folder or of its `PULP_MANIFEST`.
-        min_speed: Bytes per second; a server that stays below it fails. 0 is no limit.
+        min_speed: Minimum speed of a server in bytes per second. 0 means no limit.
 
     Raises:
-        MirrorError: The text names no source, or what would read it is not installed.
+        MirrorError: The path or URL is invalid, or the HTTP client is not installed.
     """
     opened = _source(source, min_speed)
     try:
@@ -63,22 +58,22 @@ def open_source(source: str, min_speed: int = MIN_SPEED) -> Iterator[Source]:
 
 
 def _source(text: str, min_speed: int) -> Source:
-    # No message repeats the text: a URL that is not as it should be may hold a password in any place.
+    # Never put the text into a message: an invalid URL may contain a password anywhere.
     if not text:
-        raise MirrorError("SOURCE is empty: give a folder's path or a URL")
+        raise MirrorError("SOURCE is empty; fix: pass a folder's path or a URL")
     if not _URL.match(text):
         if _MISSPELT_URL.match(text):
-            raise MirrorError("SOURCE looks like a URL that lacks `//` (put `./` before the name of a folder)")
+            raise MirrorError("SOURCE looks like a URL without `//`; fix: add it, or put `./` before a folder's name")
         return _folder_source(Path(text).absolute(), str(Path(text).absolute()))
     try:
         parts = urlsplit(text)
-        _ = parts.port  # a wrong one raises
+        _ = parts.port  # an invalid one raises
     except ValueError:
-        raise MirrorError(f"SOURCE is a URL with a wrong host or port: write {_IN_PASSWORDS}") from None
+        raise MirrorError(f"SOURCE is a URL with an invalid host or port; fix: write {_IN_PASSWORDS}") from None
     if parts.query or parts.fragment:
         raise MirrorError(
-            "SOURCE is a URL with a query (`?`) or fragment (`#`), which has no place before the names of files: "
-            "give the URL of the folder alone, with %3F and %23 where its name holds these characters"
+            "SOURCE is a URL with a query (`?`) or fragment (`#`), but must be the URL of a folder; "
+            "fix: remove it, or write `?` and `#` in a folder's name as %3F and %23"
         )
     match parts.scheme:
         case "http" | "https":
@@ -86,32 +81,32 @@ def _source(text: str, min_speed: int) -> Source:
         case "file":
             return _file_source(parts)
         case scheme:
-            raise MirrorError(f"SOURCE is a URL of scheme {scheme}, which is none of http, https and file")
+            raise MirrorError(f"SOURCE is a URL with scheme {scheme}; fix: use http, https or file")
 
 
 def _http_source(url: str, parts: SplitResult, min_speed: int) -> Source:
     if not parts.hostname:
         raise MirrorError("SOURCE is a URL without a host")
-    if "@" in parts.path:  # it may be the end of a password with a slash in it, which must not become a path
-        raise MirrorError(f"SOURCE is a URL with `@` behind its host: write it as %40, and {_IN_PASSWORDS}")
+    if "@" in parts.path:  # it may be the end of a password with a slash, which must not become a path
+        raise MirrorError(f"SOURCE is a URL with `@` after its host; fix: write it as %40, and {_IN_PASSWORDS}")
     try:
-        # Imported when used: whoever mirrors a folder needs no HTTP client.
-        from pulp_hooks.hosts.file_mirror.http_source import HttpSource  # noqa: PLC0415 - said above
+        # Imported here, because mirroring a folder needs no HTTP client.
+        from pulp_hooks.hosts.file_mirror.http_source import HttpSource  # noqa: PLC0415 - see above
     except ModuleNotFoundError as error:
-        raise MirrorError("a mirror of a URL needs urllib3: pip install 'pulp-hooks[mirror]'") from error
+        raise MirrorError("mirroring a URL needs urllib3; fix: pip install 'pulp-hooks[mirror]'") from error
     return HttpSource(url, min_speed)
 
 
 def _file_source(parts: SplitResult) -> Source:
     if parts.netloc not in {"", "localhost"}:
-        raise MirrorError("SOURCE is a file URL of another machine: write file:///path/of/the/folder")
+        raise MirrorError("SOURCE is a file URL of another machine; fix: write file:///path/of/the/folder")
     path = os.fsdecode(unquote_to_bytes(parts.path))
     return _folder_source(Path(path), urlunsplit(("file", "", parts.path, "", "")))
 
 
 def _folder_source(folder: Path, name: str) -> Source:
     if "\0" in str(folder):
-        raise MirrorError("SOURCE holds a NUL character, which no folder's name does")
+        raise MirrorError("SOURCE contains a NUL character, which is not allowed in a folder's name")
     if folder.name == MANIFEST_NAME and folder.is_file():
         folder = folder.parent
     return FolderSource(name if name.isprintable() else ascii(name), folder)

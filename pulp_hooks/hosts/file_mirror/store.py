@@ -1,4 +1,4 @@
-"""The content-addressed store: every file once, under its checksum."""
+"""The content-addressed store: each file once, named by its checksum."""
 
 import hashlib
 import os
@@ -16,11 +16,11 @@ from pulp_hooks.hosts.file_mirror.manifest import Entry, shown
 
 
 class Store:
-    """Files by the SHA-256 of what they hold: `ab/abcdef…`; threads may add to it at the same time.
+    """Files named by the SHA-256 of their content (`ab/abcdef…`). Several threads may add files at once.
 
     Args:
-        folder: Where they lie.
-        temporary: A folder on the same file system for what is not complete.
+        folder: The folder of the files.
+        temporary: A folder on the same file system for unfinished files.
     """
 
     def __init__(self, folder: Path, temporary: Path) -> None:
@@ -30,33 +30,25 @@ class Store:
         self._verified: set[tuple[object, ...]] = set()
 
     def path(self, entry: Entry) -> Path:
-        """Give where the file of an entry lies, or would lie.
-
-        Args:
-            entry: An entry of a manifest.
-        """
+        """Return the path of an entry's file, whether it exists or not."""
         return self._folder / entry.sha256[:2] / entry.sha256
 
     def has(self, entry: Entry) -> bool:
-        """Return whether the file of an entry is there in its full size, and is no link; it is not read.
-
-        Args:
-            entry: An entry of a manifest.
-        """
+        """Return whether the file of an entry exists, has its size, and is not a link. The file is not read."""
         try:
             return is_whole(self.path(entry), entry.size)
         except (FileNotFoundError, NotADirectoryError):
             return False
 
     def is_intact(self, file: Path, entry: Entry, read: Callable[[int], object] = lambda _: None) -> bool:
-        """Return whether a file holds what an entry says, by its checksum.
+        """Return whether a file has the checksum of an entry.
 
-        A file that this run has read or written already is read again only if somebody touched it since.
+        A file that this run has read or written is read again only if it was touched since.
 
         Args:
-            file: The file of the entry, here or in a publication.
+            file: The file of the entry, in the store or in a publication.
             entry: An entry of a manifest.
-            read: Called with the number of bytes of each chunk that was read.
+            read: Called with the size of each chunk read, in bytes.
         """
         try:
             with open(file, "rb", opener=_open_no_link) as stream:
@@ -70,7 +62,7 @@ class Store:
                 while chunk := stream.read(CHUNK_BYTES):
                     digest.update(chunk)
                     read(len(chunk))
-        except OSError:  # a file that cannot be read is as good as lost
+        except OSError:  # an unreadable file has to be replaced too
             return False
         if digest.hexdigest() != entry.sha256:
             return False
@@ -78,32 +70,30 @@ class Store:
         return True
 
     def verify(self, entry: Entry) -> None:
-        """Make sure that the file of an entry is what the entry says.
-
-        Args:
-            entry: An entry of a manifest.
+        """Raise unless the file of an entry is intact.
 
         Raises:
-            MirrorError: It is damaged.
-            OSError: It is missing.
+            MirrorError: The file is damaged.
+            OSError: The file is missing.
         """
         file = self.path(entry)
         file.lstat()
         if not self.is_intact(file, entry):
             raise MirrorError(
                 f"file {shown(entry.path)} cannot be published: {str(file)!r} is damaged; "
-                "fix: run the mirror again, which downloads it again"
+                "fix: run the mirror again to download it"
             )
 
     def add(self, entry: Entry, chunks: Iterable[bytes]) -> None:
-        """Take in the file of an entry; it is seen when it is complete and right, and not before.
+        """Add the file of an entry. It becomes visible once it is complete and verified.
 
         Args:
-            entry: What the file has to be.
-            chunks: What it is; not asked for more once it is longer than the entry says.
+            entry: The entry.
+            chunks: The content. Reading stops once it is longer than the entry's size.
 
         Raises:
-            MirrorError: It has another size or checksum, or cannot be written; says the path. Nothing of it is left.
+            MirrorError: The content has another size or checksum, or the file cannot be written. The message names the
+                file; nothing of it is kept.
         """
         target = self.path(entry)
         try:
@@ -126,10 +116,10 @@ class Store:
         self._changed.add(target.parent)
 
     def settle(self) -> None:
-        """Bring the names of all files added to the disk.
+        """Flush the names of all added files to the disk.
 
         Raises:
-            OSError: The disk refused.
+            OSError: The disk is full or broken.
         """
         for folder in self._changed:
             sync_folder(folder)
@@ -137,10 +127,10 @@ class Store:
         self._changed.clear()
 
     def remove_unreferenced(self, referenced: Collection[str]) -> None:
-        """Remove the files that nothing needs; one that cannot be removed stays for the next time.
+        """Remove unreferenced files. If one cannot be removed, the next run tries again.
 
         Args:
-            referenced: The checksums of those to be kept.
+            referenced: Checksums of the files to keep.
         """
         for file in self._folder.glob(f"??/{'[0-9a-f]' * 64}"):
             if file.name not in referenced:
@@ -153,41 +143,41 @@ class Store:
             try:
                 yield stream
             finally:
-                Path(stream.name).unlink(missing_ok=True)  # it is missing when all went well
+                Path(stream.name).unlink(missing_ok=True)  # missing after success
 
 
 def _open_no_link(path: str, flags: int) -> int:
-    # A pipe is not waited for.
+    # O_NONBLOCK: do not wait for a writer if it is a pipe.
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _identity(status: os.stat_result, entry: Entry) -> tuple[object, ...]:
-    # The time of the last change of the inode cannot be set back, unlike the time of the last write.
+    # Unlike the mtime, the ctime cannot be set back.
     return entry.sha256, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def copy_verified(chunks: Iterable[bytes], stream: IO[bytes], entry: Entry) -> None:
-    """Write what a file holds to a stream.
+    """Write the content of a file to a stream, and check its size and checksum.
 
     Args:
-        chunks: What the file holds; not asked for more once it is longer than the entry says.
-        stream: Where it goes.
-        entry: What the file has to be.
+        chunks: The content. Reading stops once it is longer than the entry's size.
+        stream: The stream.
+        entry: The entry of the file.
 
     Raises:
-        MirrorError: It has another size or checksum.
+        MirrorError: The content has another size or checksum.
     """
     digest = hashlib.sha256()
     size = 0
     for chunk in chunks:
         size += len(chunk)
         if size > entry.size:
-            raise MirrorError(f"file {shown(entry.path)} is longer than the {entry.size} bytes that the manifest says")
+            raise MirrorError(f"file {shown(entry.path)} is longer than its {entry.size} bytes in the manifest")
         digest.update(chunk)
         stream.write(chunk)
     if size < entry.size:
-        raise MirrorError(f"file {shown(entry.path)} has {size} bytes, and {entry.size} by the manifest")
+        raise MirrorError(f"file {shown(entry.path)} has {size} bytes, but {entry.size} in the manifest")
     if digest.hexdigest() != entry.sha256:
         raise MirrorError(
-            f"file {shown(entry.path)} has the SHA-256 {digest.hexdigest()}, and {entry.sha256} by the manifest"
+            f"file {shown(entry.path)} has the SHA-256 {digest.hexdigest()}, but {entry.sha256} in the manifest"
         )

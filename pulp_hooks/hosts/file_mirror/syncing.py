@@ -1,4 +1,4 @@
-"""The sync of a mirror: what the source has comes into the store, and the counts of the event say what changed."""
+"""The sync of a mirror: downloads the files of the source into the store and counts the changes."""
 
 import time
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What a sync has done.
+    """The result of a sync.
 
     Attributes:
-        entries: What the repository has now, in order of path.
-        added: Paths that were not there before.
-        updated: Paths that have another checksum than before.
-        removed: Paths that are gone.
-        downloaded_files: Files that had to be fetched; those with the same content count once.
-        downloaded_bytes: Their bytes.
+        entries: The entries of the repository, in order of path.
+        added: New paths.
+        updated: Paths with a new checksum.
+        removed: Removed paths.
+        downloaded_files: Number of downloaded files; files with the same content count once.
+        downloaded_bytes: Size of the downloaded files.
     """
 
     entries: Sequence[Entry]
@@ -45,19 +45,19 @@ def sync(  # noqa: PLR0913 - the parts of a run, and its two options
     allow_shrink: bool,
     verify: bool,
 ) -> Synced:
-    """Bring what a source has into a mirror, and tell the operation what was done.
+    """Sync a source into a mirror, and set counts, summary and details of the operation.
 
     Args:
         source: The source.
         destination: The mirror.
-        operation: The sync that is under way.
-        progress: Hears how far the downloads are.
+        operation: The running sync operation.
+        progress: Receives the progress of the downloads.
         allow_shrink: Accept a source that is empty, or lost more than half of its files since the last sync.
         verify: Read every stored file again, even if there is nothing to publish.
 
     Raises:
-        MirrorError: A file cannot be had or stored, the manifest is wrong, or the source shrank; what was synced before
-            stays.
+        MirrorError: A file cannot be downloaded or stored, the manifest is invalid, or the source shrank. The previous
+            sync stays in place.
         OSError: The disk is full or broken.
     """
     started = time.monotonic()
@@ -70,7 +70,7 @@ def sync(  # noqa: PLR0913 - the parts of a run, and its two options
         entries = source.entries()
         if not allow_shrink:
             _refuse_shrunk(source.name, before, entries)
-        # What enters a publication was read before: a stored file can be damaged without a change of its size.
+        # Verify files before they are published: a damaged file can still have the right size.
         downloads.run(entries, verify=verify or not destination.publications.holds(entries))
         destination.set_synced(entries)
         held = entries
@@ -92,14 +92,14 @@ def sync(  # noqa: PLR0913 - the parts of a run, and its two options
 
 
 def _refuse_shrunk(name: str, before: Sequence[Entry], after: Sequence[Entry]) -> None:
-    """Refuse what a cut manifest or an unmounted disk looks like."""
+    """Refuse a source that looks like a truncated manifest or an unmounted disk."""
     if after and 2 * len(after) >= len(before):
         return
     now = f"lists {len(after)} files" if after else "is empty"
-    had = f"it had {len(before)} at the last sync" if before else "nothing was ever synced from it"
+    had = f"it had {len(before)} at the last sync" if before else "it was never synced before"
     raise MirrorError(
         f"source {name} {now}, and {had}; fix: check the source, "
-        "or pass --allow-shrink (in a program: allow_shrink=True) if this is right"
+        "or pass --allow-shrink (in code: allow_shrink=True) if this is right"
     )
 
 

@@ -1,4 +1,4 @@
-"""What both ends of a transfer know: the least speed, and what to do if a file changed meanwhile."""
+"""Limits and retries shared by the sources and the downloads."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,17 +12,14 @@ _Result = TypeVar("_Result")
 
 
 class ChangedError(Exception):
-    """A file changed on the server while it was downloaded in several pieces: another try may get it whole."""
+    """A file changed on the server between pieces of its download. A new download may succeed."""
 
 
 def retry_changed(read: Callable[[], _Result]) -> _Result:
-    """Return the result of a read, which is tried again from the start if the file changed meanwhile.
-
-    Args:
-        read: Opens and reads the file.
+    """Return the result of reading a file, and start again if the file changed meanwhile.
 
     Raises:
-        MirrorError: It cannot be read, or changed each time.
+        MirrorError: The file cannot be read, or changed on every try.
     """
     reason = ""
     for _ in range(CHANGED_TRIES):

@@ -1,4 +1,4 @@
-"""What the tests of the file mirror share: a listener that records, a web server, repositories in folders."""
+"""Fixtures of the file mirror: a recording listener, a web server, and repositories in folders."""
 
 import hashlib
 import ssl
@@ -23,48 +23,48 @@ Serve: TypeAlias = "Callable[..., WebServer]"
 
 
 class Recorder:
-    """A listener that keeps every event."""
+    """A listener that records every event."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
 
     @property
     def types(self) -> list[str]:
-        """Give the type IDs of the events, in order."""
+        """Return the type IDs of the events, in order."""
         return [event.type for event in self.events]
 
     def body(self, event_type: str) -> Mapping[str, Any]:
-        """Give the body of the last event of a type."""
+        """Return the body of the last event of a type."""
         return [event.body for event in self.events if event.type == event_type][-1]
 
     @property
     def synced(self) -> Mapping[str, Any]:
-        """Give the body of the last finished sync."""
+        """Return the body of the last finished sync."""
         return self.body("repo-sync-finished")
 
     @property
     def published(self) -> Mapping[str, Any]:
-        """Give the body of the last finished publish."""
+        """Return the body of the last finished publish."""
         return self.body("repo-publish-finished")
 
     @hookimpl
     def repo_sync_started(self, event: Event) -> None:
-        """Keep it."""
+        """Record the event."""
         self.events.append(event)
 
     @hookimpl
     def repo_sync_finished(self, event: Event) -> None:
-        """Keep it."""
+        """Record the event."""
         self.events.append(event)
 
     @hookimpl
     def repo_publish_started(self, event: Event) -> None:
-        """Keep it."""
+        """Record the event."""
         self.events.append(event)
 
     @hookimpl
     def repo_publish_finished(self, event: Event) -> None:
-        """Keep it."""
+        """Record the event."""
         self.events.append(event)
 
 
@@ -75,14 +75,14 @@ class Repository:
     folder: Path
 
     def write(self, files: Mapping[str, bytes | str]) -> None:
-        """Write files by their paths."""
+        """Write files by path."""
         for path, content in files.items():
             file = self.folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content.encode() if isinstance(content, str) else content)
 
     def list_files(self, *extra: str) -> None:
-        """Write a manifest of all files that lie there, and of extra lines."""
+        """Write a manifest of all files in the folder, and of extra lines."""
         manifest = self.folder / "PULP_MANIFEST"
         manifest.unlink(missing_ok=True)
         files = [file for file in self.folder.rglob("*") if file.is_file() and not file.is_symlink()]
@@ -95,19 +95,19 @@ class WebServer:
     """A real web server for a folder."""
 
     url: str
-    answers: dict[str, Answer] = field(default_factory=dict)  # by path, instead of the file
+    answers: dict[str, Answer] = field(default_factory=dict)  # replies by path, instead of the file
     requests: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)  # path and headers of each
-    released: threading.Event = field(default_factory=threading.Event)  # what stalls goes on when it is set
+    released: threading.Event = field(default_factory=threading.Event)  # a stalled reply continues when it is set
 
     @property
     def paths(self) -> list[str]:
-        """Give the paths that were asked for."""
+        """Return the requested paths."""
         return [path for path, _ in self.requests]
 
 
 class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # as real servers do; it costs 40 ms for each small file
+    disable_nagle_algorithm = True  # like real servers; without it each small file takes 40 ms longer
     timeout = 10
 
     def __init__(self, *args: Any, web: WebServer, **kwargs: Any) -> None:  # noqa: ANN401 - as the base class has them
@@ -128,30 +128,30 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, *_: object) -> None:
-        pass  # clients that hang up are what some tests are about
+        pass  # some tests are about clients that hang up
 
 
 def sha256(content: bytes) -> str:
-    """Give the checksum that a manifest holds."""
+    """Return the checksum for a manifest."""
     return hashlib.sha256(content).hexdigest()
 
 
 @pytest.fixture
 def recorder() -> Recorder:
-    """Give a listener that keeps every event."""
+    """Return a listener that records every event."""
     return Recorder()
 
 
 @pytest.fixture
 def hooks(recorder: Recorder) -> Iterator[Hooks]:
-    """Give hooks with that listener."""
+    """Return hooks with that listener."""
     with Hooks([recorder]) as hooks:
         yield hooks
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    """Give an empty repository without a manifest."""
+    """Return an empty repository without a manifest."""
     folder = tmp_path / "source"
     folder.mkdir()
     return Repository(folder)
@@ -159,13 +159,13 @@ def repository(tmp_path: Path) -> Repository:
 
 @pytest.fixture
 def dest(tmp_path: Path) -> Path:
-    """Give a place for a mirror; nothing is there yet."""
+    """Return the path of a mirror that does not exist yet."""
     return tmp_path / "mirror"
 
 
 @pytest.fixture
 def serve() -> Iterator["Serve"]:
-    """Give a function that serves a folder until the test ends."""
+    """Return a function that serves a folder until the test ends."""
     running: list[tuple[_Server, threading.Thread, WebServer]] = []
 
     def start(folder: Path, context: ssl.SSLContext | None = None) -> WebServer:
@@ -190,19 +190,19 @@ def serve() -> Iterator["Serve"]:
 
 @pytest.fixture
 def web(repository: Repository, serve: "Serve") -> WebServer:
-    """Give a web server for the repository."""
+    """Return a web server for the repository."""
     return serve(repository.folder)
 
 
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
-    """Give an authority that nobody trusts but those who are told to."""
+    """Return a certificate authority that is trusted only on request."""
     return trustme.CA()
 
 
 @pytest.fixture
 def certificate(authority: trustme.CA, tmp_path: Path) -> Path:
-    """Give the file with the authority's certificate."""
+    """Return the file with the authority's certificate."""
     path = tmp_path / "authority.pem"
     authority.cert_pem.write_to_path(path)
     return path
@@ -210,7 +210,7 @@ def certificate(authority: trustme.CA, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def secure_web(repository: Repository, serve: "Serve", authority: trustme.CA) -> WebServer:
-    """Give an https server for the repository, certified by the authority."""
+    """Return an https server for the repository, certified by the authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     return serve(repository.folder, context)

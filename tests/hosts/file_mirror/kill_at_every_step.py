@@ -1,4 +1,4 @@
-"""Kills a mirror run at each of its steps in turn, and checks what it leaves; started by `test_interrupted.py`.
+"""Kills a mirror run at each of its steps in turn, and checks the result; started by `test_interrupted.py`.
 
     python kill_at_every_step.py SOURCE BEFORE DEST
 
@@ -25,7 +25,7 @@ CHANGES = {"os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdi
 
 
 def run(source: Path, dest: Path, *, die_at: int | None = None) -> int:
-    """Mirror in a process of its own, which kills itself at a step; give its wait status."""
+    """Run a mirror in a process that kills itself at a step, and return its wait status."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]
@@ -47,7 +47,7 @@ def run(source: Path, dest: Path, *, die_at: int | None = None) -> int:
 
 
 def whole(publication: Path) -> dict[str, bytes]:
-    """Give the files of a publication; each has to be what its manifest says."""
+    """Return the files of a publication, each checked against the manifest."""
     entries = parse_manifest((publication / "PULP_MANIFEST").read_bytes(), "m")
     files = {entry.path: (publication / entry.path).read_bytes() for entry in entries}
     for entry in entries:
@@ -56,7 +56,7 @@ def whole(publication: Path) -> dict[str, bytes]:
 
 
 def main(source: Path, before: Path, dest: Path) -> None:
-    """Kill at the first step, the second, and so on, until a run gets through; print how many there were."""
+    """Kill a run at the first step, at the second, and so on, until a run completes; print the number of steps."""
     new = {str(file.relative_to(source)): file.read_bytes() for file in source.rglob("*") if file.is_file()}
     old = whole(before / "current") if before.exists() else None
     step = 0

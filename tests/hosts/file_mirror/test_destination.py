@@ -1,4 +1,4 @@
-"""DEST: what is refused before anything is written or fired, and the lock."""
+"""DEST: refusals before anything is written or fired, and the lock."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ Refused = Callable[[Path, Path], str]
 
 @pytest.fixture
 def refused(hooks: Hooks, recorder: "Recorder", tmp_path: Path) -> Refused:
-    """Give a function that tries to mirror, sees that nothing was written or fired, and gives the message."""
+    """Return a function that tries to mirror, checks that nothing was written or fired, and returns the message."""
 
     def attempt(source: Path, dest: Path) -> str:
         before = sorted(tmp_path.rglob("*"))
@@ -35,63 +35,63 @@ def refused(hooks: Hooks, recorder: "Recorder", tmp_path: Path) -> Refused:
 
 
 def test_file_in_place_of_dest_is_refused(repository: "Repository", dest: Path, refused: Refused) -> None:
-    """A file is no place for a mirror."""
+    """A file as DEST is refused."""
     dest.touch()
     assert "is a file" in refused(repository.folder, dest)
 
 
-def test_folder_with_other_things_is_refused(repository: "Repository", dest: Path, refused: Refused) -> None:
-    """Somebody's home is not turned into a mirror."""
+def test_folder_with_other_files_is_refused(repository: "Repository", dest: Path, refused: Refused) -> None:
+    """A folder with other files is not turned into a mirror."""
     dest.mkdir()
     (dest / "precious").touch()
-    assert "is not empty and holds no mirror" in refused(repository.folder, dest)
+    assert "is not empty and not a mirror" in refused(repository.folder, dest)
 
 
 @pytest.mark.parametrize("place", [".", "sub", "sub/new", ".."])
 def test_dest_that_overlaps_source_is_refused(repository: "Repository", refused: Refused, place: str) -> None:
-    """A mirror never contains itself."""
+    """DEST may not be inside SOURCE, nor SOURCE inside DEST."""
     (repository.folder / "sub").mkdir()
-    assert "one is in the other" in refused(repository.folder, repository.folder / place)
+    assert "one contains the other" in refused(repository.folder, repository.folder / place)
 
 
 def test_dest_that_overlaps_source_through_a_link_is_refused(
     repository: "Repository", refused: Refused, tmp_path: Path
 ) -> None:
-    """Links do not hide that they are the same."""
+    """Overlapping folders are recognized through links."""
     (tmp_path / "link").symlink_to(repository.folder)
-    assert "one is in the other" in refused(repository.folder, tmp_path / "link" / "sub")
+    assert "one contains the other" in refused(repository.folder, tmp_path / "link" / "sub")
 
 
-def test_its_own_publication_is_no_source(repository: "Repository", dest: Path, hooks: Hooks) -> None:
-    """A mirror's `current` is inside of it."""
+def test_its_own_publication_is_refused_as_source(repository: "Repository", dest: Path, hooks: Hooks) -> None:
+    """A mirror's `current` is inside DEST and is refused as SOURCE."""
     mirror(repository.folder, dest, hooks, repo_id="repo", allow_shrink=True)
-    with pytest.raises(MirrorError, match="one is in the other"):
+    with pytest.raises(MirrorError, match="one contains the other"):
         mirror(dest / "current", dest, hooks, repo_id="repo")
 
 
 def test_dest_that_cannot_be_made_is_refused(repository: "Repository", tmp_path: Path, refused: Refused) -> None:
-    """What the system says is in the message."""
+    """The message has the system's reason."""
     (tmp_path / "file").touch()
     assert "Not a directory" in refused(repository.folder, tmp_path / "file" / "sub")
 
 
-def test_dangling_link_in_place_of_dest_is_refused(repository: "Repository", dest: Path, refused: Refused) -> None:
-    """Nobody knows what a link to nowhere was to be."""
+def test_dangling_link_as_dest_is_refused(repository: "Repository", dest: Path, refused: Refused) -> None:
+    """A dangling link as DEST is refused."""
     dest.symlink_to("nowhere")
     assert "cannot be used" in refused(repository.folder, dest)
 
 
 def test_empty_folder_is_taken(repository: "Repository", dest: Path, hooks: Hooks) -> None:
-    """A folder made beforehand, with the modes that its owner wants, is kept as it is."""
+    """An empty folder is used, and its modes are kept."""
     dest.mkdir(mode=0o700)
     mirror(repository.folder, dest, hooks, repo_id="repo", allow_shrink=True)
     assert dest.stat().st_mode & 0o777 == 0o700
 
 
-def test_second_run_says_that_there_is_a_first(
+def test_second_run_is_refused_while_the_first_runs(
     repository: "Repository", dest: Path, hooks: Hooks, recorder: "Recorder", tmp_path: Path
 ) -> None:
-    """Another process that holds the lock keeps this one out; when it is gone, this one goes on."""
+    """A second run fails while another process holds the lock, and works afterwards."""
     repository.write({"a": "1"})
     code = """
 import sys
@@ -122,8 +122,8 @@ mirror(sys.argv[1], sys.argv[2], Hooks([Waiting()]), repo_id="first")
     mirror(repository.folder, tmp_path / "other", hooks, repo_id="other", allow_shrink=True)
 
 
-def test_second_thread_is_kept_out_too(repository: "Repository", dest: Path, hooks: Hooks) -> None:
-    """The lock holds within a process as well."""
+def test_second_thread_is_refused_too(repository: "Repository", dest: Path, hooks: Hooks) -> None:
+    """The lock also holds between threads of a process."""
     messages: list[str] = []
 
     class Bar:
@@ -147,7 +147,7 @@ def test_second_thread_is_kept_out_too(repository: "Repository", dest: Path, hoo
 
 
 def test_lock_is_free_after_a_failure(dest: Path, hooks: Hooks, repository: "Repository", tmp_path: Path) -> None:
-    """A run that fails keeps nobody out."""
+    """A failed run releases the lock."""
     for _ in range(2):
         with pytest.raises(MirrorError, match="cannot be read"):
             mirror(tmp_path / "nowhere", dest, hooks, repo_id="repo")
@@ -155,10 +155,10 @@ def test_lock_is_free_after_a_failure(dest: Path, hooks: Hooks, repository: "Rep
 
 
 @pytest.mark.parametrize("damage", ["nonsense", "another checksum", "cut", "empty", "no mark", "folder"])
-def test_damaged_memory_of_the_last_sync_is_named(
+def test_damaged_manifest_of_the_last_sync_is_named(
     repository: "Repository", dest: Path, hooks: Hooks, recorder: "Recorder", damage: str
 ) -> None:
-    """Counts that compare with what never was are not reported; the message says how to go on."""
+    """If `SYNCED_MANIFEST` is damaged, the run fails, and the message says how to fix it."""
     repository.write({"a": "1", "b#": "2"})
     mirror(repository.folder, dest, hooks, repo_id="repo", allow_shrink=True)
     synced = dest / "SYNCED_MANIFEST"

@@ -1,4 +1,4 @@
-"""What can be expected to go wrong: the event says which file, and the last publication stays current."""
+"""Expected failures: the event names the file, and the current publication stays."""
 
 import json
 import os
@@ -28,7 +28,7 @@ NEW_SHA = "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437"  # 
 
 
 def wait_for(fact: Callable[[], bool]) -> None:
-    """Wait until something is so, ten seconds at most."""
+    """Wait until a condition holds, for at most ten seconds."""
     deadline = time.monotonic() + 10
     while not fact() and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -36,7 +36,7 @@ def wait_for(fact: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def fails(dest: Path, hooks: Hooks, recorder: "Recorder") -> Callable[[str], str]:
-    """Give a function that mirrors what cannot be mirrored, checks what has to hold then, and gives the message."""
+    """Return a function that expects a mirror run to fail, checks its effects, and returns the message."""
 
     def attempt(source: str) -> str:
         before = {path: path.read_bytes() for path in dest.glob("current/**/*") if path.is_file()}
@@ -61,7 +61,7 @@ def fails(dest: Path, hooks: Hooks, recorder: "Recorder") -> Callable[[str], str
 
 @pytest.fixture
 def published(repository: "Repository", web: "WebServer", dest: Path, hooks: Hooks) -> None:
-    """Publish `a` first, so that there is something to lose; then change it, and add `sub/b`, both listed."""
+    """Publish `a`, then change it and add `sub/b`, so that a failed run could lose the old publication."""
     repository.write({"a": "old"})
     repository.list_files()
     mirror(web.url, dest, hooks, repo_id="repo")
@@ -71,40 +71,40 @@ def published(repository: "Repository", web: "WebServer", dest: Path, hooks: Hoo
 
 @pytest.mark.usefixtures("published")
 class TestAfterAPublication:
-    """Each of these finds the old publication in place."""
+    """Failures of a run that follows a publication."""
 
     def test_missing_manifest(self, repository: "Repository", web: "WebServer", fails: Callable[[str], str]) -> None:
-        """A 404 for the manifest names it."""
+        """A 404 for the manifest is an error that names it."""
         (repository.folder / "PULP_MANIFEST").unlink()
-        assert fails(web.url) == f"{web.url}/PULP_MANIFEST: the server answers 404 Not Found"
+        assert fails(web.url) == f"{web.url}/PULP_MANIFEST: the server responded with 404 Not Found"
 
     def test_missing_file(self, repository: "Repository", web: "WebServer", fails: Callable[[str], str]) -> None:
-        """A 404 for a file names it."""
+        """A 404 for a file is an error that names it."""
         (repository.folder / "sub" / "b").unlink()
-        assert fails(web.url) == f"file 'sub/b' of source {web.url}: the server answers 404 Not Found"
+        assert fails(web.url) == f"file 'sub/b' of source {web.url}: the server responded with 404 Not Found"
 
     def test_wrong_checksum(self, repository: "Repository", web: "WebServer", fails: Callable[[str], str]) -> None:
-        """A file that changed behind its manifest is named."""
+        """A file that no longer matches its manifest is named."""
         repository.write({"sub/b": "BBBB"})
         assert fails(web.url).startswith("file 'sub/b' has the SHA-256 ")
 
     def test_wrong_checksum_in_a_folder(self, repository: "Repository", fails: Callable[[str], str]) -> None:
-        """The same from a folder."""
+        """As above, with a folder as source."""
         repository.write({"sub/b": "BBBB"})
         assert fails(str(repository.folder)).startswith("file 'sub/b' has the SHA-256 ")
 
     def test_too_short(self, repository: "Repository", web: "WebServer", fails: Callable[[str], str]) -> None:
-        """A file that lost bytes is named."""
+        """A truncated file is named."""
         repository.write({"sub/b": "bb"})
-        assert fails(web.url) == "file 'sub/b' has 2 bytes, and 4 by the manifest"
+        assert fails(web.url) == "file 'sub/b' has 2 bytes, but 4 in the manifest"
 
     def test_too_long(self, repository: "Repository", web: "WebServer", fails: Callable[[str], str]) -> None:
-        """A file that got more bytes is named."""
+        """A file that is too long is named."""
         repository.write({"sub/b": "bbbbb"})
-        assert fails(web.url) == "file 'sub/b' is longer than the 4 bytes that the manifest says"
+        assert fails(web.url) == "file 'sub/b' is longer than its 4 bytes in the manifest"
 
     def test_endless_body(self, web: "WebServer", fails: Callable[[str], str]) -> None:
-        """A body without an end is left as soon as it is longer than it may be."""
+        """An endless body is closed as soon as it is too long."""
 
         def endless(handler: SimpleHTTPRequestHandler) -> None:
             handler.send_response(200)
@@ -113,10 +113,10 @@ class TestAfterAPublication:
                 handler.wfile.write(b"b" * 65536)
 
         web.answers["/sub/b"] = endless
-        assert fails(web.url) == "file 'sub/b' is longer than the 4 bytes that the manifest says"
+        assert fails(web.url) == "file 'sub/b' is longer than its 4 bytes in the manifest"
 
     def test_cut_body(self, web: "WebServer", fails: Callable[[str], str]) -> None:
-        """A server that hangs up in the middle is said."""
+        """A server that closes the connection in the body is an error."""
 
         def cut(handler: SimpleHTTPRequestHandler) -> None:
             handler.send_response(200)
@@ -126,10 +126,10 @@ class TestAfterAPublication:
             handler.close_connection = True
 
         web.answers["/sub/b"] = cut
-        assert fails(web.url) == f"file 'sub/b' of source {web.url}: the server cut the connection"
+        assert fails(web.url) == f"file 'sub/b' of source {web.url}: the server closed the connection"
 
     def test_stalled_body(self, web: "WebServer", fails: Callable[[str], str]) -> None:
-        """A server that stops in the middle is said."""
+        """A server that stops sending in the body is an error."""
 
         def stall(handler: SimpleHTTPRequestHandler) -> None:
             handler.send_response(200)
@@ -141,10 +141,10 @@ class TestAfterAPublication:
         web.answers["/sub/b"] = stall
         assert fails(web.url).startswith(f"file 'sub/b' of source {web.url}: the server sent nothing for ")
 
-    def test_first_failure_ends_the_rest(
+    def test_first_failure_stops_the_other_downloads(
         self, repository: "Repository", web: "WebServer", fails: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Nobody waits for the other downloads, and hardly any begins."""
+        """After a failure, no thread waits for other downloads, and hardly any start."""
         monkeypatch.setattr("pulp_hooks.hosts.file_mirror.http_client.READ_SECONDS", 60)
         repository.write({f"many/{number}": str(number) for number in range(500)})
         repository.list_files()
@@ -163,7 +163,7 @@ class TestAfterAPublication:
         assert len(web.requests) < 100
 
     def test_refused_connection(self, fails: Callable[[str], str]) -> None:
-        """A server that is gone is said."""
+        """An unreachable server is an error."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -173,7 +173,7 @@ class TestAfterAPublication:
     def test_hostile_manifest(
         self, repository: "Repository", web: "WebServer", fails: Callable[[str], str], path: str
     ) -> None:
-        """A path that would leave the mirror, or cannot be in it, is refused by name before anything is fetched."""
+        """A path that leaves the mirror, or is invalid in it, is refused before any download."""
         repository.list_files(f"{path},{SHA},1")
         web.requests.clear()
         message = fails(web.url)
@@ -182,20 +182,20 @@ class TestAfterAPublication:
         assert web.paths == ["/PULP_MANIFEST"]
 
     def test_link_in_a_folder(self, repository: "Repository", fails: Callable[[str], str]) -> None:
-        """A link is refused by name."""
+        """A link is refused, and the message names it."""
         (repository.folder / "PULP_MANIFEST").unlink()
         (repository.folder / "sub" / "link").symlink_to("/etc/passwd")
         assert "file 'sub/link'" in fails(str(repository.folder))
 
     def test_missing_folder(self, repository: "Repository", fails: Callable[[str], str]) -> None:
-        """A folder that is gone (its disk may not be mounted) is no empty repository."""
+        """A missing folder, as of an unmounted disk, is an error and not an empty repository."""
         shutil.rmtree(repository.folder)
         assert fails(str(repository.folder)) == f"source {repository.folder} cannot be read: No such file or directory"
 
     def test_no_secret_in_any_event(
         self, web: "WebServer", repository: "Repository", fails: Callable[[str], str], recorder: "Recorder"
     ) -> None:
-        """User name and password are in no event."""
+        """No event contains user name or password."""
         (repository.folder / "sub" / "b").unlink()
         fails(web.url.replace("//", "//luser:secret@"))
         texts = [json.dumps(event.body) for event in recorder.events]
@@ -205,7 +205,7 @@ class TestAfterAPublication:
     def test_what_was_downloaded_is_not_downloaded_again(
         self, web: "WebServer", fails: Callable[[str], str], dest: Path, hooks: Hooks
     ) -> None:
-        """The run after a failure fetches what is missing and nothing else, and counts all that changed."""
+        """After a failure the next run downloads only missing files, but counts all changes."""
         stored = dest / "objects" / NEW_SHA[:2] / NEW_SHA
 
         def missing_later(handler: SimpleHTTPRequestHandler) -> None:
@@ -224,7 +224,7 @@ class TestAfterAPublication:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a file system of 1 MiB, where this process may mount one."""
+    """Return a file system of 1 MiB, if this process may mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
@@ -237,7 +237,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_full_disk_names_the_file(
     repository: "Repository", small_disk: Path, hooks: Hooks, recorder: "Recorder"
 ) -> None:
-    """A disk that is full fails the sync, keeps the last publication, and is no trouble once there is room."""
+    """On a full disk the sync fails and the publication stays; with space again, the next run succeeds."""
     dest = small_disk / "mirror"
     repository.write({"a": "old"})
     mirror(repository.folder, dest, hooks, repo_id="repo")
@@ -258,7 +258,7 @@ def test_full_disk_names_the_file(
 def test_disk_that_fills_up_before_the_publish_fails_it(
     repository: "Repository", small_disk: Path, recorder: "Recorder"
 ) -> None:
-    """The sync was a success; the publish fails, and the old publication stays until there is room."""
+    """If the disk is full only at the publish, the sync succeeds and the publish fails; the old publication stays."""
     dest = small_disk / "mirror"
     filler = small_disk / "filler"
 
@@ -288,7 +288,7 @@ def test_disk_that_fills_up_before_the_publish_fails_it(
 
 
 def test_limited_file_size_names_the_file(repository: "Repository", dest: Path) -> None:
-    """What a full disk does, a limit of the system does to one process: `failed`, the file's name, no traceback."""
+    """A limit on file sizes fails the sync like a full disk: `failed`, the file's name, no traceback."""
     repository.write({"small": "x", "sub/big": os.urandom(2**20)})
     code = """
 import resource, sys
@@ -320,12 +320,12 @@ except MirrorError as error:
 def test_publish_that_fails_keeps_the_old_publication(
     repository: "Repository", dest: Path, hooks: Hooks, recorder: "Recorder"
 ) -> None:
-    """The sync was a success, the publish says `failed` and why."""
+    """The sync succeeds, the publish has result `failed` with the reason, and the old publication stays."""
     repository.write({"a": "old"})
     mirror(repository.folder, dest, hooks, repo_id="repo")
     link = (dest / "current").readlink()
     (dest / "current").unlink()
-    (dest / "current").mkdir()  # somebody put a folder in place of the link
+    (dest / "current").mkdir()  # a folder in place of the link
     repository.write({"a": "new"})
     with pytest.raises(MirrorError, match="current") as caught:
         mirror(repository.folder, dest, hooks, repo_id="repo")
@@ -336,7 +336,7 @@ def test_publish_that_fails_keeps_the_old_publication(
 
 
 class Trouble(Exception):  # noqa: N818 - it stands for anything
-    """Something that nobody expects."""
+    """An unexpected exception."""
 
 
 class Bar:
@@ -346,7 +346,7 @@ class Bar:
         self.error = error
 
     def start(self, total_bytes: int) -> None:
-        """Hear of it."""
+        """Return."""
         assert total_bytes
 
     def advance(self, new_bytes: int) -> None:
@@ -358,10 +358,10 @@ class Bar:
 @pytest.mark.parametrize(
     "trouble", [(Trouble("unheard of"), "error"), (KeyboardInterrupt(), "canceled"), (SystemExit(3), "error")]
 )
-def test_unexpected_trouble_goes_on_after_the_event(
+def test_unexpected_exception_propagates_after_the_event(
     repository: "Repository", dest: Path, hooks: Hooks, recorder: "Recorder", trouble: tuple[BaseException, str]
 ) -> None:
-    """What is no failure of the mirror ends the sync as `error` (Ctrl-C: `canceled`), and is raised as it is."""
+    """An unexpected exception ends the sync as `error` (Ctrl-C: `canceled`), and is raised as it is."""
     error, result = trouble
     repository.write({"a": "1", "b": "2"})
     with pytest.raises(type(error)) as caught:
@@ -373,10 +373,10 @@ def test_unexpected_trouble_goes_on_after_the_event(
     assert mirror(repository.folder, dest, hooks, repo_id="repo").added_count == 2
 
 
-def test_bug_in_a_download_thread_is_heard(
+def test_exception_in_a_download_thread_propagates(
     repository: "Repository", dest: Path, hooks: Hooks, recorder: "Recorder", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What goes wrong in a thread is raised where the mirror was called, with its traceback in the event."""
+    """An exception in a download thread is raised in the caller's thread, with its traceback in the event."""
 
     def explode(*_: object) -> None:
         raise Trouble("a bug")

@@ -1,4 +1,4 @@
-"""Runs that are cut short: by `kill -9` at any moment, and by Ctrl-C."""
+"""Interrupted runs: by `kill -9` at any moment, and by Ctrl-C."""
 
 import signal
 import subprocess
@@ -43,7 +43,7 @@ except KeyboardInterrupt:
 def test_run_killed_at_any_step_is_completed_by_the_next(
     repository: "Repository", tmp_path: Path, hooks: Hooks, *, first: bool
 ) -> None:
-    """Whatever the step, `current` is whole and old or new, and the next run leaves what an unbroken one would."""
+    """After every kill `current` is complete, old or new, and the next run has the same result as an unbroken one."""
     before = tmp_path / "before"
     if not first:
         repository.write({"same": "0", "changed": "1", "sub/gone": "2"})
@@ -60,7 +60,7 @@ def test_run_killed_at_any_step_is_completed_by_the_next(
 def test_download_killed_at_many_moments_is_completed_by_the_next_run(
     repository: "Repository", web: "WebServer", dest: Path, hooks: Hooks
 ) -> None:
-    """One run after the other is killed in the middle of its downloads; what one has fetched, the next keeps."""
+    """Runs killed during their downloads keep their finished files for the next run."""
     repository.write({f"{number % 7}/{number}": b"x" * number * 100 for number in range(400)})
     repository.list_files()
     for fetched in (0, 1, 3, 10, 30, 100, 200):
@@ -83,12 +83,12 @@ def test_download_killed_at_many_moments_is_completed_by_the_next_run(
 
 
 def stall_at_once(handler: SimpleHTTPRequestHandler) -> None:
-    """Take the request, and give no answer."""
+    """Take the request, and send nothing."""
     handler.web.released.wait()  # type: ignore[attr-defined]
 
 
 def stall_in_the_body(handler: SimpleHTTPRequestHandler) -> None:
-    """Give a part of the answer."""
+    """Send a part of the body."""
     handler.send_response(200)
     handler.send_header("Content-Length", "4")
     handler.end_headers()
@@ -101,7 +101,7 @@ def stall_in_the_body(handler: SimpleHTTPRequestHandler) -> None:
 def test_ctrl_c_ends_a_run_at_once(
     repository: "Repository", web: "WebServer", dest: Path, path: str, stall: "Answer"
 ) -> None:
-    """The event says `canceled`, and the process is gone although the server keeps it waiting."""
+    """The event has result `canceled`, and the process ends although the server keeps it waiting."""
     repository.write({"a": "1", "b": "xxxx"})
     repository.list_files()
     web.answers[path] = stall

@@ -1,4 +1,4 @@
-"""The manifest: what is read, what is written, and what is refused by name."""
+"""The manifest: reading, writing, and refusals."""
 
 import os
 from pathlib import Path
@@ -54,20 +54,20 @@ entries = st.builds(
 
 
 def without_folders(entries: list[Entry]) -> bool:
-    """Tell whether no path is a folder of another."""
+    """Return whether no path is a folder of another."""
     files = {entry.path for entry in entries}
     return not any(path.rsplit("/", count)[0] in files for path in files for count in range(1, path.count("/") + 1))
 
 
 @given(st.lists(entries, unique_by=lambda entry: entry.path).filter(without_folders))
-def test_what_is_written_is_read_back(written: list[Entry]) -> None:
-    """A manifest gives the entries it was made of, in order of their paths."""
+def test_written_manifest_is_read_back(written: list[Entry]) -> None:
+    """A written manifest is read back as the same entries, in order of path."""
     assert parse_manifest(format_manifest(written), "m") == sorted(written, key=lambda entry: entry.path)
 
 
 @given(st.text() | st.lists(st.sampled_from(["..", ".", "", "a", "C:", "\\", "\0", "PULP_MANIFEST"])).map("/".join))
 def test_no_accepted_path_leaves_the_root(path: str) -> None:
-    """Whatever is accepted lies below the root folder, on POSIX, and is left alone by normalization."""
+    """Every accepted path stays below the root folder on POSIX, and is already normalized."""
     if broken_rule(path) is None:
         joined = os.path.normpath(os.path.join("/root/folder", path))  # noqa: PTH118 - pathlib would hide what is tested
         assert joined == f"/root/folder/{path}"
@@ -76,8 +76,8 @@ def test_no_accepted_path_leaves_the_root(path: str) -> None:
 
 
 @given(st.binary() | st.text().map(str.encode))
-def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    """Whatever a manifest holds, reading it gives entries or a `MirrorError`, and nothing else."""
+def test_any_bytes_are_entries_or_refused(data: bytes) -> None:
+    """Reading any bytes returns entries or raises `MirrorError`."""
     message = ""
     try:
         parse_manifest(data, "m")
@@ -88,7 +88,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("path", REFUSED)
 def test_hostile_path_is_refused_by_name(path: str) -> None:
-    """The error names manifest, line, path and rule."""
+    """The error has manifest, line, path and rule."""
     data = f"fine,{SHA},1\n{path},{SHA},1\n".encode()
     with pytest.raises(MirrorError) as caught:
         parse_manifest(data, "m")
@@ -99,14 +99,14 @@ def test_hostile_path_is_refused_by_name(path: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"caf\xe9", b"\xed\xa0\x80"])
-def test_path_that_is_no_utf8_is_refused_by_name(data: bytes) -> None:
-    """Latin-1 and encoded surrogates are refused; the message is printable."""
+def test_path_that_is_not_utf8_is_refused_by_name(data: bytes) -> None:
+    """Latin-1 and encoded surrogates are refused, and the message is printable."""
     with pytest.raises(MirrorError, match=r"^m, line 1, path '.*\\udc.*': a path must be valid UTF-8$"):
         parse_manifest(data + f",{SHA},1".encode(), "m")
 
 
-def test_newline_in_a_path_makes_two_lines_that_are_none() -> None:
-    """A path cannot smuggle a line break in."""
+def test_newline_in_a_path_makes_two_invalid_lines() -> None:
+    """A path with a line break becomes two invalid lines."""
     with pytest.raises(MirrorError, match="line 1, path 'a': a line must be"):
         parse_manifest(f"a\nb,{SHA},1".encode(), "m")
 
@@ -128,33 +128,33 @@ def test_newline_in_a_path_makes_two_lines_that_are_none() -> None:
     ],
 )
 def test_wrong_line_is_refused(line: str, rule: str) -> None:
-    """The error names manifest, line, path and what the field has to be."""
+    """The error has manifest, line, path and the rule of the field."""
     with pytest.raises(MirrorError, match=f"^m, line 1, path 'a.*{rule}"):
         parse_manifest(line.encode(), "m")
 
 
 @pytest.mark.parametrize("second", [f"a,{SHA},1", f"a,{'b' * 64},2"])
 def test_same_path_twice_is_refused(second: str) -> None:
-    """A second line for a path is refused, an identical one too."""
+    """A second line for the same path is refused, even if identical."""
     with pytest.raises(MirrorError, match="m, line 3, path 'a': line 1 has the same path"):
         parse_manifest(f"a,{SHA},1\n\n{second}\n".encode(), "m")
 
 
 @pytest.mark.parametrize("order", [["a", "a-b", "a/b/c"], ["a/b/c", "a-b", "a"]])
 def test_path_that_is_a_folder_of_another_is_refused(order: list[str]) -> None:
-    """One name cannot be a file and a folder, in whatever order the manifest has them."""
+    """A path that is both a file and a folder is refused, in any order."""
     data = "".join(f"{path},{SHA},1\n" for path in order).encode()
-    with pytest.raises(MirrorError, match=r"path 'a/b/c': line \d has 'a', which cannot be a file and a folder"):
+    with pytest.raises(MirrorError, match=r"path 'a/b/c': line \d has 'a', which cannot be both a file and a folder"):
         parse_manifest(data, "m")
 
 
-def test_blank_lines_and_windows_line_ends_are_taken() -> None:
-    """Blank lines are ignored, and a carriage return belongs to the line's end."""
+def test_blank_lines_and_windows_line_ends_are_accepted() -> None:
+    """Blank lines are skipped, and line ends may have a carriage return."""
     assert parse_manifest(f"\n \r\na,{SHA},1\r\n\n".encode(), "m") == [Entry("a", SHA, 1)]
 
 
 def test_manifest_is_read_as_pulp_reads_it() -> None:
-    """Comments, blanks around lines and fields, a byte order mark and any line end are no part of an entry."""
+    """As in Pulp, comments, blanks around lines and fields, a byte order mark and any line end are skipped."""
     data = (
         f"\ufeff# files, of, today\n  # more\r\n \t\n  a, b ,\t{SHA.upper()} , 1 \r\nc,{SHA},2\rd#,{SHA},3\n#e,{SHA},4"
     )
@@ -163,34 +163,34 @@ def test_manifest_is_read_as_pulp_reads_it() -> None:
 
 @pytest.mark.parametrize("path", [" ../x", "../x ", "\t/etc/passwd", "\u3000..", " PULP_MANIFEST "])
 def test_hostile_path_is_refused_with_blanks_around_it(path: str) -> None:
-    """Blanks do not hide a path that leaves the root."""
+    """A path that leaves the root is refused despite blanks around it."""
     with pytest.raises(MirrorError, match=r"^m, line 2, path "):
         parse_manifest(f"# comment\n{path},{SHA},1\n".encode(), "m")
 
 
 @pytest.mark.parametrize("path", ["#a", " a", "a ", "\u3000a", "\ufeffa"])
-def test_path_that_would_be_read_as_another_breaks_a_rule(path: str) -> None:
-    """A file of a scanned folder whose name no manifest can carry is refused, not lost."""
+def test_path_that_would_be_read_as_another_one_breaks_a_rule(path: str) -> None:
+    """A file name that is not allowed in a manifest breaks a rule."""
     assert broken_rule(path)
     assert not broken_rule(f"x{path}x")
 
 
-def test_path_may_hold_commas_and_checksum_capitals() -> None:
+def test_path_may_have_commas_and_checksum_capitals() -> None:
     """Lines are split from the right, and checksums are lower-cased."""
     assert parse_manifest(f"a,b,,{SHA.upper()},007\n".encode(), "m") == [Entry("a,b,", SHA, 7)]
 
 
 def test_manifest_over_the_limit_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading stops as soon as the manifest is too large."""
+    """Reading stops at the size limit."""
     monkeypatch.setattr(manifest, "MAX_MANIFEST_BYTES", 10)
     chunks = iter([b"x" * 11, b"never read"])
-    with pytest.raises(MirrorError, match="m: a manifest must not be over 10 bytes"):
+    with pytest.raises(MirrorError, match="m: a manifest must not be larger than 10 bytes"):
         read_manifest(chunks, "m")
     assert list(chunks) == [b"never read"]
 
 
 def test_long_hostile_path_makes_a_short_message() -> None:
-    """An error message stays readable whatever the manifest holds."""
+    """An error message is short, however long the path."""
     with pytest.raises(MirrorError) as caught:
         parse_manifest(f"{'../' * 10_000},{SHA},1".encode(), "m")
     assert len(str(caught.value)) < 400

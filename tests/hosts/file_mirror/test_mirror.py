@@ -1,4 +1,4 @@
-"""The mirror as a whole: what it publishes, and what its four events say."""
+"""The mirror as a whole: its publications and its events."""
 
 import os
 import stat
@@ -24,7 +24,7 @@ Run = Callable[..., MirrorResult]
 
 @pytest.fixture
 def run(repository: "Repository", dest: Path, hooks: Hooks) -> Run:
-    """Give a function that mirrors the repository's folder."""
+    """Return a function that mirrors the repository's folder."""
 
     def run_mirror(**options: object) -> MirrorResult:
         return mirror(repository.folder, dest, hooks, repo_id="repo", **options)  # type: ignore[arg-type]
@@ -33,14 +33,14 @@ def run(repository: "Repository", dest: Path, hooks: Hooks) -> Run:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Give every file below a folder by its path."""
+    """Return every file below a folder by path."""
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def test_first_run_fires_four_events_with_true_counts(
     repository: "Repository", dest: Path, recorder: "Recorder", run: Run
 ) -> None:
-    """Everything is added, and the events say from where, how much and where to."""
+    """The first run adds all files, and the events have source, counts and publication."""
     repository.write({"a": "1", "sub/b": "22", "sub/copy of b": "22"})
     result = run()
     assert recorder.types == FOUR
@@ -85,7 +85,7 @@ def test_first_run_fires_four_events_with_true_counts(
 def test_events_name_the_sync_as_the_cause_of_the_publish(
     repository: "Repository", recorder: "Recorder", run: Run
 ) -> None:
-    """A consumer pairs started with finished, and the publish with its sync."""
+    """The events pair started with finished, and name the sync as the cause of the publish."""
     repository.write({"a": "1"})
     run()
     sync, publish = recorder.events[0].operation_id, recorder.events[2].operation_id
@@ -95,7 +95,7 @@ def test_events_name_the_sync_as_the_cause_of_the_publish(
 
 
 def test_unchanged_source_is_not_published_again(recorder: "Recorder", repository: "Repository", run: Run) -> None:
-    """Success with zeros, nothing is downloaded, and the publish is skipped."""
+    """A sync without changes has counts of zero and downloads nothing, and its publish is skipped."""
     repository.write({"a": "1"})
     first = run()
     second = run()
@@ -110,7 +110,7 @@ def test_unchanged_source_is_not_published_again(recorder: "Recorder", repositor
 
 
 def test_changes_are_counted_as_they_are(recorder: "Recorder", repository: "Repository", dest: Path, run: Run) -> None:
-    """Added, updated and removed paths have their own counts and lists; a renamed file is fetched no second time."""
+    """Added, updated and removed paths are counted and listed; a renamed file is not downloaded again."""
     repository.write({"same": "0", "changed": "1", "gone": "2", "old name": "3", "sub/gone too": "4"})
     run()
     repository.write({"changed": "11", "new": "5"})
@@ -129,14 +129,14 @@ def test_changes_are_counted_as_they_are(recorder: "Recorder", repository: "Repo
     assert (result.downloaded_files, result.downloaded_bytes) == (2, 3)
     assert result.publication == dest / "publications" / "00000002"
     assert sorted(tree(dest / "current")) == ["PULP_MANIFEST", "changed", "new", "new name", "same"]
-    assert len(tree(dest / "objects")) == 4  # what nothing refers to is gone
+    assert len(tree(dest / "objects")) == 4  # unreferenced files are removed
 
 
 @pytest.mark.parametrize("kind", ["folder", "scanned folder", "file url", "http", "http manifest"])
 def test_every_kind_of_source_gives_the_same_publication(
     repository: "Repository", web: "WebServer", dest: Path, hooks: Hooks, kind: str
 ) -> None:
-    """Folder, file URL and web server are one to the mirror; names may hold what URLs and manifests find hard."""
+    """A folder, a file URL and a web server give the same publication, also with unusual names."""
     names = [
         "plain",
         "with space",
@@ -167,10 +167,8 @@ def test_every_kind_of_source_gives_the_same_publication(
     assert result.files == len(names)
 
 
-def test_publication_can_be_mirrored_in_its_turn(
-    repository: "Repository", hooks: Hooks, tmp_path: Path, serve: "Serve"
-) -> None:
-    """`current`, served by any web server, is a source; so is its folder."""
+def test_publication_can_be_mirrored(repository: "Repository", hooks: Hooks, tmp_path: Path, serve: "Serve") -> None:
+    """`current` can be mirrored through a web server or as a folder."""
     repository.write({"a": "1", "ü/b c": "2"})
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
     mirror(repository.folder, first, hooks, repo_id="first")
@@ -180,7 +178,7 @@ def test_publication_can_be_mirrored_in_its_turn(
 
 
 def test_empty_repository_is_published(recorder: "Recorder", dest: Path, run: Run) -> None:
-    """A repository without files is one, and has a publication; the second time there is nothing to do."""
+    """A repository without files has a publication, and the second publish is skipped."""
     result = run(allow_shrink=True)
     assert (result.files, result.bytes, result.publish_result) == (0, 0, "success")
     assert tree(dest / "current") == {"PULP_MANIFEST": b""}
@@ -189,7 +187,7 @@ def test_empty_repository_is_published(recorder: "Recorder", dest: Path, run: Ru
 
 
 def test_repository_may_become_empty(repository: "Repository", dest: Path, run: Run) -> None:
-    """When the last file goes, an empty publication takes the place of the old one."""
+    """When the last file is removed, an empty publication replaces the old one."""
     repository.write({"a": "1"})
     run()
     (repository.folder / "a").unlink()
@@ -200,7 +198,7 @@ def test_repository_may_become_empty(repository: "Repository", dest: Path, run: 
 def test_thousand_small_files_over_http(
     repository: "Repository", web: "WebServer", dest: Path, hooks: Hooks, recorder: "Recorder"
 ) -> None:
-    """Many files come at once over a few connections; each is asked for once."""
+    """A thousand files are downloaded over a few connections, each once."""
     repository.write({f"{number % 10}/{number}": f"{number}" for number in range(1000)})
     repository.list_files()
     result = mirror(web.url, dest, hooks, repo_id="repo")
@@ -211,7 +209,7 @@ def test_thousand_small_files_over_http(
 
 
 def test_same_content_is_downloaded_once(repository: "Repository", web: "WebServer", dest: Path, hooks: Hooks) -> None:
-    """Files with one checksum are one download."""
+    """Files with the same checksum are downloaded once."""
     repository.write(dict.fromkeys("abc", "same"))
     repository.list_files()
     result = mirror(web.url, dest, hooks, repo_id="repo")
@@ -220,7 +218,7 @@ def test_same_content_is_downloaded_once(repository: "Repository", web: "WebServ
 
 
 def test_sync_alone_publishes_nothing(repository: "Repository", recorder: "Recorder", dest: Path, run: Run) -> None:
-    """Without a publish there are two events; the next publish has everything, and downloads nothing."""
+    """Without a publish only the sync's events are fired, and the next publish downloads nothing."""
     repository.write({"a": "1"})
     result = run(publish=False)
     assert recorder.types == FOUR[:2]
@@ -231,19 +229,19 @@ def test_sync_alone_publishes_nothing(repository: "Repository", recorder: "Recor
     assert (dest / "current" / "a").read_text() == "1"
 
 
-def test_damaged_mirror_is_mended(repository: "Repository", dest: Path, run: Run) -> None:
-    """A file that lost bytes, or was lost, is fetched and published again although the source has not changed."""
+def test_damaged_mirror_is_repaired(repository: "Repository", dest: Path, run: Run) -> None:
+    """A truncated or missing file is downloaded and published again although the source is unchanged."""
     repository.write({"a": "1234", "b": "5"})
     run()
     (dest / "current" / "a").chmod(0o644)
-    (dest / "current" / "a").write_text("12")  # the same file as in the store
+    (dest / "current" / "a").write_text("12")  # hard link to the file in the store
     result = run()
     assert (result.added_count, result.downloaded_files, result.publish_result) == (0, 1, "success")
     assert (dest / "current" / "a").read_text() == "1234"
 
 
 def damage(file: Path) -> None:
-    """Change one byte of a file in place; its size and the time of its last write stay as they are."""
+    """Change one byte of a file in place, and keep its size and mtime."""
     status = file.stat()
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -254,13 +252,13 @@ def damage(file: Path) -> None:
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def test_damaged_file_does_not_enter_a_publication(
+def test_damaged_file_is_not_published(
     repository: "Repository", dest: Path, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Before a new publication every stored file is read again, and a damaged one is downloaded again."""
+    """Before a new publication every stored file is verified, and damaged ones are downloaded again."""
     repository.write({"a": "1234", "b": "5"})
     run()
-    damage(dest / "current" / "a")  # the same file as in the store
+    damage(dest / "current" / "a")  # hard link to the file in the store
     repository.write({"c": "6"})
     result = run()
     assert (dest / "current" / "a").read_text() == "1234"
@@ -268,10 +266,10 @@ def test_damaged_file_does_not_enter_a_publication(
     assert [record.getMessage() for record in caplog.records] == ["stored file 'a' is damaged; downloading it again"]
 
 
-def test_damaged_file_that_the_source_lost_fails_the_run(
+def test_damaged_file_missing_from_the_source_fails_the_run(
     repository: "Repository", web: "WebServer", dest: Path, hooks: Hooks
 ) -> None:
-    """Where it cannot be repaired, nothing is published, and the file is named."""
+    """If a damaged file cannot be downloaded again, nothing is published, and the file is named."""
     repository.write({"a": "1234"})
     repository.list_files()
     mirror(web.url, dest, hooks, repo_id="repo")
@@ -285,13 +283,13 @@ def test_damaged_file_that_the_source_lost_fails_the_run(
 
 
 def test_file_damaged_between_sync_and_publish_is_not_published(repository: "Repository", dest: Path) -> None:
-    """The publish fails and names the file; the next run repairs it."""
+    """The publish fails and names the file, and the next run repairs it."""
     repository.write({"a": "1234"})
 
     class Damager:
         @hookimpl
         def repo_publish_started(self) -> None:
-            time.sleep(0.02)  # more than the granularity of times on the disk
+            time.sleep(0.02)  # more than the resolution of file times
             for file in dest.glob("objects/*/*"):
                 damage(file)
 
@@ -310,7 +308,7 @@ def test_file_damaged_between_sync_and_publish_is_not_published(repository: "Rep
 def test_verify_repairs_what_is_published(
     repository: "Repository", dest: Path, run: Run, recorder: "Recorder", *, linked: bool
 ) -> None:
-    """With `verify`, an unchanged source has its damaged files replaced, in the store and in a copy of its own."""
+    """With `verify`, damaged files of an unchanged source are replaced in the store and in copies."""
     repository.write({"a": "1234", "b": "5"})
     run()
     published = dest / "current" / "a"
@@ -329,10 +327,10 @@ def test_verify_repairs_what_is_published(
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "full folder", "pipe"])
 @pytest.mark.parametrize("changed", [True, False])
-def test_strange_object_in_place_of_a_stored_file_is_replaced(  # noqa: PLR0913 - fixtures and parameters
+def test_object_in_place_of_a_stored_file_is_replaced(  # noqa: PLR0913 - fixtures and parameters
     repository: "Repository", dest: Path, run: Run, caplog: pytest.LogCaptureFixture, *, kind: str, changed: bool
 ) -> None:
-    """What is no regular file is damage: it is named and fetched again, and never published."""
+    """A stored object that is not a regular file is logged, downloaded again, and never published."""
     repository.write({"a": "1234"})
     run()
     (stored,) = dest.glob("objects/*/*")
@@ -371,10 +369,10 @@ def test_file_in_place_of_a_folder_of_the_store_is_named(repository: "Repository
 
 
 @pytest.mark.parametrize("extra", ["file", "sub/file", "folder/", "link"])
-def test_verify_finds_what_is_not_in_the_manifest(
+def test_verify_finds_extra_files(
     repository: "Repository", dest: Path, run: Run, caplog: pytest.LogCaptureFixture, extra: str
 ) -> None:
-    """What somebody put into the current publication is named, and not in the next one."""
+    """An extra file in the current publication is logged, and is not in the next one."""
     repository.write({"a": "1", "sub/b": "2"})
     run()
     stranger = dest.resolve() / "current" / extra
@@ -388,13 +386,13 @@ def test_verify_finds_what_is_not_in_the_manifest(
     assert run(verify=True).publish_result == "success"
     assert not os.path.lexists(stranger)
     assert [record.getMessage() for record in caplog.records] == [
-        f"published file '{extra.strip('/')}' is a link or not in the manifest; publishing anew without it"
+        f"published file '{extra.strip('/')}' is a link or not in the manifest; publishing again without it"
     ]
     assert run(verify=True).publish_result == "skipped"
 
 
 def test_verify_finds_a_linked_folder(repository: "Repository", dest: Path, run: Run) -> None:
-    """A folder of a publication that is a link out of it is replaced, even if the right files are there."""
+    """A folder of a publication replaced by a link is found, even if the linked files are right."""
     repository.write({"sub/b": "2"})
     run()
     folder = (dest / "current").resolve() / "sub"
@@ -404,8 +402,8 @@ def test_verify_finds_a_linked_folder(repository: "Repository", dest: Path, run:
     assert not (dest / "current" / "sub").is_symlink()
 
 
-def test_verification_is_shown(repository: "Repository", run: Run) -> None:
-    """The bytes that are read again are announced, and their increments add up."""
+def test_verification_reports_its_progress(repository: "Repository", run: Run) -> None:
+    """The progress of the verification adds up to its announced total."""
     repository.write({"a": "x" * 600_000, "b": "y"})
     run()
 
@@ -424,7 +422,7 @@ def test_verification_is_shown(repository: "Repository", run: Run) -> None:
 def test_source_that_shrank_is_refused(  # noqa: PLR0913, PLR0917 - fixtures and parameters
     repository: "Repository", web: "WebServer", dest: Path, hooks: Hooks, recorder: "Recorder", kind: str, left: int
 ) -> None:
-    """A source that lost most of its files is synced only on request; the last publication stays until then."""
+    """A source that lost most of its files is synced only on request; until then the publication stays."""
     source = {"file url": repository.folder.as_uri(), "http": web.url}.get(kind, str(repository.folder))
 
     def list_files() -> None:
@@ -447,7 +445,7 @@ def test_source_that_shrank_is_refused(  # noqa: PLR0913, PLR0917 - fixtures and
 
 
 def test_source_that_lost_half_is_synced(repository: "Repository", run: Run) -> None:
-    """Half of the files may go without a word."""
+    """A source may lose half of its files."""
     repository.write({f"{number}": "x" for number in range(4)})
     run()
     for number in range(2):
@@ -456,14 +454,14 @@ def test_source_that_lost_half_is_synced(repository: "Repository", run: Run) -> 
 
 
 def test_empty_first_source_is_refused(recorder: "Recorder", run: Run) -> None:
-    """An empty repository looks like a disk that is not mounted."""
-    with pytest.raises(MirrorError, match="is empty, and nothing was ever synced from it; fix: "):
+    """An empty source is refused at the first sync, because it looks like an unmounted disk."""
+    with pytest.raises(MirrorError, match="is empty, and it was never synced before; fix: "):
         run()
     assert recorder.types == FOUR[:2]
 
 
 def test_publication_is_readable_for_a_web_server(repository: "Repository", dest: Path, run: Run) -> None:
-    """All folders down to the files can be entered and read by everybody."""
+    """Everybody can enter the folders and read the files."""
     repository.write({"sub/a": "1"})
     run()
     for place in (dest, *(dest / "publications").rglob("*")):
@@ -472,23 +470,23 @@ def test_publication_is_readable_for_a_web_server(repository: "Repository", dest
 
 
 class Bar:
-    """A progress bar that remembers."""
+    """A progress bar that records its calls."""
 
     def __init__(self) -> None:
         self.totals: list[int] = []
         self.advanced: list[int] = []
 
     def start(self, total_bytes: int) -> None:
-        """Remember the total."""
+        """Record the total."""
         self.totals.append(total_bytes)
 
     def advance(self, new_bytes: int) -> None:
-        """Remember what came."""
+        """Record the bytes."""
         self.advanced.append(new_bytes)
 
 
 def test_progress_adds_up(repository: "Repository", run: Run) -> None:
-    """The total is told once, and the increments add up to it; an unchanged source has nothing to tell."""
+    """The progress of the downloads adds up to its announced total, which is 0 for an unchanged source."""
     repository.write({"a": "x" * 1_000_000, "b": "y" * 10})
     bar = Bar()
     run(progress=bar)
@@ -499,10 +497,10 @@ def test_progress_adds_up(repository: "Repository", run: Run) -> None:
     assert (again.totals, again.advanced) == ([0], [])
 
 
-def test_relative_paths_are_taken_from_here(
+def test_relative_paths_are_resolved(
     repository: "Repository", tmp_path: Path, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SOURCE and DEST may be relative; events have them absolute."""
+    """SOURCE and DEST may be relative; events have absolute paths."""
     repository.write({"a": "1"})
     monkeypatch.chdir(tmp_path)
     result = mirror("source", "new/nested/mirror", hooks, repo_id="repo")

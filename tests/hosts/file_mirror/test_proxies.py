@@ -1,4 +1,4 @@
-"""Proxies of the environment: asked when they should be, and told no more than they need."""
+"""Proxies of the environment: when they are used, and what they are told."""
 
 import base64
 import contextlib
@@ -27,19 +27,19 @@ HOP_BY_HOP = {"proxy-authorization", "proxy-connection", "connection"}
 
 
 class Proxy(ThreadingHTTPServer):
-    """A real proxy: forwards http, and tunnels https."""
+    """A real proxy that forwards http and tunnels https."""
 
     daemon_threads = True
     block_on_close = False
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, dict[str, str]]] = []  # method, target and headers of each
-        self.status = 0  # an answer in place of the real one
+        self.status = 0  # reply instead of the real one
         super().__init__(("127.0.0.1", 0), _Handler)
         self.address = f"127.0.0.1:{self.server_port}"
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing of clients that hang up."""
+        """Do not log clients that hang up."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -112,7 +112,7 @@ def proxy() -> Iterator[Proxy]:
 
 
 def read(url: str) -> bytes:
-    """Read the file `a` of a source."""
+    """Return the content of the file `a` of a source."""
     with open_source(url) as source, source.open(ENTRY) as chunks:
         return b"".join(chunks)
 
@@ -129,14 +129,14 @@ def url(repository: "Repository", web: "WebServer") -> str:
 def test_http_goes_through_the_proxy(
     url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, name: str, scheme: str
 ) -> None:
-    """The variables are those of curl, in either case, with or without a scheme."""
+    """The variables work as in curl, in either case, with or without a scheme."""
     monkeypatch.setenv(name, f"{scheme}{proxy.address}")
     assert read(url) == b"abcd"
     assert [(method, target) for method, target, _ in proxy.requests] == [("GET", f"{url}/a")]
 
 
 def test_upper_case_http_proxy_is_ignored_under_cgi(url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There a client's header `Proxy` becomes this variable."""
+    """Under CGI this variable may come from a client's header `Proxy`."""
     monkeypatch.setenv("HTTP_PROXY", proxy.address)
     monkeypatch.setenv("REQUEST_METHOD", "GET")
     assert read(url) == b"abcd"
@@ -148,7 +148,7 @@ def test_upper_case_http_proxy_is_ignored_under_cgi(url: str, proxy: Proxy, monk
 def test_no_proxy_is_honoured(
     url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, excluded: str, name: str
 ) -> None:
-    """Hosts that are listed are asked directly."""
+    """Hosts in `no_proxy` are reached directly."""
     monkeypatch.setenv("http_proxy", proxy.address)
     monkeypatch.setenv(name, excluded.format(port=urlsplit(url).port))
     assert read(url) == b"abcd"
@@ -162,7 +162,7 @@ def test_https_goes_through_a_tunnel(
     proxy: Proxy,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The proxy sees the server's name and its own credentials, and nothing else."""
+    """The proxy sees only the server's name and its own credentials."""
     repository.write({"a": "abcd"})
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     monkeypatch.setenv("https_proxy", f"http://me:pr%C3%B6xy@{proxy.address}")
@@ -178,17 +178,17 @@ def test_https_goes_through_a_tunnel(
 def test_certificate_is_checked_through_a_tunnel(
     secure_web: "WebServer", proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy does not make a stranger's certificate good."""
+    """A tunnel does not make an untrusted certificate valid."""
     monkeypatch.setenv("https_proxy", proxy.address)
     with pytest.raises(MirrorError, match="no secure connection"):
         read(secure_web.url)
     assert secure_web.requests == []
 
 
-def test_redirect_decides_anew(  # noqa: PLR0913, PLR0917 - fixtures and parameters
+def test_redirect_chooses_its_own_proxy(  # noqa: PLR0913, PLR0917 - fixtures and parameters
     url: str, web: "WebServer", serve: "Serve", repository: "Repository", proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One hop is direct and the next through the proxy; the password stays with its origin, as without a proxy."""
+    """Each redirect chooses its own proxy, and the password is sent to SOURCE only."""
     other = serve(repository.folder)
     target = f"{other.url.replace('127.0.0.1', 'localhost')}/a"
 
@@ -211,21 +211,23 @@ def test_redirect_decides_anew(  # noqa: PLR0913, PLR0917 - fixtures and paramet
 
 
 @pytest.mark.parametrize("secure", [True, False])
-def test_proxy_that_wants_credentials_is_named(
+def test_proxy_that_requires_credentials_is_named(
     url: str, secure_web: "WebServer", proxy: Proxy, monkeypatch: pytest.MonkeyPatch, *, secure: bool
 ) -> None:
-    """407 is the proxy's answer, and the message shows no password."""
+    """A 407 is an error that names the proxy and has no password."""
     proxy.status = 407
     monkeypatch.setenv("http_proxy", f"http://me:secret@{proxy.address}")
     monkeypatch.setenv("https_proxy", f"http://me:secret@{proxy.address}")
-    with pytest.raises(MirrorError, match="the proxy answers 407 Proxy Authentication Required; fix: ") as caught:
+    with pytest.raises(
+        MirrorError, match="the proxy responded with 407 Proxy Authentication Required; fix: "
+    ) as caught:
         read(secure_web.url if secure else url)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_proxy_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
-    """The message says that it is the proxy, and not the server."""
+def test_unreachable_proxy_is_named(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """The message names the proxy, not the server."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv(f"{scheme}_proxy", f"http://me:secret@127.0.0.1:{free.getsockname()[1]}")
@@ -237,7 +239,7 @@ def test_proxy_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch, scheme: st
     "value", ["socks5://me:secret@127.0.0.1:1080", "socks5h://127.0.0.1", "ftp://x", "http://", "http://me:secret@h:x"]
 )
 def test_proxy_that_cannot_be_used_is_refused(url: str, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """It is not passed by in silence, and the message does not repeat it."""
+    """A proxy that cannot be used is an error, and the message does not have its URL."""
     monkeypatch.setenv("all_proxy", value)
     with pytest.raises(MirrorError, match=r"the proxy of the environment is .*; fix: ") as caught:
         read(url)

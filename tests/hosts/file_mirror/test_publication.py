@@ -1,4 +1,4 @@
-"""Publications: whole trees, made current in one step."""
+"""Publications: complete trees, made current in one step."""
 
 import errno
 import hashlib
@@ -17,7 +17,7 @@ from pulp_hooks.hosts.file_mirror.store import Store
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Give an empty store."""
+    """Return an empty store."""
     for name in ("objects", "temporary", "publications"):
         (tmp_path / name).mkdir()
     return Store(tmp_path / "objects", tmp_path / "temporary")
@@ -25,13 +25,13 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def publications(tmp_path: Path, store: Store) -> Publications:
-    """Give the publications beside that store."""
+    """Return the publications of that store."""
     assert store
     return Publications(tmp_path / "publications", tmp_path / "current", tmp_path / "temporary")
 
 
 def stored(store: Store, **files: str) -> list[Entry]:
-    """Take files into the store, and give their entries; two underscores in a path stand for a slash."""
+    """Add files to the store and return their entries; two underscores in a path stand for a slash."""
     entries = []
     for path, content in files.items():
         data = content.encode()
@@ -41,10 +41,8 @@ def stored(store: Store, **files: str) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.path)
 
 
-def test_publication_holds_the_files_and_their_manifest(
-    tmp_path: Path, store: Store, publications: Publications
-) -> None:
-    """The tree is what the manifest says, readable for all under any umask, and the link to it is relative."""
+def test_publication_has_the_files_and_their_manifest(tmp_path: Path, store: Store, publications: Publications) -> None:
+    """A publication matches its manifest and is readable by all under any umask, and `current` is a relative link."""
     entries = stored(store, a="1", sub__deep__b="2", sub__c="")
     umask = os.umask(0o077)
     try:
@@ -72,15 +70,15 @@ def test_publication_holds_the_files_and_their_manifest(
 
 
 def test_files_take_no_room_twice(store: Store, publications: Publications) -> None:
-    """A published file is a hard link into the store."""
+    """A published file is a hard link to the store."""
     (entry,) = stored(store, a="1")
     assert publications.publish([entry], store).joinpath("a").samefile(store.path(entry))
 
 
-def test_file_is_copied_where_it_cannot_be_linked(
+def test_file_is_copied_if_it_cannot_be_linked(
     store: Store, publications: Publications, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without hard links, or with too many of them, a copy does."""
+    """If a hard link is not possible, the file is copied."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EMLINK, "Too many links")
@@ -94,8 +92,8 @@ def test_file_is_copied_where_it_cannot_be_linked(
     assert publications.holds(entries)
 
 
-def test_file_that_the_store_lacks_is_named(tmp_path: Path, store: Store, publications: Publications) -> None:
-    """What cannot be published is said by its path, and nothing becomes current."""
+def test_file_missing_from_the_store_is_named(tmp_path: Path, store: Store, publications: Publications) -> None:
+    """A missing file is named, and nothing becomes current."""
     with pytest.raises(MirrorError, match="file 'sub/gone' cannot be published: No such file or directory"):
         publications.publish([Entry("sub/gone", "0" * 64, 1)], store)
     assert publications.current() is None
@@ -103,14 +101,14 @@ def test_file_that_the_store_lacks_is_named(tmp_path: Path, store: Store, public
 
 
 def test_repository_may_be_empty(store: Store, publications: Publications) -> None:
-    """Without files there is a manifest without lines."""
+    """Without files the manifest is empty."""
     publication = publications.publish([], store)
     assert [file.name for file in publication.iterdir()] == ["PULP_MANIFEST"]
     assert publications.holds([])
 
 
-def test_current_holds_just_the_same_files(store: Store, publications: Publications) -> None:
-    """A publication counts as the same with every path, checksum and size, and only when all files are whole."""
+def test_holds_is_true_for_exactly_the_same_files(store: Store, publications: Publications) -> None:
+    """`holds` compares every path, checksum and size, and requires complete files."""
     entries = stored(store, a="1", b="22")
     assert not publications.holds(entries)
     publication = publications.publish(entries, store)
@@ -127,7 +125,7 @@ def test_current_holds_just_the_same_files(store: Store, publications: Publicati
 
 
 def test_current_and_previous_publication_are_kept(tmp_path: Path, store: Store, publications: Publications) -> None:
-    """A reader that is in the previous one can go on; older ones are removed."""
+    """The previous publication is kept for its readers, and older ones are removed."""
     for content in "1234":
         publications.publish(stored(store, a=content), store)
         publications.tidy()
@@ -139,7 +137,7 @@ def test_current_and_previous_publication_are_kept(tmp_path: Path, store: Store,
 def test_publication_that_never_became_current_is_removed(
     tmp_path: Path, store: Store, publications: Publications
 ) -> None:
-    """What a killed run left behind the current one goes, and the previous one stays."""
+    """A publication after the current one is removed, and the previous one is kept."""
     for content in "12":
         publications.publish(stored(store, a=content), store)
     (tmp_path / "publications" / "00000003").mkdir()
@@ -148,8 +146,10 @@ def test_publication_that_never_became_current_is_removed(
 
 
 @pytest.mark.parametrize("link", ["folder", "elsewhere", "dangling"])
-def test_strange_current_is_left_alone(tmp_path: Path, store: Store, publications: Publications, link: str) -> None:
-    """Where somebody put something else in place of the link, nothing is removed."""
+def test_current_that_is_not_a_link_is_left_alone(
+    tmp_path: Path, store: Store, publications: Publications, link: str
+) -> None:
+    """If `current` is not a link, nothing is removed."""
     publications.publish(stored(store, a="1"), store)
     current = tmp_path / "current"
     current.unlink()
@@ -163,7 +163,7 @@ def test_strange_current_is_left_alone(tmp_path: Path, store: Store, publication
 
 
 def test_reader_never_misses_a_file(tmp_path: Path, store: Store, publications: Publications) -> None:
-    """While publications are exchanged, each file under `current` can be opened at any time, old or new and whole."""
+    """While publications change, each file under `current` can always be opened, and is complete."""
     publications.publish(stored(store, a="old " * 100, sub__b="old " * 100), store)
     stop = threading.Event()
     seen: set[bytes] = set()

@@ -1,4 +1,4 @@
-"""Transfers that break off in the middle: continued, started anew, or refused, and never spliced."""
+"""Interrupted transfers: resumed, restarted or refused, but never mixed."""
 
 import re
 from collections.abc import Callable
@@ -22,7 +22,7 @@ MANY = 20  # lines of the manifest
 
 
 class Dropping:
-    """Serves a body and drops the connection: after half of what was asked for, or where it is told to."""
+    """Serves a body, and closes the connection in the middle of the requested bytes, or at a given place."""
 
     def __init__(self, body: bytes, *, drops: int = 1, etag: str | None = '"1"', ranges: bool = True) -> None:
         self.body = body
@@ -65,7 +65,7 @@ class Dropping:
 
 @pytest.fixture
 def run(repository: "Repository", web: "WebServer", dest: "Path", hooks: Hooks) -> Callable[[], bytes]:
-    """Mirror a repository with one file, and return what was published of it."""
+    """Mirror a repository with one file, and return its published content."""
     repository.write({"a": CONTENT})
     repository.list_files()
 
@@ -82,8 +82,8 @@ def ranges(web: "WebServer", path: str) -> list[tuple[str | None, str | None]]:
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
-def test_file_goes_on_where_it_broke_off(web: "WebServer", run: Callable[[], bytes], framing: str) -> None:
-    """A server that takes ranges sends nothing twice, however it marks the end of a body."""
+def test_interrupted_file_is_resumed(web: "WebServer", run: Callable[[], bytes], framing: str) -> None:
+    """With ranges no byte is sent twice, however the end of the body is marked."""
     web.answers["/a"] = answer = Dropping(CONTENT, drops=2)
     answer.framing = framing
     assert run() == CONTENT
@@ -91,14 +91,14 @@ def test_file_goes_on_where_it_broke_off(web: "WebServer", run: Callable[[], byt
     assert ranges(web, "/a") == [(None, None), (f"bytes={half}-", '"1"'), (f"bytes={half + half // 2}-", '"1"')]
 
 
-def test_file_starts_anew_without_ranges(web: "WebServer", run: Callable[[], bytes]) -> None:
-    """A server that ignores the range sends the whole file again."""
+def test_file_is_restarted_without_ranges(web: "WebServer", run: Callable[[], bytes]) -> None:
+    """If the server ignores the range, the whole file is sent again."""
     web.answers["/a"] = Dropping(CONTENT, ranges=False)
     assert run() == CONTENT
 
 
-def test_file_without_validator_is_continued(web: "WebServer", run: Callable[[], bytes]) -> None:
-    """The manifest has the checksum of a file, which proves the whole."""
+def test_file_without_validator_is_resumed(web: "WebServer", run: Callable[[], bytes]) -> None:
+    """A file may be resumed without a validator, because its checksum is verified."""
     web.answers["/a"] = Dropping(CONTENT, etag=None)
     assert run() == CONTENT
     assert ranges(web, "/a")[1] == (f"bytes={len(CONTENT) // 2}-", None)
@@ -106,10 +106,10 @@ def test_file_without_validator_is_continued(web: "WebServer", run: Callable[[],
 
 @pytest.mark.parametrize("etag", ['"2"', '"1"', None, 'W/"1"'])
 @pytest.mark.parametrize("takes_ranges", [True, False])
-def test_file_that_changed_meanwhile_is_downloaded_whole(
+def test_changed_file_is_downloaded_whole(
     web: "WebServer", run: Callable[[], bytes], etag: str | None, *, takes_ranges: bool
 ) -> None:
-    """What came before the drop is of an older version: nothing of it is left, even if the server hides that."""
+    """If the file changed, nothing of the old version is used, even if the server hides the change."""
     old = bytes(reversed(CONTENT))
     answer = Dropping(old, etag='"1"' if etag else None, ranges=takes_ranges)
 
@@ -122,16 +122,16 @@ def test_file_that_changed_meanwhile_is_downloaded_whole(
 
 
 @pytest.mark.parametrize("content_range", ["bytes 0-9/10240", "bytes 5120-10239/99999", "bytes */10240", "nonsense"])
-def test_wrong_range_is_not_taken(web: "WebServer", run: Callable[[], bytes], content_range: str) -> None:
-    """A partial answer that does not fit is left, and the whole file is asked for."""
+def test_wrong_range_is_refused(web: "WebServer", run: Callable[[], bytes], content_range: str) -> None:
+    """After a partial response that does not fit, the whole file is requested."""
     web.answers["/a"] = answer = Dropping(CONTENT)
     answer.content_range = content_range
     assert run() == CONTENT
     assert ranges(web, "/a")[-1] == (None, None)
 
 
-def test_file_that_shrank_meanwhile_is_named(web: "WebServer", run: Callable[[], bytes]) -> None:
-    """The server answers 416: what it has now is downloaded, and refused since the manifest says otherwise."""
+def test_file_that_became_shorter_is_named(web: "WebServer", run: Callable[[], bytes]) -> None:
+    """After a 416 the whole file is downloaded, and refused because it does not match the manifest."""
     answer = Dropping(CONTENT)
 
     def change() -> None:
@@ -143,17 +143,17 @@ def test_file_that_shrank_meanwhile_is_named(web: "WebServer", run: Callable[[],
         run()
 
 
-def test_lasting_drops_are_an_error(web: "WebServer", run: Callable[[], bytes]) -> None:
-    """After the last try the run fails, and names the file."""
+def test_lasting_interruptions_are_an_error(web: "WebServer", run: Callable[[], bytes]) -> None:
+    """After the last try the run fails and names the file."""
     web.answers["/a"] = Dropping(CONTENT, drops=1000)
-    with pytest.raises(MirrorError, match=r"^file 'a' of source .*: the server cut the connection$"):
+    with pytest.raises(MirrorError, match=r"^file 'a' of source .*: the server closed the connection$"):
         run()
     assert len(ranges(web, "/a")) == 3
 
 
 @pytest.mark.parametrize("etag", ['"1"', None])
-def test_manifest_is_continued(web: "WebServer", run: Callable[[], bytes], repository: "Repository", etag: str) -> None:
-    """A manifest is retried as well, by range only if the server vouches for the version."""
+def test_manifest_is_resumed(web: "WebServer", run: Callable[[], bytes], repository: "Repository", etag: str) -> None:
+    """A manifest is resumed only if the server confirms its version, otherwise restarted."""
     manifest = (repository.folder / "PULP_MANIFEST").read_bytes()
     web.answers["/PULP_MANIFEST"] = Dropping(manifest, etag=etag)
     assert run() == CONTENT
@@ -162,10 +162,8 @@ def test_manifest_is_continued(web: "WebServer", run: Callable[[], bytes], repos
 
 @pytest.mark.parametrize("etag", ['"2"', None])
 @pytest.mark.parametrize("takes_ranges", [True, False])
-def test_manifest_that_changed_meanwhile_is_not_spliced(
-    web: "WebServer", etag: str | None, *, takes_ranges: bool
-) -> None:
-    """The entries are those of the new manifest, although as long as the old one."""
+def test_pieces_of_a_changed_manifest_are_not_mixed(web: "WebServer", etag: str | None, *, takes_ranges: bool) -> None:
+    """If the manifest changed, the new one is used, even if it has the same length."""
     old, new = ("".join(f"{number:02},{letter * 64},1\n" for number in range(MANY)).encode() for letter in ("a", "b"))
     answer = Dropping(old, etag='"1"' if etag else None, ranges=takes_ranges)
 
@@ -180,7 +178,7 @@ def test_manifest_that_changed_meanwhile_is_not_spliced(
 
 
 def raw(headers: str, body: bytes) -> "Answer":
-    """Answer with these headers and this body, and hang up."""
+    """Send these headers and this body, and close the connection."""
 
     def send(handler: SimpleHTTPRequestHandler) -> None:
         handler.wfile.write(f"HTTP/1.0 200 OK\r\n{headers}\r\n".encode() + body)
@@ -192,29 +190,29 @@ def raw(headers: str, body: bytes) -> "Answer":
 @pytest.mark.parametrize(
     "headers", ["", "Connection: close\r\n", "Content-Length: x\r\n", "Transfer-Encoding: gzip, chunked\r\n"]
 )
-def test_manifest_without_an_end_is_refused(web: "WebServer", headers: str) -> None:
-    """A manifest that may have been cut at the end of a line is not taken for the whole."""
+def test_manifest_without_a_length_is_refused(web: "WebServer", headers: str) -> None:
+    """A manifest without a length may be truncated, and is refused."""
     web.answers["/PULP_MANIFEST"] = raw(headers, f"a,{'a' * 64},1\n".encode())
-    with open_source(web.url) as source, pytest.raises(MirrorError, match=r"PULP_MANIFEST: .*without a length.* fix: "):
+    with open_source(web.url) as source, pytest.raises(MirrorError, match=r"PULP_MANIFEST: .*has no length.* fix: "):
         source.entries()
 
 
-def test_file_without_an_end_is_taken(web: "WebServer", run: Callable[[], bytes]) -> None:
-    """Size and checksum prove that a file is complete."""
+def test_file_without_a_length_is_accepted(web: "WebServer", run: Callable[[], bytes]) -> None:
+    """A file without a length is accepted, because size and checksum are verified."""
     web.answers["/a"] = raw("", CONTENT)
     assert run() == CONTENT
 
 
 def test_compressed_manifest_is_refused(web: "WebServer") -> None:
-    """It was not asked for, and would read as nonsense."""
+    """A compressed manifest was not requested, and is refused."""
     body = f"a,{'a' * 64},1\n".encode()
     web.answers["/PULP_MANIFEST"] = raw(f"Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n", body)
     with open_source(web.url) as source, pytest.raises(MirrorError, match=r"PULP_MANIFEST: .* compressed"):
         source.entries()
 
 
-def test_page_in_place_of_a_manifest_is_refused(web: "WebServer") -> None:
-    """A web page with status 200 is no manifest."""
+def test_web_page_in_place_of_a_manifest_is_refused(web: "WebServer") -> None:
+    """A web page with status 200 is not a manifest."""
     body = b"<!DOCTYPE html>\n<p>Please log in.</p>\n"
     web.answers["/PULP_MANIFEST"] = raw(f"Content-Length: {len(body)}\r\n", body)
     with open_source(web.url) as source, pytest.raises(MirrorError, match="line 1"):

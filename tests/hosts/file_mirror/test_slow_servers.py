@@ -24,7 +24,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Dribble:
-    """Sends an answer one byte at a time, beginning with its headers or its body."""
+    """Sends a response one byte at a time, from its headers or from its body on."""
 
     def __init__(self, web: "WebServer", *, slow_head: bool = False, status: bytes = b"200 OK") -> None:
         self.web = web
@@ -45,8 +45,8 @@ class Dribble:
 
 @pytest.mark.parametrize("slow_head", [True, False])
 @pytest.mark.parametrize("path", ["/PULP_MANIFEST", "/a"])
-def test_dribbling_server_is_left(web: "WebServer", path: str, *, slow_head: bool) -> None:
-    """Headers and bodies, of the manifest and of files, have to come at the least speed."""
+def test_slow_server_is_an_error(web: "WebServer", path: str, *, slow_head: bool) -> None:
+    """Headers and bodies of manifest and files must reach the minimum speed."""
     web.answers[path] = Dribble(web, slow_head=slow_head)
     with open_source(web.url) as source:
         if path == "/a":
@@ -57,8 +57,8 @@ def test_dribbling_server_is_left(web: "WebServer", path: str, *, slow_head: boo
                 source.entries()
 
 
-def test_unwanted_body_that_dribbles_is_left(web: "WebServer") -> None:
-    """The body of a redirect does not hold up the file."""
+def test_slow_body_of_a_redirect_is_not_read(web: "WebServer") -> None:
+    """A slow body of a redirect does not delay the file."""
 
     def answer(handler: SimpleHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -72,8 +72,8 @@ def test_unwanted_body_that_dribbles_is_left(web: "WebServer") -> None:
         assert next(chunks) == b"abcd"
 
 
-def test_least_speed_is_settable(web: "WebServer") -> None:
-    """A lower limit accepts what the default refuses; 0 accepts anything."""
+def test_minimum_speed_can_be_set(web: "WebServer") -> None:
+    """A lower limit accepts a server that the default refuses, and 0 accepts any."""
     web.answers["/a"] = Dribble(web)
     for speed in (0, 10):
         with open_source(web.url, speed) as source, source.open(Entry("a", "0" * 64, 1000)) as chunks:
@@ -82,8 +82,8 @@ def test_least_speed_is_settable(web: "WebServer") -> None:
                 assert next(chunks)
 
 
-def test_slow_reader_is_not_the_servers_fault(web: "WebServer") -> None:
-    """Time in which nobody asks for bytes does not count."""
+def test_slow_reader_does_not_count(web: "WebServer") -> None:
+    """Only the time spent waiting for the server counts."""
 
     def answer(handler: SimpleHTTPRequestHandler) -> None:
         handler.send_response(200)

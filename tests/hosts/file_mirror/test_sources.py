@@ -1,4 +1,4 @@
-"""What SOURCE may be, how it is called, and what is refused without repeating a secret."""
+"""SOURCE: valid forms, names, and refusals that repeat no secret."""
 
 import subprocess
 import sys
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         ("http://us@er:secret@host/a b/é%20%40", "http://host/a%20b/%C3%A9%20%40"),
     ],
 )
-def test_name_of_a_url_holds_no_secret(url: str, name: str) -> None:
-    """The source is called by its URL without user name and password, and its `repr` has neither."""
+def test_name_of_a_url_has_no_secret(url: str, name: str) -> None:
+    """The name and the `repr` of a source have neither user name nor password."""
     with open_source(url) as source:
         assert source.name == name
         assert source.folder is None
@@ -39,16 +39,16 @@ def test_name_of_a_url_holds_no_secret(url: str, name: str) -> None:
         ("", "SOURCE is empty"),
         ("https://user:secret@host/repo?token=secret", "query"),
         ("https://user:secret@host/repo#secret", "fragment"),
-        ("https://user:secret?x@host/", "wrong host or port"),
-        ("https://user:1/secret@host/", "`@` behind its host"),
-        ("https://user:secret#x@host/", "wrong host or port"),
-        ("https://user:secret/x@host/", "wrong host or port"),
-        ("https://user:secret@host:port/", "wrong host or port"),
-        ("https://user:secret@[host/", "wrong host or port"),
+        ("https://user:secret?x@host/", "invalid host or port"),
+        ("https://user:1/secret@host/", "`@` after its host"),
+        ("https://user:secret#x@host/", "invalid host or port"),
+        ("https://user:secret/x@host/", "invalid host or port"),
+        ("https://user:secret@host:port/", "invalid host or port"),
+        ("https://user:secret@[host/", "invalid host or port"),
         ("https://user:secret@/repo", "without a host"),
         ("https:///repo", "without a host"),
-        ("https:/user:secret@host/", "lacks `//`"),
-        ("https:user:secret@host/", "lacks `//`"),
+        ("https:/user:secret@host/", "without `//`"),
+        ("https:user:secret@host/", "without `//`"),
         ("ftp://user:secret@host/", "scheme ftp"),
         ("file://user:secret@host/repo", "another machine"),
         ("file:///re%00po", "NUL"),
@@ -56,8 +56,8 @@ def test_name_of_a_url_holds_no_secret(url: str, name: str) -> None:
         ("file:///repo?x", "%3F"),
     ],
 )
-def test_text_that_names_no_source_is_refused_without_repeating_it(text: str, rule: str) -> None:
-    """The error says what is wrong, and nothing of what may be a password."""
+def test_invalid_source_is_refused_without_repeating_it(text: str, rule: str) -> None:
+    """The message gives the reason, and nothing that may be a password."""
     with pytest.raises(MirrorError) as caught, open_source(text):
         pass
     assert rule in str(caught.value)
@@ -68,7 +68,7 @@ def test_text_that_names_no_source_is_refused_without_repeating_it(text: str, ru
 @pytest.mark.parametrize("ending", ["", "/", "/PULP_MANIFEST"])
 @pytest.mark.parametrize("start", ["", "file://", "file://localhost"])
 def test_folder_and_file_url_name_the_same_folder(repository: "Repository", start: str, ending: str) -> None:
-    """A folder goes by its path or URL, or by those of the manifest in it."""
+    """A folder may be given as path or URL, and as the path or URL of its manifest."""
     repository.write({"a": "x"})
     repository.list_files()
     with open_source(f"{start}{repository.folder}{ending}") as source:
@@ -77,7 +77,7 @@ def test_folder_and_file_url_name_the_same_folder(repository: "Repository", star
 
 
 def test_file_url_is_decoded(tmp_path: Path) -> None:
-    """Percent signs in a file URL stand for bytes of the name."""
+    """Percent-encoded bytes of a file URL are decoded."""
     folder = tmp_path / "a b%é"
     folder.mkdir()
     with open_source(folder.as_uri()) as source:
@@ -85,8 +85,8 @@ def test_file_url_is_decoded(tmp_path: Path) -> None:
         assert source.name == folder.as_uri()
 
 
-def test_folder_may_look_like_a_url_behind_a_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`./` before a name says that it is a folder's."""
+def test_folder_after_a_dot_may_look_like_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`./` marks the name of a folder that looks like a URL."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ab:c").mkdir()
     with open_source("./ab:c") as source:
@@ -95,7 +95,7 @@ def test_folder_may_look_like_a_url_behind_a_dot(tmp_path: Path, monkeypatch: py
 
 
 def test_name_of_a_folder_fits_on_a_line() -> None:
-    """A line break or an undecodable byte in a folder's name does not reach messages and events."""
+    """A line break or an undecodable byte in a folder's name is escaped in messages and events."""
     with open_source("/a\nb\udce9") as source:
         assert source.name == r"'/a\nb\udce9'"
 
@@ -103,15 +103,15 @@ def test_name_of_a_folder_fits_on_a_line() -> None:
 @pytest.mark.parametrize(
     ("module", "source", "hint"),
     [
-        ("urllib3", "http://127.0.0.1:9/", "a mirror of a URL needs urllib3"),
+        ("urllib3", "http://127.0.0.1:9/", "mirroring a URL needs urllib3"),
         ("filelock", ".", "a mirror needs filelock"),
     ],
 )
-def test_missing_extra_is_said_with_the_command_that_helps(module: str, source: str, hint: str, tmp_path: Path) -> None:
-    """Without the extra, the mirror fails before anything is written, and says what to install."""
+def test_message_says_how_to_install_a_missing_extra(module: str, source: str, hint: str, tmp_path: Path) -> None:
+    """Without the extra, the mirror fails before anything is written, and says how to install it."""
     code = f"""
 import sys
-sys.modules[{module!r}] = None  # what an import of a missing module meets
+sys.modules[{module!r}] = None  # makes its import fail
 from pulp_hooks.errors import MirrorError
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.hosts.file_mirror import mirror
@@ -121,12 +121,12 @@ except MirrorError as error:
     print(error)
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert run.stdout == f"{hint}: pip install 'pulp-hooks[mirror]'\n"
+    assert run.stdout == f"{hint}; fix: pip install 'pulp-hooks[mirror]'\n"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_import_of_the_mirror_is_light() -> None:
-    """Neither urllib3 nor filelock is imported before it is used."""
+    """urllib3 and filelock are imported only when they are used."""
     code = "import sys, pulp_hooks.hosts.file_mirror; print({'urllib3', 'filelock'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"

@@ -1,4 +1,4 @@
-"""The store: nothing is seen in it that is not complete and right."""
+"""The store: its files are always complete and verified."""
 
 import hashlib
 import os
@@ -14,13 +14,13 @@ from pulp_hooks.hosts.file_mirror.store import Store
 
 
 def entry_of(content: bytes, path: str = "sub/file") -> Entry:
-    """Give the entry of a file."""
+    """Return the entry of a file."""
     return Entry(path, hashlib.sha256(content).hexdigest(), len(content))
 
 
 @pytest.fixture
 def temporary(tmp_path: Path) -> Path:
-    """Give the folder for what is not complete."""
+    """Return the folder for unfinished files."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     return folder
@@ -28,20 +28,20 @@ def temporary(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path, temporary: Path) -> Store:
-    """Give an empty store."""
+    """Return an empty store."""
     folder = tmp_path / "objects"
     folder.mkdir()
     return Store(folder, temporary)
 
 
 def everything(folder: Path) -> list[Path]:
-    """Give every file below a folder."""
+    """Return every file below a folder."""
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("content", [b"", b"abcd", os.urandom(300_000)])
-def test_file_lies_under_its_checksum_for_everybody_to_read(store: Store, tmp_path: Path, content: bytes) -> None:
-    """A file is taken in under any umask so that a web server can read it and nobody writes to it by accident."""
+def test_file_is_stored_by_its_checksum_readable_for_everybody(store: Store, tmp_path: Path, content: bytes) -> None:
+    """Stored files are readable by everybody and writable by nobody, under any umask."""
     entry = entry_of(content)
     assert not store.has(entry)
     umask = os.umask(0o077)
@@ -62,14 +62,14 @@ def test_file_lies_under_its_checksum_for_everybody_to_read(store: Store, tmp_pa
 @pytest.mark.parametrize(
     ("chunks", "message"),
     [
-        ([b"abcX"], "file 'sub/file' has the SHA-256 .*, and 88d4.* by the manifest"),
-        ([b"ab", b"c"], "file 'sub/file' has 3 bytes, and 4 by the manifest"),
-        ([], "file 'sub/file' has 0 bytes, and 4 by the manifest"),
-        ([b"abcde"], "file 'sub/file' is longer than the 4 bytes that the manifest says"),
+        ([b"abcX"], "file 'sub/file' has the SHA-256 .*, but 88d4.* in the manifest"),
+        ([b"ab", b"c"], "file 'sub/file' has 3 bytes, but 4 in the manifest"),
+        ([], "file 'sub/file' has 0 bytes, but 4 in the manifest"),
+        ([b"abcde"], "file 'sub/file' is longer than its 4 bytes in the manifest"),
     ],
 )
-def test_wrong_file_is_refused_and_gone(store: Store, tmp_path: Path, chunks: list[bytes], message: str) -> None:
-    """A file that is not what its entry says leaves nothing behind."""
+def test_wrong_file_is_refused_and_removed(store: Store, tmp_path: Path, chunks: list[bytes], message: str) -> None:
+    """A file that does not match its entry leaves nothing behind."""
     with pytest.raises(MirrorError, match=f"^{message}$"):
         store.add(entry_of(b"abcd"), chunks)
     assert everything(tmp_path) == []
@@ -85,13 +85,13 @@ def test_file_that_grows_too_long_is_not_read_further(store: Store) -> None:
             asked += 1
             yield b"xxx"
 
-    with pytest.raises(MirrorError, match="is longer than the 4 bytes"):
+    with pytest.raises(MirrorError, match="is longer than its 4 bytes"):
         store.add(entry_of(b"abcd"), endless())
     assert asked == 2
 
 
 def test_source_that_fails_leaves_nothing(store: Store, tmp_path: Path) -> None:
-    """Whatever ends a transfer, the temporary file is gone."""
+    """If a transfer fails, the temporary file is removed."""
 
     def broken() -> Iterator[bytes]:
         yield b"ab"
@@ -103,7 +103,7 @@ def test_source_that_fails_leaves_nothing(store: Store, tmp_path: Path) -> None:
 
 
 def test_missing_folder_is_named_with_the_file(store: Store, temporary: Path) -> None:
-    """What the system refuses is an error that says which file."""
+    """An error of the system names the file."""
     temporary.rmdir()
     with pytest.raises(
         MirrorError, match=r"file 'sub/file' cannot be written to .*/objects': No such file or directory"
@@ -111,8 +111,8 @@ def test_missing_folder_is_named_with_the_file(store: Store, temporary: Path) ->
         store.add(entry_of(b"abcd"), [b"abcd"])
 
 
-def test_file_of_another_size_does_not_count_and_is_replaced(store: Store) -> None:
-    """An object that somebody cut short is fetched again."""
+def test_file_of_another_size_is_replaced(store: Store) -> None:
+    """A truncated file is downloaded again."""
     entry = entry_of(b"abcd")
     store.add(entry, [b"abcd"])
     store.path(entry).chmod(0o644)
@@ -123,7 +123,7 @@ def test_file_of_another_size_does_not_count_and_is_replaced(store: Store) -> No
 
 
 def test_unreferenced_files_are_removed(store: Store) -> None:
-    """Only what is needed stays, and what is none of ours."""
+    """Only referenced files are kept, and files that are not the store's."""
     kept, dropped = entry_of(b"kept"), entry_of(b"dropped")
     for entry, content in ((kept, b"kept"), (dropped, b"dropped")):
         store.add(entry, [content])
