@@ -1,4 +1,4 @@
-"""Events of content hosts: four hooks that tell plugins when a repository is synced and published.
+"""Reliable event hooks for content repositories: four hooks notify plugins when a repository is synced and published.
 
 The public names are imported when they are used: a plugin that only marks functions with `hookimpl` does not pay for
 what hosts need.
