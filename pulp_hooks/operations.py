@@ -1,6 +1,7 @@
 """Operations of a host, a sync or a publish, as `with` blocks that fire `started` and `finished`."""
 
 import asyncio
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from pulp_hooks.bodies.reported import reported_value
 from pulp_hooks.bodies.serializer import reported_object
+from pulp_hooks.dispatch.copies import Progress
 from pulp_hooks.dispatch.outcomes import Report
 from pulp_hooks.errors import ClosedError, JournalError
 from pulp_hooks.event_loops import is_loop_running
@@ -17,7 +19,7 @@ from pulp_hooks.event_types import EventType
 from pulp_hooks.host_transaction import HostTransaction
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.safe_logger import safe_logger
-from pulp_hooks.signals import raised_by_signal_handler
+from pulp_hooks.signals import interruption_in, raised_by_signal_handler
 from pulp_hooks.text import one_line, text_of, type_name
 from pulp_hooks.tracebacks import frames_of
 
@@ -45,6 +47,16 @@ class Firing(Protocol):
         ...
 
     @property
+    def _fire(self) -> Callable[..., Report]:
+        """Fire an event, and note how far that gets."""
+        ...
+
+    @property
+    def _afire(self) -> Callable[..., Awaitable[Report]]:
+        """Fire an event from a coroutine, and note how far that gets."""
+        ...
+
+    @property
     def validate(self) -> Callable[..., None]:
         """Raise `BodyError` for a body that `fire` would refuse."""
         ...
@@ -61,7 +73,7 @@ class Operation(ABC):
 
     # A misspelt attribute is an error, and not a count that nobody reports.
     __slots__ = (
-        *("_begun", "_caused_by", "_event_id", "_failure", "_hooks", "_id", "_ids", "_is_stored"),
+        *("_begun", "_caused_by", "_event_id", "_failure", "_hooks", "_id", "_ids", "_is_stored", "_may_be_stored"),
         *("_transaction", "call_report", "details", "summary"),
     )
 
@@ -85,8 +97,9 @@ class Operation(ABC):
         self._caused_by = caused_by.id if isinstance(caused_by, Operation) else caused_by
         self._failure: str | None = None
         self._begun: tuple[datetime, float] | None = None
-        # The id of the event that `succeed` fires, its last transaction, and whether the event was stored in there.
+        # The id of `finished`; whether `succeed` has fired it, in which transaction, and whether it was stored there.
         self._event_id: str | None = None
+        self._may_be_stored = False
         self._transaction: HostTransaction | None = None
         self._is_stored = False
 
@@ -118,7 +131,8 @@ class Operation(ABC):
         """
         body = self._body_of_success(connection)
         try:
-            self._hooks.fire(self._finished_type, body, **self._options(self.call_report), connection=connection)
+            options = {"event_id": self._event_id, **self._options(self.call_report)}
+            self._hooks.fire(self._finished_type, body, **options, connection=connection)
             self._is_stored = True
         finally:
             self._transaction = HostTransaction(connection)
@@ -127,7 +141,8 @@ class Operation(ABC):
         """Do what `succeed` does in an `async with` block, with an SQLAlchemy `AsyncConnection`."""
         body = self._body_of_success(connection)
         try:
-            await self._hooks.afire(self._finished_type, body, **self._options(self.call_report), connection=connection)
+            options = {"event_id": self._event_id, **self._options(self.call_report)}
+            await self._hooks.afire(self._finished_type, body, **options, connection=connection)
             self._is_stored = True
         finally:
             self._transaction = HostTransaction(connection)
@@ -145,17 +160,27 @@ class Operation(ABC):
 
     def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
         """Fire `finished` on every way out; an exception of the block propagates."""
-        transaction = self._left_over(error)
+        handled = sys.exc_info()[1]
         fault: BaseException | None = None
-        try:
-            fault = _left_open() if transaction and transaction.roll_back() else None
-        except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
-            fault = wrong
-        body, options, fault = self._finish(error, trace, fault)
-        try:
-            self._hooks.fire(self._finished_type, body, **options)
-        except BaseException as lost:  # noqa: BLE001 - raised again where the block has no exception of its own
-            self._lost(lost, fault if error is None else error)
+        for is_last in (False, True):
+            progress: Progress | None = None
+            try:
+                self._event_id = self._event_id or new_id()
+                progress = Progress(self._event_id, may_be_stored=self._may_be_stored or is_last)
+                transaction = self._left_over(error)
+                try:
+                    is_left_open = transaction is not None and transaction.roll_back()
+                    fault = _left_open() if is_left_open and fault is None else fault
+                except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
+                    fault = interruption_in(wrong, handled) or wrong
+                body, options, fault = self._finish(error, trace, fault)
+                self._hooks._fire(progress, self._finished_type, body, **options)  # noqa: SLF001 - not for hosts
+            except BaseException as lost:  # noqa: BLE001 - raised again where the block has no exception of its own
+                if not is_last and _is_to_be_fired_again(lost, progress):
+                    fault = lost
+                    continue
+                self._lost(lost, fault if error is None else error)
+            break
         if fault is not None and (error is None or raised_by_signal_handler(fault)):
             raise fault
 
@@ -181,17 +206,27 @@ class Operation(ABC):
             raise canceled
 
     async def _afinish(self, error: BaseException | None, trace: TracebackType | None) -> None:
-        transaction = self._left_over(error)
+        handled = sys.exc_info()[1]
         fault: BaseException | None = None
-        try:
-            fault = _left_open() if transaction and await transaction.aroll_back() else None
-        except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
-            fault = wrong
-        body, options, fault = self._finish(error, trace, fault)
-        try:
-            await self._hooks.afire(self._finished_type, body, **options)
-        except BaseException as lost:  # noqa: BLE001 - raised again where the block has no exception of its own
-            self._lost(lost, fault if error is None else error)
+        for is_last in (False, True):
+            progress: Progress | None = None
+            try:
+                self._event_id = self._event_id or new_id()
+                progress = Progress(self._event_id, may_be_stored=self._may_be_stored or is_last)
+                transaction = self._left_over(error)
+                try:
+                    is_left_open = transaction is not None and await transaction.aroll_back()
+                    fault = _left_open() if is_left_open and fault is None else fault
+                except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
+                    fault = interruption_in(wrong, handled) or wrong
+                body, options, fault = self._finish(error, trace, fault)
+                await self._hooks._afire(progress, self._finished_type, body, **options)  # noqa: SLF001 - not for hosts
+            except BaseException as lost:  # noqa: BLE001 - raised again where the block has no exception of its own
+                if not is_last and _is_to_be_fired_again(lost, progress):
+                    fault = lost
+                    continue
+                self._lost(lost, fault if error is None else error)
+            break
         if fault is not None and (error is None or raised_by_signal_handler(fault)):
             raise fault
 
@@ -208,8 +243,7 @@ class Operation(ABC):
         return {name: self._ids[name] for name in self._started_fields}
 
     def _options(self, call_report: Mapping[str, Any] | None) -> dict[str, Any]:
-        ids = {"event_id": self._event_id, "operation_id": self._id, "caused_by": self._caused_by}
-        return {"call_report": call_report, **ids}
+        return {"call_report": call_report, "operation_id": self._id, "caused_by": self._caused_by}
 
     def _times(self) -> dict[str, datetime]:
         started, clock = self._begun or (datetime.now(UTC), time.monotonic())
@@ -224,12 +258,13 @@ class Operation(ABC):
         return {**self._ids, **self._times(), **self._unreported()}
 
     def _body_of_success(self, connection: object) -> dict[str, Any]:
-        """Return the body for `succeed`, and take an id for its event and those that may replace it."""
+        """Return the body for `succeed`."""
         if connection is None:
             raise JournalError("connection must be an SQLAlchemy connection, not None; fix: pass your transaction's")
         if not self._begun:
             raise ClosedError(f"this {type(self).__name__} has not begun; fix: call succeed() inside its block")
         self._event_id = self._event_id or new_id()
+        self._may_be_stored = True
         self._is_stored = False
         return self._body(None, None)
 
@@ -397,6 +432,14 @@ def _broken_off(error: BaseException, trace: TracebackType | None, *, short: boo
         "exception": text_of(error, repr, fallback=type_name(error))[:limit],
         "traceback": None if short else frames_of(trace, _MAX_FRAMES, _MAX_TEXT),
     }
+
+
+def _is_to_be_fired_again(lost: BaseException, progress: Progress | None) -> bool:
+    """Return whether `finished` was broken off by an interruption before any listener was called.
+
+    A journal stores an event of one id once. Where listeners are called directly, none of them is called twice.
+    """
+    return _is_interruption(lost) and not (progress and progress.has_reached_listeners)
 
 
 def _is_interruption(error: BaseException) -> bool:

@@ -5,16 +5,20 @@ import contextlib
 import functools
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Self
 
 import pytest
 
 from pulp_hooks import Hooks, Report, hookimpl
+from pulp_hooks.journal.queries import Filter
+from pulp_hooks.operations import Operation
 from pulp_hooks.signals import raised_by_signal_handler
 
 BODY = {"repo_id": "zoo"}
@@ -429,6 +433,58 @@ def test_operation_fires_finished_once_when_a_signal_handler_raises(
     with pytest.raises(type(error)):
         form(hooks.sync("zoo", importer_id="i", importer_type_id="t"))
     assert results == ["error" if hook == "repo_sync_started" else "success"]
+
+
+@pytest.mark.parametrize("form", [run_block, run_async_block])
+@pytest.mark.parametrize("has_journal", [False, True])
+def test_signal_at_any_call_at_the_end_of_a_block_loses_no_finished(
+    form: Callable[[Any], None], install: Callable[[Any], None], tmp_path: Path, *, has_journal: bool
+) -> None:
+    """Until a listener is called, `finished` is fired once more, as an error; never is it delivered twice."""
+    install(plain(SystemExit(143)))
+    results: list[str] = []
+    journal = f"sqlite:///{tmp_path / 'journal.db'}" if has_journal else None
+    plugin = listener("a", lambda body: results.append(body["result"]), "repo_sync_finished")
+    hooks = Hooks({"a": plugin}, journal=journal)
+    ends = {Operation.__exit__.__code__, Operation._afinish.__code__}
+    moment, left, is_at_end = 0, 0, False
+
+    def count(frame: FrameType, what: str, _: object) -> None:
+        nonlocal left, is_at_end
+        if what != "call" or "/pulp_hooks/" not in frame.f_code.co_filename:
+            return
+        if not is_at_end:
+            is_at_end = frame.f_code in ends
+            return
+        if frame.f_code.co_name == "run_together":
+            # From there on other tasks call the listeners, and none may be called twice.
+            sys.setprofile(None)
+            return
+        left -= 1
+        if not left:
+            sys.setprofile(None)
+            raise_it()
+
+    while left <= 0:
+        moment += 1
+        left, is_at_end = moment, False
+        operation = hooks.sync(f"zoo-{moment}", importer_id="i", importer_type_id="t")
+        sys.setprofile(count)
+        try:
+            form(operation)
+        except SystemExit:
+            assert not left
+        else:
+            assert left
+        finally:
+            sys.setprofile(None)
+        if hooks.journal is not None:
+            wanted = Filter(event_type="repo-sync-finished", repo_id=f"zoo-{moment}")
+            results = [event.id for event in hooks.journal.events(wanted).items]
+        assert len(results) == 1, (moment, results)
+        results.clear()
+    hooks.close()
+    assert moment > 20
 
 
 @pytest.mark.parametrize("form", [run_block, run_async_block])

@@ -9,6 +9,32 @@ if TYPE_CHECKING:
     from pulp_hooks.bodies.types import Body
 
 
+class Progress:
+    """How far the firing of an event has got, for an operation that may have to fire it once more.
+
+    Args:
+        event_id: Its identifier; null for a new one.
+        may_be_stored: Whether a journal may have the event already.
+
+    Attributes:
+        event_id: Its identifier; null for a new one.
+        may_be_stored: Whether a journal may have the event already.
+        original: What listeners are called with; null before that.
+    """
+
+    __slots__ = ("event_id", "may_be_stored", "original")
+
+    def __init__(self, event_id: str | None, *, may_be_stored: bool) -> None:
+        self.event_id = event_id
+        self.may_be_stored = may_be_stored
+        self.original: Original | None = None
+
+    @property
+    def has_reached_listeners(self) -> bool:
+        """Whether a listener has, or may have, been called."""
+        return self.original is not None and self.original.is_handed_out
+
+
 class Original:
     """An event as the host fired it, and the source of a private copy for each listener.
 
@@ -20,12 +46,14 @@ class Original:
 
     Attributes:
         event: The event.
+        is_handed_out: Whether a listener has, or may have, been called with it.
     """
 
-    __slots__ = ("_body", "_call_report", "_containers", "event")
+    __slots__ = ("_body", "_call_report", "_containers", "event", "is_handed_out")
 
     def __init__(self, event: Event) -> None:
         self.event = event
+        self.is_handed_out = False
         self._body = event.body
         self._containers = _frozen({name: value for name, value in event.body.items() if type(value) in _CONTAINERS})
         self._call_report = None if event.call_report is None else _frozen(event.call_report)
@@ -33,6 +61,7 @@ class Original:
     def body(self) -> "Body":
         """Return a copy of the body."""
         body: Body = self._body | _thawed(self._containers)
+        self.is_handed_out = True
         return body
 
     def copy(self) -> Event:
@@ -44,6 +73,7 @@ class Original:
             members["call_report"] = _thawed(self._call_report)
         event = object.__new__(Event)
         _set_members(event, members)
+        self.is_handed_out = True
         return event
 
 

@@ -71,6 +71,8 @@ async def run_together(
     def is_canceled() -> bool:
         return caller.cancelling() > before
 
+    # Other tasks and a thread call the listeners from here on, whatever is raised in this one.
+    original.is_handed_out = True
     first, *others = await asyncio.gather(
         _carried(in_thread()),
         *(loop.create_task(_carried(on_loop(guard)), context=context.copy()) for guard in guards if guard.is_async),

@@ -49,8 +49,16 @@ def _with_event_and_body(function: _Function) -> _Call:
     return call
 
 
+def _with_nothing(function: _Function) -> _Call:
+    def call(original: Original) -> object:
+        original.is_handed_out = True
+        return function()
+
+    return call
+
+
 _CALLS: dict[tuple[str, ...], Callable[[_Function], _Call]] = {
-    (): lambda function: lambda _: function(),
+    (): _with_nothing,
     ("body",): lambda function: lambda original: function(original.body()),
     ("event",): lambda function: lambda original: function(original.copy()),
     ("body", "event"): _with_body_and_event,
