@@ -82,7 +82,7 @@ def test_json_has_what_a_listener_shows_of_its_work(run: Run, install: Install) 
         ("{", "is no JSON", 2),
         ("[" * 100_000, "is no JSON", 2),
         ("[]", "must be an object", 1),
-        ('{"repo_id": 7}', "repo_id = 7: must be text", 1),
+        ('{"repo_id": 7}', "repo_id = 7: must be a string", 1),
         ('{"repo": "x"}', "did you mean 'repo_id'?", 1),
         ("{}", "repo_id: is missing", 1),
     ],

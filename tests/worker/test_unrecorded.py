@@ -97,7 +97,7 @@ def test_single_run_says_what_it_could_not_record(host: Host, until: Until, capl
     listener = Listener(does)
     hooks = host.hooks(listener)
     fire(hooks, "a", "b", "c")
-    with pytest.raises(JournalError, match="2 calls of listeners could not be recorded, and will be made again"):
+    with pytest.raises(JournalError, match="2 calls of listeners could not be recorded and will be repeated"):
         hooks.worker(threads_per_listener=1).run_once()
     assert len(listener.events) == 2
     assert host.states() == ["pending"] * 3
