@@ -64,9 +64,9 @@ class Sweeper:
         """
         now = self._journal.now()
         dues = self._queue.dues(self._limits)
-        return sum(self.send_due(name, ordered=due.is_ordered) for name, due in dues.items() if due.claimable <= now)
+        return sum(self._send_due(name, ordered=due.is_ordered) for name, due in dues.items() if due.claimable <= now)
 
-    def send_due(self, name: str, *, ordered: bool = True) -> int:
+    def _send_due(self, name: str, *, ordered: bool = True) -> int:
         """Send a message for each due delivery of a listener that its limits allow; return the number of messages sent.
 
         Args:
@@ -105,7 +105,7 @@ class Sweeper:
             if made is None and limited:
                 self._queue.not_sent(name, [event_id])
             elif made is not None and (limited or made.is_ordered):
-                self.send_due(name)
+                self._send_due(name)
         except Exception as error:  # noqa: BLE001 - a broker's client may raise anything
             _log.warning("listener %s: could not send the next message; the sweeper will: %s", name, one_line(error))
 

@@ -158,7 +158,7 @@ class Loader:
         if {name, configured.notifier} & self._blocked:
             return Listener(name, Kind.CONFIGURED, State.BLOCKED, found)
         if any(listener.name == name and listener.kind is Kind.PLUGIN for listener in self.listeners):
-            cause = f"listener {name!r}: name is the name of an installed plugin"
+            cause = f"listener {name!r}: an installed plugin has this name"
             self.problems.append(
                 Problem(self._read.origin, cause, "choose another name", found.origin if found else None)
             )

@@ -57,7 +57,7 @@ class Maintenance:
 
     def _work(self, using: Callable[[], AbstractContextManager[None]]) -> None:
         # Random, so that workers that start together do not prune together.
-        pause = random.uniform(0, 60)  # noqa: S311 - nobody gains by guessing it
+        pause = random.uniform(0, 60)  # noqa: S311 - not for security
         while not self._over.wait(pause):
             with using():
                 self.prune()

@@ -24,7 +24,7 @@ def next_pause(attempts: int, retry_seconds: Sequence[float]) -> float | None:
     """
     if attempts > len(retry_seconds):
         return None
-    return retry_seconds[attempts - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nobody gains by guessing it
+    return retry_seconds[attempts - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - not for security
 
 
 def pause_elsewhere(age_seconds: float, retry_seconds: Sequence[float]) -> float | None:

@@ -367,8 +367,8 @@ class Worker:
         busy = any(pool.in_hand for pool in self._pools.values()) or bool(self._ended)
         self._is_idle = not busy and not any(due.due <= still_due for due in later)
         elapsed = self._clock.elapsed()
-        moments = [self._stop_by, *(pool.next_limit() for pool in self._pools.values())]
-        waits = [moment - elapsed for moment in moments if moment is not None]
+        times = [self._stop_by, *(pool.next_limit() for pool in self._pools.values())]
+        waits = [at - elapsed for at in times if at is not None]
         waits += [due.claimable - now for due in later]
         return max(0.001, min([_POLL_SECONDS, *waits]))
 
@@ -384,7 +384,7 @@ class Worker:
                 continue
             pool = self._pools[name]
             # Random, so that the deliveries of two listeners do not come due together after a crash.
-            slack = SLACK_SECONDS * random.uniform(0.9, 1)  # noqa: S311 - nobody gains by guessing it
+            slack = SLACK_SECONDS * random.uniform(0.9, 1)  # noqa: S311 - not for security
             # Before the claim, which may have to wait for other workers.
             begin_before = self._clock.elapsed() + slack
             lease = pool.timeout_seconds + slack

@@ -278,7 +278,7 @@ def test_body_and_body_of_event_are_one_object_for_one_listener(way: Way, kind: 
 def test_event_of_a_listener_equals_the_event_of_the_report() -> None:
     """The private copy has the id, type, time, source, body and call report of the fired event."""
     seen: list[Event] = []
-    hooks = Hooks([listener("a", lambda event: seen.append(event), "repo_sync_finished")])  # noqa: PLW0108 - append is no function
+    hooks = Hooks([listener("a", lambda event: seen.append(event), "repo_sync_finished")])  # noqa: PLW0108 - append is not a function
     report = hooks.fire(FINISHED, reported(), call_report={"task_id": "1"})
     assert seen == [report.event]
     assert seen[0] is not report.event
@@ -299,7 +299,7 @@ def test_copy_for_a_listener_equals_the_original(
 ) -> None:
     """Copying keeps values, their types and the order of keys."""
     seen: list[Event] = []
-    hooks = Hooks([listener("a", lambda event: seen.append(event), "repo_sync_finished")])  # noqa: PLW0108 - append is no function
+    hooks = Hooks([listener("a", lambda event: seen.append(event), "repo_sync_finished")])  # noqa: PLW0108 - append is not a function
     report = hooks.fire(FINISHED, {**reported(), "details": details, "summary": summary}, call_report=call_report)
     assert not report.failures
     assert seen[0].to_json() == report.event.to_json()
@@ -353,7 +353,7 @@ def test_awaitable_object_that_a_plain_listener_returns_is_awaited(way: Way) -> 
             yield from asyncio.sleep(0).__await__()
             ended.append("worked")
 
-    assert not way(Hooks([listener("a", lambda: Work())])).failures  # noqa: PLW0108 - a class is no function
+    assert not way(Hooks([listener("a", lambda: Work())])).failures  # noqa: PLW0108 - a class is not a function
     assert ended == ["worked"]
 
 
@@ -694,8 +694,8 @@ def test_secrets_of_the_settings_are_redacted_in_outcomes_and_logs(
     del sys.modules["leaky_notifier"]
     errors = {outcome.listener: outcome.error for outcome in report.failures}
     assert errors["drip"] == "ConnectionError: no answer from https://u:***@host, *** and ***"
-    for told in ("https://u:***@host, *** and ***", "bad ***", "tried ***"):
-        assert told in caplog.text
+    for text in ("https://u:***@host, *** and ***", "bad ***", "tried ***"):
+        assert text in caplog.text
     for secret in ("hunter2", "22-long", "two\nlines"):
         assert secret not in caplog.text
 

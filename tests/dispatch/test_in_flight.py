@@ -144,18 +144,18 @@ def test_event_fired_while_the_thread_opens_the_journal_is_refused_at_once(
     # A journal that cannot be opened when the Hooks are created is opened when an event is fired.
     (tmp_path / "pulp-hooks.toml").write_text("[journal]\nurl = 'nonsense'\n")
     hooks = Hooks.discover(tmp_path / "pulp-hooks.toml")
-    told: list[str] = []
+    errors: list[str] = []
 
     def fire_again(_: JournalSettings) -> None:
         try:
             hooks.repo_sync_started(repo_id="zoo")
         except JournalError as error:
-            told.append(str(error))
+            errors.append(str(error))
         raise JournalError("outer")
 
     # A signal at this point cannot be provoked from outside.
     monkeypatch.setattr(hooks_module, "open_journal", fire_again)
     with pytest.raises(JournalError):
         hooks.repo_sync_started(repo_id="zoo")
-    assert len(told) == 1
-    assert "while this thread was opening it" in told[0]
+    assert len(errors) == 1
+    assert "while this thread was opening it" in errors[0]

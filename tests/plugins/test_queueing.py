@@ -126,7 +126,7 @@ def test_host_that_may_dispatch_builds_its_notifiers(site: "Site", monkeypatch: 
         (DESK.replace("repo_ids", "repo_id"), "desk", "repo_id is not a key of this table, did you mean 'repo_ids'?"),
         (DESK.replace('name = "desk"', ""), "listeners[0]", "name is missing"),
         (DESK + DESK, "desk", "another listener of this file has this name"),
-        (DESK.replace('"desk"', '"sound"'), "sound", "name is the name of an installed plugin"),
+        (DESK.replace('"desk"', '"sound"'), "sound", "an installed plugin has this name"),
         ("[listeners]\nname = 'desk'\n", "listeners", "must be an array of tables"),
     ],
     ids=["unknown key", "no name", "name twice", "name of a plugin", "not a list"],

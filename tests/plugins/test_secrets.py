@@ -76,12 +76,12 @@ def configure(site: "Site", source: str, more: str = "") -> None:
     )
 
 
-def assert_told_without_key(told: str, sign: str) -> None:
+def assert_text_without_key(text: str, sign: str) -> None:
     """Assert that a text has the marker of the error, and no eight consecutive characters of the key."""
-    assert sign in told
-    assert "***" in told
+    assert sign in text
+    assert "***" in text
     pieces = [line[start : start + 8] for line in LINES for start in range(len(line) - 7)]
-    assert [piece for piece in pieces if piece in told] == []
+    assert [piece for piece in pieces if piece in text] == []
 
 
 def fire(hooks: Hooks) -> Report:
@@ -102,9 +102,9 @@ def test_key_in_an_exception_group_is_neither_logged_nor_reported(
     configure(site, GROUP)
     with Hooks.discover(site.folder / "pulp-hooks.toml") as hooks:
         report = way(hooks)
-        assert_told_without_key(f"{caplog.text} ***", "ConnectionError: bad key")
-        assert_told_without_key(f"{report} {hooks.listeners} ***", "ExceptionGroup")
-    assert_told_without_key(caplog.text, "OSError: cannot put")
+        assert_text_without_key(f"{caplog.text} ***", "ConnectionError: bad key")
+        assert_text_without_key(f"{report} {hooks.listeners} ***", "ExceptionGroup")
+    assert_text_without_key(caplog.text, "OSError: cannot put")
 
 
 def test_key_is_not_kept_by_the_journal(site: "Site", caplog: pytest.LogCaptureFixture) -> None:
@@ -114,9 +114,9 @@ def test_key_is_not_kept_by_the_journal(site: "Site", caplog: pytest.LogCaptureF
     with Hooks.discover(site.folder / "pulp-hooks.toml") as hooks:
         fire(hooks)
         hooks.worker().run_once()
-    assert_told_without_key(caplog.text, "ConnectionError: bad key")
+    assert_text_without_key(caplog.text, "ConnectionError: bad key")
     kept = b"".join(file.read_bytes() for file in site.folder.glob("journal.db*")).decode("latin-1")
-    assert_told_without_key(f"{kept} ***", "ExceptionGroup")
+    assert_text_without_key(f"{kept} ***", "ExceptionGroup")
 
 
 @pytest.mark.parametrize(
@@ -129,5 +129,5 @@ def test_key_is_not_in_the_problems_of_a_notifier(site: "Site", source: str, sig
     configure(site, source)
     done = site.run("-m", "pulp_hooks", "check", "--json", "--settings", str(site.folder / "pulp-hooks.toml"))
     assert done.returncode == 1
-    assert_told_without_key(done.stdout, sign)
-    assert_told_without_key(f"{done.stderr} ***", "")
+    assert_text_without_key(done.stdout, sign)
+    assert_text_without_key(f"{done.stderr} ***", "")

@@ -57,7 +57,7 @@ FAULTS = {
 
 DELIVERY_FAULTS = {
     "no table": ("delivery = 1", "delivery must be a table"),
-    "listeners are no table": ("[delivery]\nlisteners = []", "delivery.listeners must be a table"),
+    "listeners are not a table": ("[delivery]\nlisteners = []", "delivery.listeners must be a table"),
     "text for seconds": ("[delivery]\ntimeout_seconds = '1'", "delivery: timeout_seconds must be a number"),
     "no time at all": ("[delivery]\ntimeout_seconds = 0", "delivery: timeout_seconds must be more than 0"),
     "negative pause": ("[delivery]\nretry_seconds = [1, -1]", "delivery: retry_seconds[1] must not be negative"),
@@ -82,8 +82,8 @@ DELIVERY_FAULTS = {
     "no attempts at all": ("[delivery]\nglobal_concurrency = 0", "delivery: global_concurrency must be at least 1"),
     "misspelt key": ("[delivery]\ntimeout = 3", "delivery: timeout is not a key of this table, did you mean"),
     "in a listener's table": ("[delivery.listeners.desk]\nordered = 'yes'", "delivery.listeners.desk: ordered"),
-    "listener is no table": ("[delivery.listeners]\ndesk = 1", "delivery.listeners.desk: must be a table"),
-    "nobody's name": (
+    "listener is not a table": ("[delivery.listeners]\ndesk = 1", "delivery.listeners.desk: must be a table"),
+    "unknown listener": (
         "[delivery.listeners.desk]\nordered = true",
         "delivery.listeners.desk: no listener has this name",
     ),
@@ -144,8 +144,8 @@ def test_fault_in_the_journal_is_reported_and_no_event_is_accepted(text: str, sa
     """Every `fire` raises until the fault is fixed, so that no event bypasses the journal."""
     read(text)
     with Hooks.discover() as hooks:
-        told = [str(problem) for problem in hooks.problems if "no event is accepted" in str(problem)]
-        assert [said in problem for problem in told] == [True]
+        problems = [str(problem) for problem in hooks.problems if "no event is accepted" in str(problem)]
+        assert [said in problem for problem in problems] == [True]
         with pytest.raises(JournalError):
             hooks.fire(EventType.REPO_SYNC_STARTED, {"repo_id": "zoo"})
 

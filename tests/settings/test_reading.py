@@ -31,7 +31,7 @@ FAULTS = {
     "misspelt table": ("[dispach]", "unknown key dispach, did you mean 'dispatch'?"),
     "misspelt listeners": ("[[listener]]\nname = 'a'", "did you mean 'listeners'?"),
     "key outside of tables": ("slow_seconds = 1", "unknown key slow_seconds;"),
-    "plugins is no table": ("plugins = 1", "plugins: must be a table"),
+    "plugins is not a table": ("plugins = 1", "plugins: must be a table"),
     "plugins is an array of tables": ("[[plugins]]", "plugins: must be a table"),
     "unknown key of plugins": ("[plugins]\nallow = []", "plugins: allow is not a key of this table"),
     "misspelt key of plugins": (
@@ -42,7 +42,7 @@ FAULTS = {
     "block is a table": ("[plugins]\nblock = {}", "plugins: block"),
     "blocked number": ("[plugins]\nblock = ['a', 1]", "plugins: block[1] must be a string"),
     "blocked list": ("[plugins]\nblock = [['a']]", "plugins: block[0] must be a string"),
-    "dispatch is no table": ("dispatch = 'a'", "dispatch: must be a table"),
+    "dispatch is not a table": ("dispatch = 'a'", "dispatch: must be a table"),
     "misspelt key of dispatch": (
         "[dispatch]\nslow_second = 1",
         "dispatch: slow_second is not a key of this table, did you mean 'slow_seconds'?",
