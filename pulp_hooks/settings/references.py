@@ -74,9 +74,7 @@ def _from_environment(name: str, key: str, _folder: Path) -> str:
     try:
         return os.environ[name]
     except KeyError:
-        raise SettingsError(
-            f"{key}: environment variable {name} is not set; fix: export it, or remove the key"
-        ) from None
+        raise SettingsError(f"{key}: environment variable {name} is not set (export it, or remove the key)") from None
 
 
 def _from_file(name: str, key: str, folder: Path) -> str:
