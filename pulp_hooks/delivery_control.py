@@ -13,11 +13,11 @@ class DeliveryControl(Exception):  # noqa: N818 - it is an instruction
     """Base of `RetryLater`, `PermanentFailure` and `DisableListener`; raise one of these.
 
     Args:
-        message: Why.
-        detail: What to show of the work, see `Outcome.detail`.
+        message: Reason.
+        detail: Facts to show with the outcome, such as the response; see `Outcome.detail`.
 
     Attributes:
-        detail: The same.
+        detail: The detail.
     """
 
     detail: Mapping[str, object] | None = None
@@ -28,15 +28,15 @@ class DeliveryControl(Exception):  # noqa: N818 - it is an instruction
 
 
 class RetryLater(DeliveryControl):
-    """Retry after a pause of your choice instead of the schedule's; no step of the schedule is used up.
+    """Retry after a pause of your choice, without using up a step of the schedule.
 
     Args:
-        message: Why.
-        after: Seconds, or a `timedelta`; longer pauses than a day are shortened to a day.
-        detail: What to show of the work, see `Outcome.detail`.
+        message: Reason.
+        after: Pause in seconds or as a `timedelta`; at most a day, longer ones are shortened.
+        detail: Facts to show with the outcome, such as the response; see `Outcome.detail`.
 
     Attributes:
-        after: Seconds.
+        after: Pause in seconds.
 
     Raises:
         ValueError: `after` is negative or not a number.
@@ -45,10 +45,10 @@ class RetryLater(DeliveryControl):
     def __init__(
         self, message: str = "", *, after: float | timedelta, detail: Mapping[str, object] | None = None
     ) -> None:
-        super().__init__(message or f"asked to be called again after {after}", detail=detail)
+        super().__init__(message or f"retry requested after {after}", detail=detail)
         seconds = after.total_seconds() if isinstance(after, timedelta) else after
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-            raise ValueError(f"after must be a number of seconds from 0 up, not {after!r}")
+            raise ValueError(f"after must be a number of seconds, at least 0, got {after!r}")
         self.after = float(seconds)
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
@@ -67,11 +67,11 @@ _KINDS = (DisableListener, RetryLater, PermanentFailure)
 
 
 def control_in(error: BaseException) -> tuple[DeliveryControl | None, bool]:
-    """Return the delivery control of an exception or group, and whether the exception is nothing else.
+    """Return the delivery control in an exception or group, and whether it contains nothing but delivery controls.
 
-    In a group, `DisableListener` counts before all others; of several `RetryLater` the one with the longest pause
-    counts; `PermanentFailure` counts if the group has no other exception. A subclass is returned as one of the three,
-    because its own methods and attributes may raise.
+    In a group, `DisableListener` wins, then the `RetryLater` with the longest pause; `PermanentFailure` counts only if
+    the group has no other exception. A subclass is converted to one of the three, because its own methods and
+    attributes may raise.
     """
     members = list(leaves_of(error))
     controls = [_plain(member) for member in members if issubclass(type(member), DeliveryControl)]
@@ -86,14 +86,14 @@ def control_in(error: BaseException) -> tuple[DeliveryControl | None, bool]:
 
 
 def _plain(error: BaseException) -> DeliveryControl:
-    """Return a control without the frames that it was raised in, which are not to be kept alive."""
+    """Return a control without its traceback, which would keep frames alive."""
     kind = next((kind for kind in _KINDS if issubclass(type(error), kind)), DeliveryControl)
     if type(error) is kind:
         return error.with_traceback(None)
     plain = kind.__new__(kind, *_arguments_of(error))
     if isinstance(plain, RetryLater):
         after = call_foreign(lambda: getattr(error, "after", None))
-        # Anything but a number asks for no pause: then the schedule holds.
+        # NaN means an invalid pause: the schedule applies.
         plain.after = after if type(after) is float or type(after) is int else math.nan
     return plain
 

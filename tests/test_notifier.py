@@ -251,7 +251,7 @@ def test_listener_with_the_name_of_a_plugin_is_a_problem(office: Office) -> None
     office.install(f"{POST}\n{plugin}", post="Post", shout="shout")
     hooks = office.discover(listener("shout"), listener("desk"))
     (problem,) = hooks.problems
-    assert "listener 'shout': name is the name of an installed plugin" in problem.cause
+    assert "listener 'shout': an installed plugin has this name" in problem.cause
     assert "another name" in problem.remedy
     assert [outcome.listener for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == ["desk", "shout"]
 

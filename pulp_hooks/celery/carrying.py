@@ -1,7 +1,7 @@
-"""What a Celery app needs to carry deliveries: a task that makes one, and a sweeper that sends its message.
+"""Deliveries on a Celery app: a task that makes a delivery, and a sweeper that sends the messages.
 
-The journal remains what counts. A message is only a hint: when it is lost, the sweeper sends another one; when it comes
-twice, the second finds nothing to claim.
+The journal is the source of truth. A message is only a hint: if it is lost, the sweeper sends another; a duplicate
+finds nothing to claim.
 """
 
 import os
@@ -22,7 +22,7 @@ from pulp_hooks.worker.watchdog import ending_when_frozen
 from pulp_hooks.worker.worker import Worker
 
 TASK = "pulp_hooks.deliver"
-"""Name of the task; its arguments are the event's id and the listener's name, which are the name of a delivery."""
+"""Name of the task. Its arguments name a delivery: the event's id and the listener's name."""
 
 _REFUSAL = "pulp_hooks cannot carry deliveries: "
 
@@ -30,16 +30,16 @@ _REFUSAL = "pulp_hooks cannot carry deliveries: "
 def carry_deliveries(
     app: Celery, settings: str | os.PathLike[str] | Settings | None = None, *, resend_seconds: float = 60.0
 ) -> None:
-    """Let the workers of a Celery app make the deliveries of a journal.
+    """Make the deliveries of a journal in the workers of a Celery app.
 
-    Call it where the app is made. Every Celery worker then runs the task, and a thread that sends messages for what is
-    due. Messages are persistent and confirmed by the broker, and acknowledged when the attempt is over. What a message
-    asks for that nobody can claim, because it is done or at work already, is passed over.
+    Call this where you create the app. Every Celery worker then runs the task, and a thread that sends a message for
+    each due delivery. Messages are persistent, confirmed by the broker, and acknowledged after the attempt. A message
+    for a delivery that is finished or already claimed does nothing.
 
     Args:
         app: The app.
         settings: Path of the settings file, or settings, as for `Hooks.discover`.
-        resend_seconds: After so long a message counts as lost, and another one is sent.
+        resend_seconds: Age at which a message counts as lost and is sent again; seconds.
     """
     app.conf.broker_transport_options = {**(app.conf.broker_transport_options or {}), "confirm_publish": True}
     carrier = _Carrier(app, settings, resend_seconds)
@@ -48,17 +48,17 @@ def carry_deliveries(
         return carrier.deliver(event_id, listener)
 
     carrier.task = app.task(deliver, name=TASK, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
-    # Celery forgets what is connected, unless it is told to keep it.
+    # By default Celery keeps weak references, and these methods have no other.
     signals.worker_init.connect(carrier.check, weak=False)
     signals.worker_ready.connect(carrier.start, weak=False)
     signals.worker_shutting_down.connect(carrier.stop, weak=False)
 
 
 class _Carrier:
-    """What the processes of one app's workers do.
+    """The hooks, worker and sweeper of each process of one app's workers.
 
     Attributes:
-        task: The task whose messages are sent.
+        task: The task that makes a delivery.
     """
 
     task: Any
@@ -73,9 +73,9 @@ class _Carrier:
         self._using = threading.RLock()
 
     def deliver(self, event_id: str, listener: str) -> str | None:
-        """Make a delivery, if it can be claimed; give how that ended."""
+        """Make a delivery, and return how the attempt ended; null if it cannot be claimed."""
         worker, sweeper = self._here()
-        # Only a process of the pool may be ended: the others, as with `--pool solo`, do more than this task.
+        # Only a pool process may be ended. The main process, which runs the task with `--pool solo`, has other work.
         in_pool = self._main_process not in {None, os.getpid()}
         with ending_when_frozen(worker.frozen_seconds) if in_pool else nullcontext():
             made = worker.deliver_one(event_id, listener)
@@ -83,7 +83,7 @@ class _Carrier:
         return made.ending.value if made else None
 
     def check(self, sender: Any = None, **_: object) -> None:  # noqa: ANN401 - as Celery calls it
-        """Refuse to start a worker that could deliver nothing: of all else Celery would only print a traceback."""
+        """Refuse to start without a usable journal. Celery would print any exception but `SystemExit` and continue."""
         if sender.app is not self._app:
             return
         self._main_process = os.getpid()
@@ -96,10 +96,10 @@ class _Carrier:
             raise SystemExit(f"{_REFUSAL}{error}") from error
 
     def start(self, sender: Any = None, **_: object) -> None:  # noqa: ANN401 - as Celery calls it
-        """Sweep, and prune the journal, in threads of the worker's first process."""
+        """Start sweeping and pruning, in threads of the worker's main process."""
         if sender.app is self._app:
             worker, sweeper = self._here()
-            # The pool forks again for a process that has ended. A child cannot use a SQLite file that it inherits open.
+            # The pool replaces ended processes by forking, and a child cannot use a SQLite file that it inherits open.
             os.register_at_fork(
                 before=self._using.acquire, after_in_parent=self._using.release, after_in_child=self._using.release
             )
@@ -107,14 +107,14 @@ class _Carrier:
             worker.maintenance.start(self._alone)
 
     def stop(self, **_: object) -> None:
-        """Sweep and prune no more."""
+        """Stop sweeping and pruning."""
         if self._made is not None:
             worker, sweeper = self._made[1:]
             sweeper.stop()
             worker.maintenance.stop()
 
     def _here(self) -> tuple[Worker, Sweeper]:
-        """Give what was made at the first use in this process: hooks do not survive a fork."""
+        """Return the worker and sweeper of this process, made at first use: hooks do not survive a fork."""
         with self._making:
             if self._made is None or self._made[0] != os.getpid():
                 worker = Hooks.discover(self._settings).worker()
@@ -124,7 +124,7 @@ class _Carrier:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Use the journal in the worker's first process, and close a SQLite file before the pool forks."""
+        """Return a context manager for the journal in the main process; on exit it closes a SQLite file."""
         journal = self._here()[0].journal
         with self._using if journal.is_file else nullcontext():
             try:
@@ -134,5 +134,5 @@ class _Carrier:
                     journal.close()
 
     def _send(self, event_id: str, listener: str) -> None:
-        # The sweeper itself tries again.
+        # No retry by Celery: the sweeper retries.
         self.task.apply_async((event_id, listener), retry=False)

@@ -1,4 +1,4 @@
-"""The sweeper: it sends a message for every delivery that is due and that nobody has claimed."""
+"""The sweeper: it sends a message for every due delivery that is not claimed."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -13,22 +13,22 @@ from pulp_hooks.text import one_line
 _log = safe_logger(__name__)
 
 _SWEEP_SECONDS = 1.0
-"""How often it looks; with PostgreSQL it is also woken by new deliveries."""
+"""Pause between sweeps; on PostgreSQL, new deliveries also wake the sweeper."""
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-"""How long it waits when the journal or the broker fails; it grows."""
+"""Pause after a failure of the journal or the broker; it doubles."""
 
-_LOT = 500
+_BATCH = 500
 
 
 class Sweeper:
-    """Sends messages, in a thread of its own. Any number of sweepers share the work: each message is sent by one.
+    """Sends messages in its own thread. Several sweepers share the work: only one sends each message.
 
     Args:
         journal: The journal.
-        limits: The listeners that this cluster calls, and what holds for them.
-        send: Sends a message with the event's id and the listener's name; raises when the broker does not confirm it.
-        resend_seconds: After so long a message counts as lost.
+        limits: The limits of each listener that this cluster calls, by name.
+        send: Sends a message with the event's id and the listener's name; raises if the broker does not confirm it.
+        resend_seconds: Age at which a message counts as lost; seconds.
     """
 
     def __init__(
@@ -51,63 +51,63 @@ class Sweeper:
         threading.Thread(target=self._work, args=(using,), name="pulp_hooks sweeper", daemon=True).start()
 
     def stop(self) -> None:
-        """Sweep no more; does not wait for a message that is on its way."""
+        """Stop sweeping, without waiting for a message that is being sent."""
         self._over.set()
         self._wake.set()
 
     def sweep(self) -> int:
-        """Send a message for everything that is due; give how many were sent.
+        """Send a message for each due delivery; return the number of messages sent.
 
         Raises:
             JournalError: The journal failed.
-            Exception: Whatever `send` raises; what was not sent is sent later.
+            Exception: Raised by `send`; the remaining messages are sent later.
         """
         now = self._journal.now()
         dues = self._queue.dues(self._limits)
-        return sum(self.send_due(name, ordered=due.is_ordered) for name, due in dues.items() if due.claimable <= now)
+        return sum(self._send_due(name, ordered=due.is_ordered) for name, due in dues.items() if due.claimable <= now)
 
-    def send_due(self, name: str, *, ordered: bool = True) -> int:
-        """Send a message for everything of a listener that is due, and that its limits let be claimed now.
+    def _send_due(self, name: str, *, ordered: bool = True) -> int:
+        """Send a message for each due delivery of a listener that its limits allow; return the number of messages sent.
 
         Args:
             name: The listener.
-            ordered: Whether deliveries that keep an order are looked at too; see `Due.is_ordered`.
+            ordered: Whether to include deliveries with an ordering key; see `Due.is_ordered`.
 
         Raises:
             JournalError: The journal failed.
-            Exception: Whatever `send` raises; what was not sent is sent later.
+            Exception: Raised by `send`; the remaining messages are sent later.
         """
         sent = 0
         while not self._over.is_set():
-            lot = self._queue.unsent(name, _LOT, self._resend_seconds, self._limits[name], ordered=ordered)
-            for place, event_id in enumerate(lot):
+            batch = self._queue.unsent(name, _BATCH, self._resend_seconds, self._limits[name], ordered=ordered)
+            for place, event_id in enumerate(batch):
                 try:
                     self._send(event_id, name)
                 except Exception:
-                    self._queue.not_sent(name, lot[place:])
+                    self._queue.not_sent(name, batch[place:])
                     raise
-            sent += len(lot)
-            if len(lot) < _LOT:
+            sent += len(batch)
+            if len(batch) < _BATCH:
                 break
         return sent
 
     def go_on(self, event_id: str, name: str, made: Claim | None) -> None:
-        """Send what order and limits let follow when a message of a listener is done with; failures are logged.
+        """Send the messages that order and limits allow after one was handled; log a failure.
 
         Args:
-            event_id: The event of the message.
+            event_id: The event of the handled message.
             name: The listener.
-            made: The delivery that was made. When it is null, limits may have stood in its way, and it gets another
-                message when they let it be claimed.
+            made: The delivery that was made. Null if none was claimed: if a limit prevented that, the delivery gets
+                another message as soon as the limit allows.
         """
         limited = self._limits.get(name, NO_LIMITS) != NO_LIMITS
         try:
             if made is None and limited:
                 self._queue.not_sent(name, [event_id])
             elif made is not None and (limited or made.is_ordered):
-                self.send_due(name)
+                self._send_due(name)
         except Exception as error:  # noqa: BLE001 - a broker's client may raise anything
-            _log.warning("the next message for listener %s is sent by the sweeper: %s", name, one_line(error))
+            _log.warning("listener %s: could not send the next message; the sweeper will: %s", name, one_line(error))
 
     def _work(self, using: Callable[[], AbstractContextManager[None]]) -> None:
         with self._journal.subscribed(self._wake.set):

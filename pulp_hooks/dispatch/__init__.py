@@ -1,1 +1,1 @@
-"""Calling listeners: who is called for an event, private copies, the guard of each call, and what became of it."""
+"""Calling listeners: the registry, private copies of events, the guard of each call, outcomes, events in flight."""

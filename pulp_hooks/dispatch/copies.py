@@ -1,4 +1,4 @@
-"""Private copies of an event: whatever a listener changes, nobody else sees it."""
+"""Private copies of an event: a listener's changes stay its own."""
 
 import marshal
 from typing import TYPE_CHECKING, Any
@@ -36,10 +36,9 @@ class Progress:
 
 
 class Original:
-    """An event as the host fired it, and the source of a private copy for each listener.
+    """An event as the host fired it; makes a private copy for each listener.
 
-    Only the containers inside need copying. They are kept as bytes, which nobody can change, and which are read faster
-    than objects are copied.
+    Only containers need copying. They are kept as bytes: immutable, and faster to load than objects are to copy.
 
     Args:
         event: The event.
@@ -66,7 +65,7 @@ class Original:
 
     def copy(self) -> Event:
         """Return a copy of the event."""
-        # Measured: 0.2 µs instead of 1.5 µs with `dataclasses.replace`, for every call of a listener.
+        # Measured: 0.2 µs for each call of a listener, instead of 1.5 µs with `dataclasses.replace`.
         members = vars(self.event).copy()
         members["body"] = self._body | _thawed(self._containers)
         if self._call_report is not None:
@@ -80,13 +79,13 @@ class Original:
 _CONTAINERS = (dict, list)
 
 _set_members = Event.__dict__["__dict__"].__set__
-"""Sets all attributes of an event, which is frozen, at once."""
+"""Sets all attributes of a frozen event at once."""
 
 
 def _frozen(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
     return marshal.dumps(value, 2)
 
 
-def _thawed(octets: bytes) -> Any:  # noqa: ANN401 - what was frozen
-    # The bytes were written a moment ago in this process: they are no input.
+def _thawed(octets: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    # Safe: this process wrote the bytes; they are not input.
     return marshal.loads(octets)  # noqa: S302

@@ -1,4 +1,4 @@
-"""Details: what a listener wants shown of its work, as JSON under a size cap and without secrets."""
+"""Details: facts that a listener adds to its outcome, as JSON with a size cap and without secrets."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,20 @@ MAX_DETAIL_BYTES = 8 * 2**10
 """Size cap of a detail as JSON in UTF-8."""
 
 _MAX_VALUES = MAX_DETAIL_BYTES // 2
-"""JSON of more values is over the cap: each takes a comma besides its own text."""
+"""Most values that fit under the cap: each takes at least one character and a comma."""
 
 _MAX_START = 1000
 
 
 def detail_of(value: object, secrets: Sequence[str]) -> dict[str, JsonValue] | None:
-    """Return a mapping as JSON, by the rules of `reported_value`; null for any other object.
+    """Return a mapping as JSON, converted by `reported_value`; null for any other object.
 
-    Over the cap, `{"truncated": true, "bytes": size, "start": "..."}` is returned in its place, with the start of the
-    JSON; `bytes` is null if there are too many values to convert them.
+    A mapping over the cap is replaced by `{"truncated": true, "bytes": size, "start": "..."}` with the start of its
+    JSON; `bytes` is null if it has too many values to convert.
 
     Args:
-        value: What a listener returned, or attached to its exception.
-        secrets: Texts that must not be shown.
+        value: Object that a listener returned or attached to its exception.
+        secrets: Strings to redact.
     """
     converted = call_foreign(lambda: reported_value(value, _MAX_VALUES) if isinstance(value, Mapping) else None)
     if not isinstance(converted, dict):
@@ -40,7 +40,7 @@ def detail_of(value: object, secrets: Sequence[str]) -> dict[str, JsonValue] | N
 
 
 def detail_of_error(error: BaseException, secrets: Sequence[str]) -> dict[str, JsonValue] | None:
-    """Return the attribute `detail` of an exception, or of the first in a group that has one, as `detail_of` does."""
+    """Return the `detail` of an exception, or of the first in a group that has one, converted by `detail_of`."""
     for found in (error, *leaves_of(error)):
         value = call_foreign(partial(getattr, found, "detail", None))
         detail = None if value is None else detail_of(value, secrets)
@@ -50,7 +50,7 @@ def detail_of_error(error: BaseException, secrets: Sequence[str]) -> dict[str, J
 
 
 def _without(value: JsonValue, secrets: Sequence[str]) -> JsonValue:
-    """Return a JSON value with its strings redacted, and numbers that are a secret replaced."""
+    """Return a JSON value with secrets redacted, also in numbers."""
     if isinstance(value, str):
         return redacted(value, secrets)
     if isinstance(value, dict):

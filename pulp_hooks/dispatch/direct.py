@@ -1,4 +1,4 @@
-"""Direct dispatch: the listeners of an event are called now, in turn or together, and failures are logged."""
+"""Direct dispatch: call the listeners of an event now, in turn or concurrently, and log failures."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +21,7 @@ def run_in_turn(guards: Sequence[Guard], original: Original) -> list[Outcome]:
     """Run the guards one after the other, and return their outcomes.
 
     Raises:
-        BaseException: Ctrl-C, or what a signal handler of the host has raised.
+        BaseException: Ctrl-C, or an exception raised by a signal handler of the host.
     """
     outcomes = []
     for guard in guards:
@@ -38,19 +38,19 @@ async def run_together(
     hold: Callable[[Callable[[], list[Outcome]]], list[Outcome]],
     context: Context,
 ) -> list[Outcome]:
-    """Run the guards together: the `async def` ones on the caller's loop, the others in order in one thread.
+    """Run the guards concurrently: the `async def` ones on the caller's loop, the others in order in one thread.
 
     Args:
         guards: The guards.
         original: The event.
-        hold: Calls a function and keeps the listeners open meanwhile; a thread goes on when its caller is canceled.
-        context: The context of the calls, of which each gets a copy.
+        hold: Calls a function and keeps the listeners open meanwhile; the thread continues if the caller is canceled.
+        context: The context of the calls; each gets a copy.
 
     Returns:
         The outcomes, in the order of the guards.
 
     Raises:
-        BaseException: Ctrl-C, or what a signal handler of the host has raised.
+        BaseException: Ctrl-C, or an exception raised by a signal handler of the host.
     """
     loop = asyncio.get_running_loop()
     caller = cast("asyncio.Task[object]", asyncio.current_task())
@@ -77,7 +77,7 @@ async def run_together(
         _carried(in_thread()),
         *(loop.create_task(_carried(on_loop(guard)), context=context.copy()) for guard in guards if guard.is_async),
     )
-    # Raised in the caller's task: out of one of its own it would break the loop under the caller.
+    # Raised in the caller's task: raised from a task of its own, it would stop the caller's loop.
     for result in (first, *others):
         if isinstance(result, Raised):
             raise result.error
@@ -90,7 +90,7 @@ async def _carried(running: Awaitable[_T]) -> _T | Raised:
         return await running
     except asyncio.CancelledError:
         raise
-    except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+    except BaseException as error:  # noqa: BLE001 - the caller raises it again
         return Raised(error)
 
 

@@ -1,4 +1,4 @@
-"""What an outcome says about an exception: short, without secrets, whatever the exception does when it is shown."""
+"""Tracebacks for outcomes and logs: capped, without secrets, and safe with exceptions that fail to print."""
 
 from collections.abc import Sequence
 
@@ -12,32 +12,32 @@ _CUT = "\n...\n"
 
 
 class ListenerError(Exception):
-    """Stands in for a listener's exception in log records, which show a secret or fail with the exception itself.
+    """Replaces a listener's exception in log records if that could show a secret or fails to print.
 
     Its note is the redacted traceback.
     """
 
 
 def traceback_of(error: BaseException, text: str, secrets: Sequence[str]) -> tuple[str, BaseException]:
-    """Return the traceback of an exception without secrets, and what to log in place of the exception, or itself.
+    """Return the redacted traceback of an exception, and the exception to log: itself or a `ListenerError`.
 
     Args:
         error: The exception.
         text: Type and message on one line, without secrets.
-        secrets: Texts that must not be shown.
+        secrets: Strings to redact.
     """
     formatted, is_faithful = formatted_traceback(error)
     shown = _capped(redacted(formatted, secrets))
-    # With secrets the stand-in is logged always: some log formatters show the local variables of each frame as well.
+    # With secrets, always log the replacement: some log formatters show the local variables of each frame.
     if is_faithful and not secrets:
         return shown, error
-    stand_in = ListenerError(text)
-    stand_in.add_note(shown)
-    return shown, stand_in
+    replacement = ListenerError(text)
+    replacement.add_note(shown)
+    return shown, replacement
 
 
 def _capped(text: str) -> str:
-    """Return a text without its middle if it is over the cap."""
+    """Return a text, without its middle if it is over the cap."""
     encoded = text.encode()
     if len(encoded) <= MAX_TRACEBACK_BYTES:
         return text

@@ -1,4 +1,4 @@
-"""The guard of a listener: it calls the listener, and isolates everybody else from whatever that does."""
+"""The guard of a listener: it calls the listener, and isolates the host and other listeners from its failures."""
 
 import asyncio
 import decimal
@@ -64,33 +64,33 @@ _CALLS: dict[tuple[str, ...], Callable[[_Function], _Call]] = {
     ("body", "event"): _with_body_and_event,
     ("event", "body"): _with_event_and_body,
 }
-"""How to call a listener with its copies, by the names of its arguments."""
+"""How to call a listener with its private copies, by the names of its arguments."""
 
-# To look up a member of an enumeration takes as long as to copy a context.
+# Looking up an enum member takes as long as copying a context.
 _SUCCEEDED = Status.SUCCEEDED
 
 
 class Guard:
     """Calls one listener's implementation of one hook.
 
-    It passes private copies, runs `async def` implementations to their end, measures the time, and returns an outcome
-    whatever the implementation raises. Only `KeyboardInterrupt` propagates, so Ctrl-C still works, and what a signal
-    handler of the host raises meanwhile. Each call has a copy of the caller's context, and a process that is forked in
-    a call ends with it. Callers log failures, as they know what follows.
+    It passes private copies, awaits `async def` implementations, measures the time, and returns an outcome whatever
+    the implementation raises. Only `KeyboardInterrupt` (so Ctrl-C still works) and exceptions raised by the host's own
+    signal handlers propagate. Each call runs in a copy of the caller's context. A process forked in a call ends with
+    the call. Callers log failures, because they know whether a retry follows.
 
     Args:
         listener: Name of the listener.
-        event_type: The event type whose hook this implements.
+        event_type: The event type of the hook.
         function: The implementation, called with its arguments by position.
         arguments: Their names: `body`, `event`, both or neither.
-        slow_seconds: A call that takes longer is logged; elapsed seconds.
-        secrets: Texts that outcomes must not show.
+        slow_seconds: Duration above which a call is logged as slow; seconds.
+        secrets: Strings to redact in outcomes.
 
     Attributes:
         listener: Name of the listener.
         hook: Name of the hook.
         is_async: Whether the implementation is an `async def`.
-        secrets: Texts that outcomes must not show.
+        secrets: Strings to redact in outcomes.
     """
 
     __slots__ = ("_call", "_slow_seconds", "hook", "is_async", "listener", "secrets")
@@ -113,15 +113,15 @@ class Guard:
         self.secrets = secrets
 
     def run(self, original: Original) -> Outcome:
-        """Call the implementation and wait for its end; an `async def` one runs on an event loop of its own.
+        """Call the implementation and return the outcome; an `async def` one runs on a private event loop.
 
         Raises:
-            BaseException: Ctrl-C, or what a signal handler of the host has raised.
+            BaseException: Ctrl-C, or an exception raised by a signal handler of the host.
         """
         context = copy_context()
         arithmetic = _DECIMAL.get(None)
         if arithmetic is not None:
-            # The copy of a context has the same object of `decimal`, which is changed in place.
+            # A copied context shares the `decimal` context, which is mutable.
             context.run(decimal.setcontext, arithmetic.copy())
         process = _process
         detail = None
@@ -130,7 +130,7 @@ class Guard:
             result = context.run(self._call, original)
             if result is not None:
                 detail = context.run(_settled, result, self.secrets)
-        except BaseException as error:  # noqa: BLE001 - SystemExit and its like must not leave the listener either
+        except BaseException as error:  # noqa: BLE001 - SystemExit must not leave the listener either
             raised = [error]
         else:
             seconds = perf_counter() - started
@@ -139,20 +139,20 @@ class Guard:
             if seconds > self._slow_seconds:
                 self._log_slow(original.event, seconds)
             return Outcome(self.listener, self.hook, _SUCCEEDED, seconds, None, detail)
-        # Not a variable: the exception's traceback has this frame, and both would wait for the garbage collector.
+        # Popped, not kept in a variable: the traceback refers to this frame, and both would form a reference cycle.
         return self._failed(raised.pop(), original.event, process, perf_counter() - started)
 
     async def run_async(self, original: Original, is_canceled: Callable[[], bool]) -> Outcome:
-        """Call the `async def` implementation and await it on the caller's event loop, in a task of its own.
+        """Await the `async def` implementation on the caller's event loop, and return the outcome.
 
         Args:
             original: The event.
-            is_canceled: Returns whether it is the caller who was canceled.
+            is_canceled: Returns whether the caller was canceled.
 
         Raises:
             asyncio.CancelledError: The caller was canceled, not the listener.
-            GeneratorExit: The event loop was closed meanwhile.
-            BaseException: Ctrl-C, or what a signal handler of the host has raised.
+            GeneratorExit: The event loop was closed during the call.
+            BaseException: Ctrl-C, or an exception raised by a signal handler of the host.
         """
         arithmetic = _DECIMAL.get(None)
         if arithmetic is not None:
@@ -168,7 +168,7 @@ class Guard:
             if issubclass(type(error), asyncio.CancelledError) and is_canceled():
                 raise
             if issubclass(type(error), GeneratorExit) and not is_loop_running():
-                # Its loop was closed, and then this coroutine: nobody waits for an outcome.
+                # The loop was closed, and this coroutine with it: nothing awaits an outcome.
                 raise
             raised = [error]
         else:
@@ -179,7 +179,7 @@ class Guard:
         return self._failed(raised.pop(), original.event, process, perf_counter() - started)
 
     def _failed(self, error: BaseException, event: Event, process: object, seconds: float) -> Outcome:
-        """Return the outcome of a call that raised. Not to be called in an `except` block of that exception."""
+        """Return the outcome of a call that raised. Call this outside of the `except` block."""
         if process is not _process:
             end_child(error)
         interruption = interruption_in(error, sys.exc_info()[1])
@@ -190,7 +190,7 @@ class Guard:
         text, detail = one_line(error, self.secrets), detail_of_error(error, self.secrets)
         control, is_all = control_in(error)
         if is_all:
-            # It was raised on purpose: where is of no interest, and its frames are not kept alive.
+            # Raised on purpose: its traceback has no value, and would keep frames alive.
             return Outcome(self.listener, self.hook, Status.FAILED, seconds, text, detail, control=control)
         traceback, shown = traceback_of(error, text, self.secrets)
         return Outcome(self.listener, self.hook, Status.FAILED, seconds, text, detail, traceback, control, [shown])
@@ -200,16 +200,16 @@ class Guard:
 
 
 def _settled(result: object, secrets: Sequence[str]) -> "dict[str, JsonValue] | None":
-    """Return the detail in what a plain function returned, which is run to its end where it has to be."""
+    """Return the detail in the result of a plain function; an awaitable result is awaited first."""
     if inspect.isawaitable(result):
         result = run_to_end(_in_this_process(result))
     elif inspect.isgenerator(result) or inspect.isasyncgen(result):
-        raise TypeError("it returned a generator, whose code nobody runs")
+        raise TypeError("the listener returned a generator, which is never run; fix: remove the yield")
     return None if result is None else detail_of(result, secrets)
 
 
 async def _in_this_process(awaitable: Awaitable[object]) -> object:
-    """Await something, and end a child process that comes out of it, before its copy of the event loop goes on."""
+    """Await something; a child process forked meanwhile ends here, before it continues its copy of the event loop."""
     process = _process
     try:
         result = await awaitable
@@ -223,7 +223,7 @@ async def _in_this_process(awaitable: Awaitable[object]) -> object:
 
 
 _process = object()
-"""Stands for this process. To compare it costs a tenth of what `os.getpid` does."""
+"""Identifies this process. Comparing it takes a tenth of the time of `os.getpid`."""
 
 
 def _begin_child() -> None:
@@ -235,7 +235,7 @@ os.register_at_fork(after_in_child=_begin_child)
 
 
 def _decimal_variable() -> "ContextVar[decimal.Context | None]":
-    """Return the variable in which `decimal` keeps its context; unlike `getcontext`, it tells whether there is one."""
+    """Return the variable that holds the `decimal` context; unlike `getcontext`, reading it does not create one."""
     context = Context()
     context.run(decimal.getcontext)
     return next(iter(context))

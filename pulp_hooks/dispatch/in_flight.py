@@ -1,4 +1,4 @@
-"""Events in flight: closing the listeners waits until they have reached them."""
+"""Events in flight: the listeners are closed after the last event in flight has been dispatched."""
 
 import asyncio
 import threading
@@ -14,12 +14,12 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _inside: ContextVar[frozenset[int]] = ContextVar("pulp_hooks_inside", default=frozenset())
-"""Numbers of the events in flight that the running code is part of, also in other threads and tasks."""
+"""Numbers of the events in flight that the running code belongs to, also in other threads and tasks."""
 
 _numbers = count()
 
 _LOOK_SECONDS = 0.005
-"""How long `close` sleeps before it looks again whether events of other threads are in flight."""
+"""How often `close` checks whether other threads have events in flight."""
 
 
 class _InFlight(NamedTuple):
@@ -34,20 +34,20 @@ class _InFlight(NamedTuple):
     loop: asyncio.AbstractEventLoop | None
 
     def is_lost(self) -> bool:
-        """Return whether its loop was closed, so that it can never end."""
+        """Return whether its loop was closed, so that its dispatch can never finish."""
         return self.loop is not None and self.loop.is_closed()
 
     def is_paused(self) -> bool:
-        """Return whether its loop is not running, so that it may never end."""
+        """Return whether its loop is not running, so that its dispatch may never finish."""
         return self.loop is not None and not self.loop.is_running()
 
 
 class EventsInFlight:
-    """The events in flight of one host; closes its listeners once, after the last of them.
+    """The events in flight of one host; closes the listeners once, after the last of them.
 
-    An exception of a signal handler may arrive between any two bytecodes. So nothing here is a context manager, whose
-    `__exit__` it could keep from running, and no lock is taken: an event is added to a dictionary before this is asked
-    whether it is closed, and a `finally` block begins with its removal, each of which is one call in C.
+    An exception from a signal handler may arrive between any two bytecodes. So there is no context manager here, whose
+    `__exit__` it could skip, and no lock. Instead an event is added to a dictionary before the check for `close`, and
+    removed at the start of a `finally` block; each step is one call in C.
 
     Args:
         close_listeners: Closes the listeners.
@@ -57,14 +57,14 @@ class EventsInFlight:
         self._close_listeners = close_listeners
         self._events: dict[int, _InFlight] = {}
         self._closing = False
-        # One thread takes the item, and closes the listeners.
+        # The thread that pops the item closes the listeners.
         self._open = [True]
 
     def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call a function that dispatches an event, in a copy of the caller's context, and return what it returns.
 
         Raises:
-            ClosedError: `close` was called before.
+            ClosedError: `close` was called.
         """
         number = next(_numbers)
         try:
@@ -80,10 +80,10 @@ class EventsInFlight:
         """Await a function that dispatches an event, and return what it returns.
 
         Args:
-            work: The function. It takes another one, which returns the context for the listeners.
+            work: The function. Its argument is a function that returns the context for the listeners.
 
         Raises:
-            ClosedError: `close` was called before.
+            ClosedError: `close` was called.
         """
         number = next(_numbers)
         try:
@@ -97,7 +97,7 @@ class EventsInFlight:
 
     @staticmethod
     def _context(number: int) -> Context:
-        """Return a copy of the caller's context in which code knows which event it is part of."""
+        """Return a copy of the caller's context, marked as belonging to this event."""
         context = copy_context()
         context.run(_inside.set, _inside.get() | {number})
         return context
@@ -105,8 +105,8 @@ class EventsInFlight:
     def close(self) -> None:
         """Refuse new events, wait for those of other threads, and close the listeners.
 
-        A listener that calls this, and a loop with an event in flight, cannot wait for themselves: their own event
-        closes the listeners when it has been dispatched.
+        A call from a listener, or on a loop with an event in flight, does not wait: it would wait for itself. The
+        listeners are then closed at the end of that event.
         """
         self._closing = True
         own, mine = threading.get_ident(), _inside.get()
@@ -118,9 +118,9 @@ class EventsInFlight:
         self._close_at_last()
 
     def refuse_when_closed(self) -> None:
-        """Raise `ClosedError` if `close` was called, except for code that is part of an event in flight."""
+        """Raise `ClosedError` if `close` was called, except in code that belongs to an event in flight."""
         if self._closing and not _inside.get() & self._events.keys():
-            raise ClosedError("these hooks are closed; fire before close(), or inside the `with` block")
+            raise ClosedError("these Hooks are closed; fix: fire before close(), or inside the `with` block")
 
     def _close_at_last(self) -> None:
         if not all(event.is_lost() for event in tuple(self._events.values())):

@@ -1,4 +1,4 @@
-"""The registry: which listeners there are, and whom pluggy calls in which order."""
+"""The registry: the listeners, and the order in which pluggy calls them."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,13 +17,12 @@ _Call = Callable[[object, Event], Guard | None]
 class Registry:
     """The loaded listeners, in the order in which pluggy calls them.
 
-    Each implementation is registered with pluggy as a stand-in that returns the guard of the real one. pluggy orders
-    them, by name with `tryfirst` and `trylast`, and the caller decides how the guards run: one after the other, or
-    together on an event loop.
+    pluggy calls a stand-in for each implementation, which returns the guard of the real one. So pluggy decides the
+    order (by name, `tryfirst` and `trylast`), and the caller decides how the guards run: in turn or concurrently.
 
     Args:
-        listeners: The loaded listeners, each with a name of its own.
-        slow_seconds: Calls that take longer are logged; seconds.
+        listeners: The loaded listeners; their names are unique.
+        slow_seconds: Duration above which a call is logged as slow; seconds.
 
     Attributes:
         names: Names of the listeners, in order.
@@ -33,7 +32,7 @@ class Registry:
         self.names = tuple(listener.name for listener in _by_name(listeners))
         manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
         manager.add_hookspecs(hookspecs)
-        # pluggy calls first what was registered last, except among those with `trylast`.
+        # pluggy calls the last registered first, except among those with `trylast`.
         in_order = [(listener, found) for listener in _by_name(listeners) for found in listener.implementations]
         others = [(listener, found) for listener, found in in_order if not found.trylast]
         last = [(listener, found) for listener, found in in_order if found.trylast]
@@ -42,13 +41,13 @@ class Registry:
         self._callers = {event_type: getattr(manager.hook, event_type.hook_name) for event_type in EventType}
 
     def guards(self, event: Event) -> list[Guard]:
-        """Return the guards for an event, in call order; listeners whose filter refuses it have none."""
+        """Return the guards for an event, in call order; listeners whose filters reject it have none."""
         guards: list[Guard] = self._callers[event.type](body=event.body, event=event)
         return guards
 
 
 class _StandIn:
-    """What pluggy sees of an implementation: compared by identity, as equal plugins must all be called."""
+    """What pluggy registers for an implementation. Compared by identity, because equal plugins must all be called."""
 
     def __init__(self, answer: _Call) -> None:
         self.answer = answer

@@ -1,1 +1,1 @@
-"""From installed packages to listeners that can be called: discovery, inspection and loading."""
+"""Discovery, inspection and loading of plugins: from installed packages to listeners."""

@@ -1,4 +1,4 @@
-"""Discovery: the plugins that are installed, found by their entry points in one scan."""
+"""Discovery: find the installed plugins by their entry points, in one scan."""
 
 import csv
 import hashlib
@@ -20,7 +20,7 @@ from pulp_hooks.signals import raised_by_signal_handler
 from pulp_hooks.text import one_line
 
 _VALUE = re.compile(r"\s*(?P<module>[\w.]+)\s*(?::\s*(?P<attribute>[\w.]+)\s*)?(?:\[.*\])?\s*$")
-"""The value of an entry point (PyPA, "Entry points specification")."""
+"""Value of an entry point (PyPA, "Entry points specification")."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Installed:
 
     Attributes:
         name: Name of the entry point, and so of the plugin.
-        entry_point: What to load.
+        entry_point: The entry point.
     """
 
     name: str
@@ -37,41 +37,41 @@ class Installed:
 
     @cached_property
     def distribution(self) -> str:
-        """Name of the package that brings it; read when asked for, because a host needs it for messages only."""
+        """Name of the package; read on first use, because a host needs it for messages only."""
         return _metadata(self.entry_point.dist, "Name")
 
     @cached_property
     def version(self) -> str:
-        """Version of that package."""
+        """Version of the package."""
         return _metadata(self.entry_point.dist, "Version")
 
     @property
     def folder(self) -> str:
-        """The folder that the package is installed in, for messages."""
+        """Folder of the installed package, for messages."""
         return _place(self.entry_point.dist)[0] if self.entry_point.dist else _UNKNOWN
 
     @property
     def origin(self) -> str:
-        """The package with its version, for messages."""
+        """Name and version of the package, for messages."""
         return f"{self.distribution} {self.version}"
 
     def load(self) -> tuple[object, Problem | None]:
         """Import the plugin.
 
         Returns:
-            What the entry point names, or null and the problem.
+            The plugin, or null and the problem.
         """
         plugin = call_foreign(self.entry_point.load)
         if type(plugin) is not Raised:
             return plugin, None
         value = self.entry_point.value
         cause = f"{value} cannot be imported: {one_line(plugin.error)}"
-        # In parts, as an attribute may be one of an attribute, and extras may follow: `module:Class.attribute [extra]`.
+        # The attribute may be dotted, and extras may follow: `module:Class.attribute [extra]`.
         module, attribute = value.partition("[")[0].strip(), ""
         if match := _VALUE.match(value):
             module, attribute = match["module"], match["attribute"] or ""
         code = f"import {module}" + (f"; {module}.{attribute}" if attribute else "")
-        remedy = f"`python -c {quote(code)}` shows where; fix it, uninstall {self.distribution}, or block {self.name!r}"
+        remedy = f"run `python -c {quote(code)}` to see where, uninstall {self.distribution}, or block {self.name!r}"
         return None, Problem(self.name, cause, remedy, self.origin)
 
 
@@ -79,7 +79,7 @@ def find_installed() -> tuple[list[Installed], list[Installed], list[Problem]]:
     """Find the installed plugins, in order of name.
 
     Returns:
-        The plugins; one for each name that several packages claim, of which none may be loaded; and the problems.
+        The plugins; one claimant of each name that several packages claim, which must not be loaded; the problems.
     """
     claims: dict[str, list[Installed]] = defaultdict(list)
     found, problems = _entry_points()
@@ -88,7 +88,7 @@ def find_installed() -> tuple[list[Installed], list[Installed], list[Problem]]:
     installed: list[Installed] = []
     contested: list[Installed] = []
     for name, everybody in sorted(claims.items()):
-        # Metadata without a name is what an interrupted installation leaves behind.
+        # An interrupted installation leaves metadata without a name.
         claimants = [claimant for claimant in everybody if claimant.distribution != _UNKNOWN] or everybody
         if len(claimants) == 1:
             installed += claimants
@@ -100,10 +100,10 @@ def find_installed() -> tuple[list[Installed], list[Installed], list[Problem]]:
         problems.append(
             Problem(
                 name,
-                f"{len(claimants)} entry points claim this name, so none is loaded: {', '.join(places)}",
+                f"{len(claimants)} entry points have this name, so none is loaded: {', '.join(places)}",
                 f"uninstall all but one: {' or '.join(commands)}"
                 if len(commands) > 1
-                else "the package has to keep one of them",
+                else "remove all but one from the package",
                 " and ".join(origins),
             )
         )
@@ -119,7 +119,7 @@ def _entry_points() -> tuple[list[EntryPoint], list[Problem]]:
             if PROJECT_NAME not in (distribution.read_text("entry_points.txt") or ""):
                 continue
             owner, stale = _in_use(distribution)
-            # A folder may be on the path twice, and several distributions may have one owner.
+            # A folder may be on the path twice, and stale metadata has the same owner.
             name = _metadata(owner, "Name")
             key = (name, *_place(owner)) if owner else ()
             if owner and (name == _UNKNOWN or key not in seen):
@@ -127,22 +127,21 @@ def _entry_points() -> tuple[list[EntryPoint], list[Problem]]:
                 problems += [_left_over(rival, owner) for rival in stale]
                 seen.add(key)
         except Exception as error:
-            # Its files may have any fault; one damaged package must not hide all the others.
+            # Metadata may be damaged in any way; one damaged package must not hide the others.
             if raised_by_signal_handler(error):
                 raise
             name = _metadata(distribution, "Name")
             cause = f"its entry points cannot be read: {one_line(error)}"
-            remedy = f"install it again: `pip install --force-reinstall {quote(name)}`"
+            remedy = f"reinstall it: `pip install --force-reinstall {quote(name)}`"
             problems.append(Problem(name, cause, remedy, name))
     return found, problems
 
 
-def _in_use(distribution: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401 - a Distribution, or what stands for one
-    """Return the distribution of this name that is imported from, and stale metadata of others in its folder.
+def _in_use(distribution: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401 - a Distribution, or a duck type of it
+    """Return the distribution of this name that imports use, and stale metadata of the same name in its folder.
 
-    The distribution is null for the leftover of one that is gone. Others are the same package further down the path,
-    and leftovers: pip renames `audit-1.0.dist-info` to `~udit-1.0.dist-info` before it removes it, and a folder without
-    `METADATA` hides nothing.
+    The distribution is null if only leftovers have this name. Leftovers are folders without `METADATA`, and those that
+    pip renames before it removes them, such as `audit-1.0.dist-info` to `~udit-1.0.dist-info`.
     """
     name = _metadata(distribution, "Name")
     if name == _UNKNOWN:
@@ -157,7 +156,7 @@ def _in_use(distribution: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401 - a Dis
     ]
     if len(rivals) <= 1:
         return first, []
-    # What is installed matches its RECORD, also after a downgrade. Times do not tell: images and copies change them.
+    # The installed files match their RECORD, also after a downgrade. File times are no use: copies change them.
     *stale, owner = sorted(rivals, key=lambda rival: (_is_intact(rival), _order(_metadata(rival, "Version"))))
     return owner, stale
 
@@ -172,7 +171,7 @@ def _left_over(stale: Any, owner: Any) -> Problem:  # noqa: ANN401 - as above
 
 
 def _is_intact(distribution: Any) -> bool:  # noqa: ANN401 - as above
-    """Return whether every file of a distribution has the checksum that its RECORD says, if it has one."""
+    """Return whether the files of a distribution match the checksums in its RECORD."""
     try:
         for path, checksum, _ in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
             algorithm, _, expected = checksum.partition("=")
@@ -186,7 +185,7 @@ def _is_intact(distribution: Any) -> bool:  # noqa: ANN401 - as above
 
 
 def _order(version: str) -> tuple[object, ...]:
-    """Return what sorts versions; a pre-release comes before its release."""
+    """Return a sort key of a version; a pre-release comes before its release."""
     rest = version.lstrip("0123456789.")
     release = version.removesuffix(rest)
     is_final = not re.match(r"[-_]?(?:a|b|c|rc|pre|dev)", rest, re.IGNORECASE)
@@ -198,19 +197,19 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _metadata_path(distribution: Any) -> str:  # noqa: ANN401 - as above
-    # No public attribute has it.
+    # There is no public attribute.
     return str(getattr(distribution, "_path", distribution.locate_file("")))
 
 
 def _place(distribution: Any) -> tuple[str, str]:  # noqa: ANN401 - as above
-    """Return the folder that a distribution is installed in, and its version."""
+    """Return the folder and the version of a distribution."""
     return os.path.realpath(distribution.locate_file("")), _metadata(distribution, "Version")
 
 
 _UNKNOWN = "unknown"
 
 
-def _metadata(distribution: Any, key: str) -> str:  # noqa: ANN401 - a Distribution, or what stands for one
+def _metadata(distribution: Any, key: str) -> str:  # noqa: ANN401 - as above
     try:
         return str(distribution.metadata[key] or _UNKNOWN)
     except Exception as error:

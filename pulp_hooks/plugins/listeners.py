@@ -1,4 +1,4 @@
-"""Listeners: plugins and configured notifiers, loaded and ready to be called, or the reason why not."""
+"""Listeners: plugins and configured notifiers, loaded, or with the reason why not."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,19 +11,19 @@ from pulp_hooks.plugins.inspection import Implementation
 
 
 class State(StrEnum):
-    """What became of a listener when it was loaded."""
+    """Whether a listener is loaded, and if not, why."""
 
     LOADED = "loaded"
     BLOCKED = "blocked"
     BROKEN = "broken"
     AVAILABLE = "available"
-    """A notifier that is installed, and that no listener of the settings uses."""
+    """An installed notifier that no configured listener uses."""
     NOT_BUILT = "not-built"
-    """A configured listener of a host with a journal, which queues events for it by name and filters alone."""
+    """A configured listener in a host with a journal, which needs only its name and filters to queue events."""
 
 
 class Kind(StrEnum):
-    """Where a listener comes from."""
+    """Origin of a listener."""
 
     PLUGIN = "plugin"
     NOTIFIER = "notifier"
@@ -32,19 +32,19 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One line of the list of listeners.
+    """A plugin, notifier or configured listener.
 
     Attributes:
-        name: Name of the plugin, or of the configured listener.
+        name: Name of the plugin, notifier or configured listener.
         kind: A plugin, a notifier class, or a listener configured from one.
-        state: Whether it is loaded, and if not why.
-        installed: What brings it; null for an object in hand.
-        event_types: The event types that it takes.
-        implementations: What is called.
-        wants: Returns whether its filters let an event pass.
-        secrets: Texts that must not appear in logs and outcomes.
-        close: Called once when the host ends.
-        fault: Why it is broken; null if it is not.
+        state: Whether it is loaded, and if not, why.
+        installed: The installed plugin; null for an object in hand.
+        event_types: The event types that it receives.
+        implementations: The hook implementations to call.
+        wants: Returns whether its filters accept an event; null without filters.
+        secrets: Strings to redact in logs and outcomes.
+        close: Called once when the host closes its listeners.
+        fault: Why it is broken; null otherwise.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Listener:
 
     @property
     def distribution(self) -> str | None:
-        """Name of the package that brings it; null for an object in hand."""
+        """Name of its package; null for an object in hand."""
         return self.installed.distribution if self.installed else None
 
     @property
     def version(self) -> str | None:
-        """Version of that package."""
+        """Version of its package; null for an object in hand."""
         return self.installed.version if self.installed else None
 
     @property
@@ -74,5 +74,5 @@ class Listener:
         return tuple(event_type.hook_name for event_type in EventType if event_type in self.event_types)
 
     def takes(self, event: Event) -> bool:
-        """Return whether this event is for it: it implements the hook, and its filters let the event pass."""
+        """Return whether it receives this event: it implements the hook, and its filters accept the event."""
         return event.type in self.event_types and (self.wants is None or self.wants(event))

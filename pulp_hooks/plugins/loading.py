@@ -1,4 +1,4 @@
-"""Loading: from what is installed and what the settings say to listeners. Nothing here raises for a plugin's fault."""
+"""Loading: make listeners of installed plugins and settings. A faulty plugin is a `Problem`, not an exception."""
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
@@ -28,15 +28,16 @@ from pulp_hooks.text import one_line, redacted, type_name
 def load_in_hand(
     listeners: Mapping[str, object] | Sequence[object], taken: Collection[str] = (), *, has_journal: bool = False
 ) -> list[Listener]:
-    """Make listeners of objects in hand: modules, objects with hook implementations, notifiers.
+    """Return listeners for objects in hand: modules, objects with hook implementations, notifiers.
 
     Args:
-        listeners: The objects by their names; or a sequence, whose objects are named by their classes.
+        listeners: The objects by name; or a sequence, whose objects are named after their classes.
         taken: Names of other listeners.
-        has_journal: Whether deliveries are stored under these names, which a sequence does not keep over a restart.
+        has_journal: Whether a journal stores deliveries by these names. Then a sequence is refused, because its names
+            may change at a restart.
 
     Raises:
-        PluginError: Something is wrong with one of them or with its name, or a sequence has an object twice.
+        PluginError: An object or its name is invalid, or a sequence has an object twice.
     """
     if not isinstance(listeners, Mapping):
         if has_journal and listeners:
@@ -52,12 +53,12 @@ def load_in_hand(
 
 
 def _named(listeners: Sequence[object], taken: Collection[str]) -> dict[str, object]:
-    """Name each object by its class or module, and number those of one name."""
+    """Name each object after its class or module; number those with the same name."""
     named: dict[str, object] = {}
     for position, listener in enumerate(listeners):
         own = name = _name_of(listener)
         if any(listener is other for other in listeners[:position]):
-            raise PluginError(f"the listener {name} is given twice; give it once")
+            raise PluginError(f"listener {name} is passed twice; fix: pass it once")
         number = 1
         while name in named or name in taken:
             number += 1
@@ -70,20 +71,19 @@ def _check_name(name: object, taken: Collection[str]) -> None:
     try:
         NAME(name if isinstance(name, str) else "")
     except ValidationError as error:
-        raise PluginError(f"invalid name of a listener: {name!r} {error.messages[0]}") from None
+        raise PluginError(f"invalid listener name {name!r}: {error.messages[0]}") from None
     if name in taken:
         raise PluginError(
-            f"two listeners are named {name!r}: an installed or configured one, and one in hand; fix: rename one"
+            f"two listeners are named {name!r}: one installed or configured, one passed to Hooks; fix: rename one"
         )
 
 
 def _in_hand(name: str, listener: object) -> Listener:
     if isinstance(listener, type) and issubclass(listener, Notifier):
-        made = listener.__name__
-        raise PluginError(f"{name}: it is the class of a notifier, not an object; make one: {made}({{...}})")
+        raise PluginError(f"{name}: it is a notifier class, not an object; fix: pass {listener.__name__}({{...}})")
     if isinstance(listener, Notifier):
         if fault := fault_of(type(listener)):
-            raise PluginError(f"{name}: {fault}; see pulp_hooks.Notifier")
+            raise PluginError(f"{name}: {fault}; fix: see pulp_hooks.Notifier")
         return notifying(listener, name)
     implementations, problems = inspect_plugin(listener, name)
     if problems:
@@ -92,14 +92,14 @@ def _in_hand(name: str, listener: object) -> Listener:
 
 
 class Loader:
-    """Loads what is installed, and gathers what is wrong; configured listeners are built later, where they are called.
+    """Loads the installed plugins and collects problems. Configured listeners are built later, by `build`.
 
     Args:
         read: The settings.
 
     Attributes:
         listeners: Every plugin, notifier and configured listener.
-        problems: Everything that is wrong with them and with the settings.
+        problems: All problems of plugins and settings.
     """
 
     def __init__(self, read: ReadSettings) -> None:
@@ -116,7 +116,7 @@ class Loader:
         self._suggest_blocked({found.name for found in (*installed, *contested)})
         for claimant in contested:
             self._origins[claimant.name] = claimant
-            fault = "several packages claim this name"
+            fault = "several entry points have this name"
             self.listeners.append(_broken(claimant.name, self._kind(claimant), claimant, fault))
         for found in installed:
             self._origins[found.name] = found
@@ -129,7 +129,7 @@ class Loader:
         self.listeners += [self._planned(configured) for configured in read.settings.listeners]
 
     def build(self) -> None:
-        """Build the notifiers of the configured listeners, whose secrets are resolved for that."""
+        """Build the notifiers of the configured listeners, and resolve their secrets."""
         for position, listener in enumerate(self.listeners):
             if listener.state is State.NOT_BUILT:
                 configured = next(one for one in self._read.settings.listeners if one.name == listener.name)
@@ -141,7 +141,7 @@ class Loader:
                     self.listeners[position] = _broken(listener.name, Kind.CONFIGURED, listener.installed, fault)
 
     def _suggest_blocked(self, installed: set[str]) -> None:
-        """Report each blocked name that nothing has, where another name is close to it."""
+        """Report each blocked name that does not exist but is close to one that does."""
         read = self._read
         names = (
             installed | {found.name for found in read.settings.listeners} | {name for name, _ in read.invalid_listeners}
@@ -149,16 +149,16 @@ class Loader:
         for name in sorted(self._blocked - names):
             if nearest := difflib.get_close_matches(name, sorted(names), n=1):
                 where = read.origin if name in read.settings.plugins.block else BLOCK_VARIABLE
-                cause = f"{name!r} is blocked, and nothing has this name"
+                cause = f"{name!r} is blocked, but no plugin or listener has this name"
                 self.problems.append(Problem(where, cause, f"did you mean {nearest[0]!r}?"))
 
     def _planned(self, configured: ListenerSettings) -> Listener:
-        """Return a configured listener that is not built yet, or the reason why it never will be."""
+        """Return a configured listener that is not built yet, or a blocked or broken one."""
         name, found = configured.name, self._origins.get(configured.notifier)
         if {name, configured.notifier} & self._blocked:
             return Listener(name, Kind.CONFIGURED, State.BLOCKED, found)
         if any(listener.name == name and listener.kind is Kind.PLUGIN for listener in self.listeners):
-            cause = f"listener {name!r}: name is the name of an installed plugin"
+            cause = f"listener {name!r}: an installed plugin has this name"
             self.problems.append(
                 Problem(self._read.origin, cause, "choose another name", found.origin if found else None)
             )
@@ -176,12 +176,12 @@ class Loader:
         if problem:
             self.problems.append(problem)
             self.listeners.append(_broken(found.name, self._kind(found), found, problem.cause))
-        # isinstance() would ask the object for its __class__, which a hostile one may answer with an error.
+        # isinstance() reads `__class__`, which raises in some objects.
         elif issubclass(type(plugin), type) and issubclass(cast("type", plugin), Notifier):
             self._load_notifier(found, cast("type[Notifier]", plugin))
         elif issubclass(type(plugin), Notifier):
-            fault = "it is an object, and the settings make the objects of a notifier"
-            remedy = f"let the entry point name its class {type_name(plugin)}"
+            fault = "it is a notifier object, not the class"
+            remedy = f"point the entry point at its class {type_name(plugin)}"
             self.problems.append(Problem(found.name, fault, remedy, found.origin))
             self.listeners.append(_broken(found.name, Kind.NOTIFIER, found, fault))
         else:
@@ -195,7 +195,7 @@ class Loader:
             self.listeners.append(listener)
 
     def _kind(self, found: Installed) -> Kind:
-        """Return what a plugin is that cannot be loaded: a notifier where the settings make a listener of it."""
+        """Return the kind of a plugin that cannot be loaded: a notifier if a configured listener uses it."""
         return Kind.NOTIFIER if self._is_used(found) else Kind.PLUGIN
 
     def _is_used(self, found: Installed) -> bool:
@@ -207,8 +207,8 @@ class Loader:
             self.listeners.append(_broken(found.name, Kind.NOTIFIER, found, fault))
             return
         for name in marked_names(notifier):
-            fault = "a notifier's hooks are not called, its notify is"
-            self.problems.append(Problem(found.name, fault, "take @hookimpl away", found.origin, name))
+            fault = "hooks of a notifier are never called; only notify is"
+            self.problems.append(Problem(found.name, fault, "remove @hookimpl", found.origin, name))
         self._notifiers[found.name] = notifier
         state = State.LOADED if self._is_used(found) else State.AVAILABLE
         self.listeners.append(Listener(found.name, Kind.NOTIFIER, state, found))
@@ -225,9 +225,11 @@ class Loader:
         if configured.notifier not in self._notifiers:
             nearest = difflib.get_close_matches(configured.notifier, self._notifiers, n=1)
             suggestion = (
-                f"did you mean {nearest[0]!r}?" if nearest else "`pulp-hooks listeners` shows what is installed"
+                f"did you mean {nearest[0]!r}?"
+                if nearest
+                else "install it; `pulp-hooks listeners` lists the installed ones"
             )
-            what = "is not a notifier that could be loaded" if found else "is not installed"
+            what = "cannot be loaded" if found else "is not installed"
             raise faults(f"notifier {configured.notifier!r} {what}", remedy=suggestion)
         notifier = self._notifiers[configured.notifier]
         known: list[str] = []
@@ -257,10 +259,10 @@ class Loader:
         raise faults(f"{configured.notifier} cannot start: {one_line(error, secrets)}")
 
     def _report_changes(self, changed: list[str], name: str, found: Installed | None) -> None:
-        """Report what a plugin changed of the process while it was loaded or made."""
+        """Report changes to the process that a plugin made while it was loaded or built."""
         if changed:
-            cause = f"loading it changed what belongs to the whole process, and was undone: {described(changed)}"
-            remedy = "let it configure its own loggers only, and leave signals, streams and folders to the host"
+            cause = f"loading it changed global state, which was restored: {described(changed)}"
+            remedy = "configure only its own loggers; leave signals, streams and the working directory to the host"
             self.problems.append(Problem(name, cause, remedy, found.origin if found else None))
 
 
@@ -273,7 +275,7 @@ def _event_types(implementations: Sequence[Implementation]) -> list[EventType]:
 
 
 def _hint(key: str, known: Sequence[str]) -> str:
-    """Give what may help with a key that a notifier does not know."""
+    """Return a hint for a configuration key that a notifier does not have."""
     if key.partition(".")[0].partition("[")[0] in known:
         return ""
     if key in ListenerTable().fields:
@@ -283,7 +285,7 @@ def _hint(key: str, known: Sequence[str]) -> str:
 
 
 class _FaultsError(Exception):
-    """A configured listener that cannot be made."""
+    """A configured listener that cannot be built."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(problems)

@@ -1,4 +1,4 @@
-"""From notifier classes to listeners."""
+"""Listeners made of notifiers."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -19,20 +19,20 @@ def notifying(
     installed: Installed | None = None,
     secrets: Sequence[str] = (),
 ) -> Listener:
-    """Make a listener of a notifier.
+    """Return a listener that calls a notifier.
 
     Args:
         notifier: The notifier.
         name: Name of the listener.
-        configured: Its settings, with its filters; null for a notifier in hand, which receives all events.
-        installed: The plugin that brings its class.
-        secrets: Texts that must not appear in logs and outcomes.
+        configured: Its settings with filters; null for a notifier in hand, which receives all events.
+        installed: The plugin with its class.
+        secrets: Strings to redact in logs and outcomes.
 
     Raises:
-        TypeError: The class of the notifier has made something else.
+        TypeError: The object is not a notifier.
     """
     if not isinstance(notifier, Notifier):
-        raise TypeError(f"its class has made {type(notifier).__name__}, which is not a notifier")
+        raise TypeError(f"its class returned a {type(notifier).__name__}, which is not a notifier")
     event_types = configured.event_types if configured else tuple(EventType)
     return Listener(
         name=name,
@@ -48,15 +48,15 @@ def notifying(
 
 
 def fault_of(notifier: type[Notifier]) -> str | None:
-    """Give what is wrong with a notifier's class, if something is."""
+    """Return why a notifier class cannot be used; null if it can."""
     if lacking := sorted(getattr(notifier, "__abstractmethods__", ())):
         return f"the class {notifier.__qualname__} has no method {', '.join(lacking)}"
     stored = inspect.getattr_static(notifier, "notify")
     function = stored.__func__ if isinstance(stored, staticmethod | classmethod) else stored
     if not callable(function) or isinstance(function, type):
-        return f"notify is no method but a {type(function).__name__}"
+        return f"notify is a {type(function).__name__}, not a method"
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        return "notify is a generator function, whose code nobody would run"
+        return "notify is a generator function, which would never run"
     given = ("event",) if isinstance(stored, staticmethod) else ("self", "event")
     try:
         inspect.signature(function).bind(*given)

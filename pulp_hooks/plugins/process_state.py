@@ -1,4 +1,4 @@
-"""State of the whole process that a plugin may change while it is imported or made: restored, and reported."""
+"""Global state that a plugin may change while it is imported or built: it is restored, and changes are reported."""
 
 import logging
 import os
@@ -21,15 +21,15 @@ _ATTRIBUTES = (
 )
 
 _Restore = Callable[[], bool]
-"""Restores a part of the state; returns whether it was changed."""
+"""Restores one part of the state; returns whether it had changed."""
 
 
 @contextmanager
 def preserved() -> Iterator[list[str]]:
-    """Return a block after which the process is as before; what was changed in it is then in the list.
+    """Return a context manager that restores global state on exit, and then lists what had changed.
 
-    Of loggers that exist already, a plugin may add handlers to named ones and set their levels. It may not disable
-    them, remove handlers, or change the root logger and those of this package. It may name levels, not rename them.
+    A plugin may add handlers to existing named loggers and set their levels. It may not disable them, remove handlers,
+    or change the root logger and those of this package. It may add names of log levels, not change them.
     """
     changed: list[str] = []
     parts = dict(_parts())
@@ -43,7 +43,7 @@ def preserved() -> Iterator[list[str]]:
 
 
 def described(changed: list[str]) -> str:
-    """Return the names of what was changed as text; of many, the first ones and how many more there are."""
+    """Return the names of the changed parts as text: the first three, and the number of the others."""
     more = [f"{len(changed) - _MOST_NAMED} more"] if len(changed) > _MOST_NAMED else []
     return ", ".join([*changed[:_MOST_NAMED], *more])
 
@@ -81,7 +81,7 @@ def _restoring(get: Callable[[], Any], restore: Callable[[Any], object]) -> _Res
 
 
 class _Logging(NamedTuple):
-    """What is preserved of a logger."""
+    """The preserved state of a logger."""
 
     disabled: bool
     handlers: list[logging.Handler]
@@ -114,7 +114,7 @@ def _level_names(levels: Iterable[int]) -> dict[int, str]:
 def _restore_levels(numbers: dict[str, int], names: dict[int, str]) -> bool:
     if numbers.items() <= logging.getLevelNamesMapping().items() and names == _level_names(names):
         return False
-    # The names last: several may have one number, and only one of them is shown.
+    # The names last: several may share a number, and the last one added is shown.
     for name, level in (*numbers.items(), *((name, level) for level, name in names.items())):
         logging.addLevelName(level, name)
     return True
@@ -122,7 +122,7 @@ def _restore_levels(numbers: dict[str, int], names: dict[int, str]) -> bool:
 
 def _umask() -> int:
     with suppress(OSError, StopIteration):
-        # Another thread must not create a file, nor a signal arrive, while it is changed for being read.
+        # `os.umask` has to change the umask to read it; meanwhile another thread may create a file.
         status = Path("/proc/self/status").read_text(errors="replace").splitlines()
         return int(next(line for line in status if line.startswith("Umask:")).split()[1], 8)
     umask = os.umask(0o077)

@@ -1,1 +1,1 @@
-"""The settings: which plugins may load, and which listeners are configured."""
+"""The settings: from TOML, the environment or code."""

@@ -1,4 +1,4 @@
-"""The settings as objects: what TOML is read into, and what a host may write in code."""
+"""The settings as objects, read from TOML or created in code."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -14,7 +14,7 @@ from pulp_hooks.settings.schemas import DeliveryTable, DispatchTable, JournalTab
 
 
 class _Table:
-    """Base of the tables: values are checked by the rules of the file, and lists become tuples."""
+    """Base of the tables: checks values by the same rules as the file, and turns lists into tuples."""
 
     __slots__ = ()
 
@@ -55,8 +55,8 @@ class DispatchSettings(_Table):
     """`[dispatch]`: limits of bodies and calls.
 
     Attributes:
-        slow_seconds: A listener's call that takes longer is logged; seconds.
-        max_body_bytes: Size cap of a body as JSON in UTF-8; over it `details`, then `summary`, are truncated.
+        slow_seconds: Duration above which a listener's call is logged as slow; seconds.
+        max_body_bytes: Size cap of a body as JSON in UTF-8; above it `details`, then `summary`, are truncated.
     """
 
     _rules = DispatchTable
@@ -67,16 +67,16 @@ class DispatchSettings(_Table):
 
 @dataclass(frozen=True, slots=True)
 class JournalSettings(_Table):
-    """`[journal]`: where events are kept until they are delivered.
+    """`[journal]`: the database that stores events until they are delivered.
 
     Attributes:
         url: URL of the database; may hold a password.
-        schema: Schema of the tables in a PostgreSQL database; null: the first one of the search path.
-        synchronous: `NORMAL` or `FULL`: how far SQLite waits for the disk.
-        busy_seconds: How long an event waits for a database that others have locked, or that does not answer.
-        on_error: What `fire` does with an event that the journal cannot take: `raise`, or `dispatch` it directly.
-        keep_delivered_days: How long finished deliveries are kept.
-        keep_dead_days: How long dead letters are kept.
+        schema: PostgreSQL schema of the tables; null: the first one of the search path.
+        synchronous: `NORMAL` or `FULL`: how long SQLite waits for the disk.
+        busy_seconds: How long to wait for a database that is locked or does not answer; seconds.
+        on_error: What `fire` does with an event that the journal cannot store: `raise`, or `dispatch` it directly.
+        keep_delivered_days: Retention of finished deliveries; days.
+        keep_dead_days: Retention of dead letters; days.
     """
 
     _rules = JournalTable
@@ -92,17 +92,17 @@ class JournalSettings(_Table):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverySettings(_Table):
-    """`[delivery]`, or `[delivery.listeners.NAME]`: how a listener's deliveries are made.
+    """`[delivery]`, or `[delivery.listeners.NAME]`: schedule and limits of a listener's deliveries.
 
     Attributes:
-        timeout_seconds: Time limit of an attempt.
-        retry_seconds: Pauses between the attempts, each varied by a fifth; after one more failure a delivery is dead.
-            By default those that Standard Webhooks advises: 10 attempts in about 3 days.
-        disable_after_hours: A listener that fails for this long without a success in between is disabled.
-        resume_per_second: How many held deliveries come due in each second when the listener is enabled.
-        ordered: Whether the events of one repository, fired from now on, are delivered strictly in their order.
-        global_concurrency: Most attempts of a listener at the same time, over all workers; null: no limit.
-        global_rate_per_second: Most attempts of a listener in each second, over all workers; null: no limit.
+        timeout_seconds: Time limit of an attempt; seconds.
+        retry_seconds: Pauses between attempts, each varied by up to a fifth; seconds. If the attempt after the last
+            pause fails, the delivery is dead. By default as Standard Webhooks advises: 10 attempts in about 3 days.
+        disable_after_hours: A listener that only fails for this long is disabled; hours.
+        resume_per_second: Held deliveries that come due in each second after the listener is enabled.
+        ordered: Whether events of one repository that are fired from now on are delivered strictly in order.
+        global_concurrency: Most simultaneous attempts of a listener over all workers; null: no limit.
+        global_rate_per_second: Most attempts of a listener in each second over all workers; null: no limit.
     """
 
     _rules = DeliveryTable
@@ -118,15 +118,15 @@ class DeliverySettings(_Table):
 
 @dataclass(frozen=True, slots=True)
 class ListenerSettings(_Table):
-    """One `[[listeners]]` table: a listener made of an installed notifier.
+    """One `[[listeners]]` table: a listener that an installed notifier implements.
 
     Attributes:
         name: Name of the listener.
         notifier: Name of the notifier's entry point.
         event_types: The event types that it receives.
-        repo_ids: Globs; only events of repositories that match one are received. Null: of all repositories.
-        results: Only finished events with one of these results are received. Null: all events.
-        config: The `[listeners.config]` table, for the notifier. References such as `{"env": "NAME"}` are resolved when
+        repo_ids: Globs; it receives only events of repositories that match one. Null: of all repositories.
+        results: It receives only finished events with one of these results. Null: all events.
+        config: The `[listeners.config]` table for the notifier. References such as `{"env": "NAME"}` are resolved when
             the notifier is built.
     """
 
@@ -140,7 +140,7 @@ class ListenerSettings(_Table):
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def wants(self, event: Event) -> bool:
-        """Return whether the filters let this event pass; its type is not looked at."""
+        """Return whether `repo_ids` and `results` accept this event; its type is not checked."""
         if self.repo_ids is not None and not any(
             fnmatchcase(str(event.body["repo_id"]), glob) for glob in self.repo_ids
         ):
@@ -150,19 +150,18 @@ class ListenerSettings(_Table):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of a `Hooks`: in code what `pulp-hooks.toml` is as a file.
+    """The settings of a `Hooks`: the contents of `pulp-hooks.toml`, in code.
 
     Attributes:
         plugins: Which plugins are loaded.
         dispatch: Limits of bodies and calls.
-        journal: Where events are kept until they are delivered; null: listeners are called directly.
-        delivery: How deliveries are made.
-        delivery_by_listener: How the deliveries of single listeners are made, by the names of the listeners; all of
-            their settings, in place of `delivery`.
-        listeners: The listeners made of installed notifiers.
+        journal: The database that stores events until they are delivered; null: listeners are called directly.
+        delivery: Schedule and limits of deliveries.
+        delivery_by_listener: Schedule and limits of single listeners, by name; they replace `delivery` as a whole.
+        listeners: The listeners that installed notifiers implement.
 
     Raises:
-        SettingsError: A value is not valid; names the field and its rule, and never a value that may be a secret.
+        SettingsError: A value is invalid; the message names the field and its rule, not the value.
     """
 
     plugins: PluginSettings = PluginSettings()
@@ -187,19 +186,19 @@ class Settings:
                 raise SettingsError(f"invalid Settings: {name} must be {kind.__name__}, not {type(value).__name__}")
         names = [listener.name for listener in self.listeners]
         if doubled := sorted({name for name in names if names.count(name) > 1}):
-            raise SettingsError(f"invalid Settings: listeners must have names of their own, got {doubled[0]!r} twice")
+            raise SettingsError(f"invalid Settings: names of listeners must be unique, got {doubled[0]!r} twice")
 
     def delivery_of(self, name: str) -> DeliverySettings:
-        """Return how the deliveries of this listener are made."""
+        """Return schedule and limits of this listener's deliveries."""
         return self.delivery_by_listener.get(name, self.delivery)
 
 
 DEFAULTS = Settings()
-"""The settings of a host that has none."""
+"""The settings of a host without any."""
 
 
 def violations(error: ValidationError) -> Iterator[tuple[str, str]]:
-    """Yield the dotted key and the broken rules of each value that marshmallow refused; never the value itself."""
+    """Yield the dotted key and the broken rules of each invalid value; never the value itself."""
 
     def walk(messages: object, key: str) -> Iterator[tuple[str, str]]:
         if isinstance(messages, Mapping):

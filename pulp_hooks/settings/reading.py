@@ -1,4 +1,4 @@
-"""Reading the settings: the file, the environment, and everything that can be wrong with them."""
+"""Reading the settings from the file and the environment, with their problems."""
 
 import difflib
 import os
@@ -26,16 +26,16 @@ from pulp_hooks.settings.references import read_text, resolve
 from pulp_hooks.settings.schemas import DeliveryTable, DispatchTable, JournalTable, ListenerTable, PluginsTable
 
 FILE_NAME = "pulp-hooks.toml"
-"""Name of the settings file that is looked for in the working directory."""
+"""Name of the settings file in the working directory."""
 
 PATH_VARIABLE = "PULP_HOOKS_SETTINGS"
 """Environment variable with the path of the settings file."""
 
 BLOCK_VARIABLE = "PULP_HOOKS_BLOCK"
-"""Environment variable with names of plugins and listeners, separated by commas, that are not loaded."""
+"""Environment variable with the names of plugins and listeners to block, separated by commas."""
 
 AUTOLOAD_VARIABLE = "PULP_HOOKS_DISABLE_AUTOLOAD"
-"""Environment variable that, when it is not empty, keeps every installed plugin from being loaded."""
+"""Environment variable that, if it is not empty, disables the loading of installed plugins."""
 
 _NOTHING_ACCEPTED = "no event is accepted"
 _INVALID = f"; no plugin is loaded and {_NOTHING_ACCEPTED}"
@@ -45,18 +45,19 @@ REMEDY = "correct it and run `pulp-hooks check` again"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadSettings:
-    """Settings with their origin, what the environment adds, and what is wrong with them.
+    """Settings with their origin, the variables of the environment, and their problems.
 
     Attributes:
-        settings: The settings; what is not valid has its default, or is left out.
+        settings: The settings; an invalid value has its default, and an invalid listener is left out.
         path: The file; null without one, or for settings in code.
-        autoload: Whether installed plugins are loaded at all.
-        blocked: Names of plugins, notifiers and listeners that are not loaded, those of the environment included.
-        problems: Everything that is wrong.
-        fault: Why the file as a whole is invalid, or null. Then nothing is loaded, and no event is accepted.
-        journal_fault: Why the `[journal]` table is invalid, or null. Then no event is accepted: it must not bypass a
-            journal.
-        invalid_listeners: Name, or place in the file, and fault of each `[[listeners]]` table that is invalid.
+        autoload: Whether installed plugins are loaded.
+        blocked: Names of blocked plugins, notifiers and listeners, those of the environment included.
+        problems: All problems.
+        fault: Why the file as a whole is invalid, so that nothing is loaded and no event is accepted; null if it is
+            valid.
+        journal_fault: Why the `[journal]` table is invalid, so that no event is accepted: none may bypass the journal.
+            Null if it is valid.
+        invalid_listeners: Name (or place in the file) and fault of each invalid `[[listeners]]` table.
     """
 
     settings: Settings = DEFAULTS
@@ -70,14 +71,14 @@ class ReadSettings:
 
     @property
     def origin(self) -> str:
-        """Where the settings are from, for messages."""
+        """The source of the settings, for messages."""
         return "the settings in code" if self.path is None else str(self.path)
 
     def journal(self) -> JournalSettings | None:
         """Return the journal's settings; null without a journal.
 
         Raises:
-            JournalError: They are invalid, or may be: no event is accepted.
+            JournalError: The table or the file is invalid: no event is accepted.
         """
         if fault := self.fault or self.journal_fault:
             raise JournalError(f"{_NOTHING_ACCEPTED}: {fault}; fix: run `pulp-hooks check`")
@@ -85,14 +86,14 @@ class ReadSettings:
 
 
 def read_settings(settings: str | os.PathLike[str] | Settings | None = None) -> ReadSettings:
-    """Read the settings, and return everything that is wrong with them as data.
+    """Read the settings, and return them with their problems.
 
-    An invalid listener is left out; the others stay. If the file cannot be read, if it has an unknown key at the top or
-    an invalid `[plugins]` table, it is invalid as a whole.
+    An invalid listener is left out; the others stay. The file as a whole is invalid if it cannot be read, if it has an
+    unknown key at the top, or if `[plugins]` is invalid.
 
     Args:
-        settings: Path of the file, or settings in code. By default the file that `PULP_HOOKS_SETTINGS` names, else
-            `pulp-hooks.toml` in the working directory, if it exists.
+        settings: Path of the file, or settings in code. By default the file in `PULP_HOOKS_SETTINGS`, else
+            `pulp-hooks.toml` in the working directory if it exists.
     """
     read = ReadSettings(settings=settings) if isinstance(settings, Settings) else _read_file(settings)
     named = {name.strip() for name in os.environ.get(BLOCK_VARIABLE, "").split(",")} - {""}
@@ -108,14 +109,14 @@ def _read_file(path: str | os.PathLike[str] | None) -> ReadSettings:
         document = tomllib.loads(read_text(file))
         return _Reader(file, document).read()
     except FileNotFoundError as error:
-        # A link that leads nowhere is there, and somebody meant something by it.
+        # A broken link counts as a missing file, not as no file.
         if not named and not os.path.lexists(file):
             return ReadSettings()
         reason = error.strerror
     except OSError as error:
         reason = error.strerror
     except RecursionError:
-        reason = "its tables or arrays are nested too deep"
+        reason = "tables or arrays are nested too deep"
     except ValueError as error:
         reason = str(error)
     fault = f"the settings cannot be read: {reason}"
@@ -125,7 +126,7 @@ def _read_file(path: str | os.PathLike[str] | None) -> ReadSettings:
 
 
 class _Reader:
-    """Reads one document, and gathers what is wrong with it."""
+    """Reads one document, and collects its problems."""
 
     def __init__(self, file: Path, document: Mapping[str, Any]) -> None:
         self._file = file
@@ -186,7 +187,7 @@ class _Reader:
         return None
 
     def _delivery(self) -> tuple[DeliverySettings, dict[str, DeliverySettings]]:
-        """Read `[delivery]` and the tables of the listeners in it, which inherit its keys."""
+        """Read `[delivery]` and its tables of listeners, which inherit its keys."""
         table = self._document.get("delivery", {})
         if not isinstance(table, Mapping):
             self._problem("delivery must be a table")
@@ -195,7 +196,7 @@ class _Reader:
         general = self._delivery_table("delivery", own, DeliverySettings())
         listeners = table.get("listeners", {})
         if not isinstance(listeners, Mapping):
-            self._problem("delivery.listeners must be a table, with one table for each listener")
+            self._problem("delivery.listeners must be a table of tables, one for each listener")
             return general, {}
         return general, {
             name: self._delivery_table(f"delivery.listeners.{name}", of_listener, general)
@@ -225,7 +226,7 @@ class _Reader:
             try:
                 loaded = cast("dict[str, Any]", schema.load(table))
                 if name in names:
-                    self._problem(f"{place}: name is the name of another listener of this file")
+                    self._problem(f"{place}: another listener of this file has this name")
                 else:
                     names.add(loaded["name"])
                     yield ListenerSettings(**loaded)
@@ -250,6 +251,6 @@ def _suggestion(key: str, known: Collection[str]) -> str:
 
 
 def _located(url: str, folder: Path) -> str:
-    """Return the URL with a relative path of a SQLite file made absolute: it begins at the folder of the settings."""
+    """Return the URL with a relative path of a SQLite file resolved against the folder of the settings."""
     scheme, separator, path = url.partition(":///")
     return f"{scheme}{separator}{folder / path}" if scheme.partition("+")[0] == "sqlite" and path else url

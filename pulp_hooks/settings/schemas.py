@@ -1,4 +1,4 @@
-"""The shape of `pulp-hooks.toml`, as marshmallow schemas."""
+"""The marshmallow schemas of `pulp-hooks.toml`."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from pulp_hooks.event_types import EventType
 ALL = "*"
 
 NAME = Regexp(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z", error="must be letters, digits, '.', '_' and '-'")
-"""Rule of the name of a listener: an argument of commands, and a part of the id of a delivery."""
+"""Rule for names of listeners, which are arguments of commands and part of the ids of deliveries."""
 
-_AT_LEAST_ONE = Length(min=1, error="must not be empty: leave the key out to receive all")
+_AT_LEAST_ONE = Length(min=1, error="must not be empty; remove the key to receive all")
 _TEXT: dict[str, Any] = {"required": "is missing"}
 _NUMBER: dict[str, Any] = {
     "invalid": "must be a whole number",
@@ -29,11 +29,11 @@ class _Table(Schema):
         register = False
         unknown = RAISE
 
-    error_messages = {"unknown": "is no key of this table", "type": "must be a table"}  # noqa: RUF012 - as inherited
+    error_messages = {"unknown": "is not a key of this table", "type": "must be a table"}  # noqa: RUF012 - as inherited
 
 
 class EventTypes(fields.Field[tuple[EventType, ...]]):
-    """Event types by any of their names; `"*"`, alone or in the list, is all of them."""
+    """Event types by any of their names; `"*"`, alone or in the list, means all."""
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> tuple[EventType, ...]:
         del attr, data, kwargs
@@ -49,7 +49,7 @@ class EventTypes(fields.Field[tuple[EventType, ...]]):
 
 def _is_text(value: object) -> object:
     if not isinstance(value, str):
-        raise ValidationError("must be text")
+        raise ValidationError("must be a string")
     return value
 
 
@@ -61,7 +61,7 @@ def _is_number(value: object) -> object:
 
 def _texts(**kwargs: Any) -> fields.List[str]:  # noqa: ANN401 - what marshmallow's field takes
     return fields.List(
-        fields.String(pre_load=_is_text), error_messages={"invalid": "must be a list of texts"}, **kwargs
+        fields.String(pre_load=_is_text), error_messages={"invalid": "must be a list of strings"}, **kwargs
     )
 
 
@@ -76,18 +76,18 @@ def _is_switch(value: object) -> object:
 
 
 def _at_most(most: float, meaning: str) -> Range:
-    return Range(max=most, error=f"must be at most {most}, {meaning}")
+    return Range(max=most, error=f"must be at most {most} ({meaning})")
 
 
 _POSITIVE = Range(min=0, min_inclusive=False, error="must be more than 0")
 _NOT_NEGATIVE = Range(min=0, error="must not be negative")
 
-# Beyond these limits moments get no date, pauses are longer than a thread can wait, and rates count nothing.
-_YEAR_OF_SECONDS = _at_most(31_622_400, "which is 366 days")
-_YEAR_OF_HOURS = _at_most(8784, "which is 366 days")
-_DAY_OF_SECONDS = _at_most(86_400, "which is a day")
-_CENTURY_OF_DAYS = _at_most(36_525, "which is a hundred years")
-_RATE = Range(min=0.00001, max=1e6, error="must be from 0.00001, which is about one in a day, to 1000000")
+# Above these limits times overflow dates, pauses overflow the waits of threads, and rates round to nothing.
+_YEAR_OF_SECONDS = _at_most(31_622_400, "366 days")
+_YEAR_OF_HOURS = _at_most(8784, "366 days")
+_DAY_OF_SECONDS = _at_most(86_400, "a day")
+_CENTURY_OF_DAYS = _at_most(36_525, "a hundred years")
+_RATE = Range(min=0.00001, max=1e6, error="must be from 0.00001 (about one a day) to 1000000")
 
 
 class PluginsTable(_Table):
@@ -125,7 +125,7 @@ class JournalTable(_Table):
 
 
 class DeliveryTable(_Table):
-    """`[delivery]`, without `[delivery.listeners]`, and each table in there."""
+    """`[delivery]` without `[delivery.listeners]`, and each table of `[delivery.listeners]`."""
 
     timeout_seconds = _number(validate=[_POSITIVE, _YEAR_OF_SECONDS])
     retry_seconds = fields.List(
@@ -143,7 +143,7 @@ class DeliveryTable(_Table):
 
 
 class ListenerTable(_Table):
-    """One of `[[listeners]]`."""
+    """One `[[listeners]]` table."""
 
     name = fields.String(required=True, pre_load=_is_text, validate=NAME, error_messages=_TEXT)
     notifier = fields.String(required=True, pre_load=_is_text, error_messages=_TEXT)

@@ -1,1 +1,1 @@
-"""The worker: it delivers what the journal keeps, and records how that went."""
+"""The worker: it makes the deliveries of a journal, and records the attempts."""

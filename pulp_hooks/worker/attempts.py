@@ -1,4 +1,4 @@
-"""An attempt: from what was claimed to the listener and to what is recorded."""
+"""An attempt: from a claimed delivery to the listener and to the result to record."""
 
 import json
 import time
@@ -17,16 +17,16 @@ from pulp_hooks.journal.claims import Claim, Limits, Result
 from pulp_hooks.journal.schema import State
 from pulp_hooks.settings.model import DeliverySettings
 from pulp_hooks.text import one_line
-from pulp_hooks.worker.schedule import next_pause, pause_elsewhere, wished_pause
+from pulp_hooks.worker.schedule import next_pause, pause_elsewhere, requested_pause
 
 _MOST_ATTEMPTS = 100
-"""From this attempt on the schedule holds, whatever the listener asks for."""
+"""From this attempt on the schedule applies, whatever pause the listener requests."""
 
 MOST_LOST = 5
 """Attempts allowed beyond the schedule when earlier ones left no record (worker crash)."""
 
 SLACK_SECONDS = 30.0
-"""How much longer a lease is than the time limit of an attempt."""
+"""Time by which a lease exceeds the time limit of an attempt."""
 
 
 class Ending(StrEnum):
@@ -35,10 +35,10 @@ class Ending(StrEnum):
     Attributes:
         SUCCEEDED: The listener returned.
         FAILED: It raised.
-        TIMED_OUT: It took longer than the time limit, and was abandoned.
-        INTERRUPTED: The worker was stopped meanwhile; the delivery is due again at once.
-        UNWANTED: The listener, as this worker has it, does not take the event: the worker is older than the host.
-        UNREADABLE: This worker cannot read the stored event, which may come from a newer host.
+        TIMED_OUT: It exceeded the time limit, and was abandoned.
+        INTERRUPTED: The worker was stopped during the call; the delivery is due again at once.
+        UNWANTED: In this worker the listener does not take the event: its plugins or settings differ from the host's.
+        UNREADABLE: This worker cannot read the stored event, perhaps because the host is newer.
         LOST: Too many earlier attempts left no record: their workers crashed, perhaps because of this delivery.
     """
 
@@ -51,10 +51,12 @@ class Ending(StrEnum):
     LOST = "lost"
 
 
-_UNWANTED = "the listener does not take this event in this worker, whose plugins or settings differ from the host's"
+_UNWANTED = (
+    "in this worker the listener does not take this event; fix: give host and worker the same plugins and settings"
+)
 
 NOT_CALLED = frozenset({Ending.UNWANTED, Ending.UNREADABLE})
-"""The listener was not called, and a worker with other plugins or settings, or of a newer release, may call it."""
+"""Endings without a call; a worker with other plugins or settings, or of a newer release, may make the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +64,11 @@ class Attempt:
     """An attempt that has ended.
 
     Attributes:
-        claim: What was attempted.
+        claim: The claimed delivery.
         ending: How it ended.
-        began: When it began; elapsed time of the worker's clock.
-        seconds: How long it took.
-        error: What went wrong.
+        began: Start; elapsed time of the worker's clock.
+        seconds: Duration; seconds.
+        error: The error, on one line; null on success.
         outcomes: The outcomes of the listener's implementations.
     """
 
@@ -79,33 +81,33 @@ class Attempt:
 
     @property
     def disables(self) -> bool:
-        """Whether the listener has asked to be disabled."""
+        """Whether the listener raised `DisableListener`."""
         return any(isinstance(outcome.control, DisableListener) for outcome in self.outcomes)
 
     @property
     def refuses(self) -> bool:
-        """Whether the listener has asked never to have this event again."""
+        """Whether every failure is a `PermanentFailure`, so that the delivery is never retried."""
         failed = [outcome for outcome in self.outcomes if outcome.status is Status.FAILED]
         return bool(failed) and all(isinstance(outcome.control, PermanentFailure) for outcome in failed)
 
     @property
     def is_failure(self) -> bool:
-        """Whether this says something of the listener, and not of the event or of the worker."""
+        """Whether this is a failure of the listener, not of the event or the worker."""
         return self.ending in {Ending.FAILED, Ending.TIMED_OUT} and not self.refuses
 
 
-def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: float, most_tries: int) -> Attempt:
-    """Call the listener with the stored event; whatever it raises is in the attempt.
+def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: float, most_attempts: int) -> Attempt:
+    """Call the listener with the stored event, and return the attempt, whatever the listener raises.
 
     Args:
-        claim: What is to be delivered.
-        guards_of: Returns the guards of all listeners that an event is for.
-        began: Elapsed time of the worker's clock.
-        most_tries: Most tries, including those that left no record.
+        claim: The claimed delivery.
+        guards_of: Returns the guards of all listeners of an event.
+        began: Start; elapsed time of the worker's clock.
+        most_attempts: Most attempts, including those that left no record.
     """
     started = time.perf_counter()
-    if claim.step > most_tries:
-        lost = f"{MOST_LOST} attempts or more left no record; the delivery may crash its workers"
+    if claim.step > most_attempts:
+        lost = f"at least {MOST_LOST} attempts left no record; the delivery may crash its workers"
         return Attempt(claim, Ending.LOST, began, 0.0, lost)
     try:
         event = read_stored(claim.content)
@@ -121,9 +123,9 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: 
     )
     try:
         outcomes = tuple([context.run(guard.run, original) for guard in guards])
-        errors = [outcome.error or "it failed" for outcome in outcomes if outcome.status is Status.FAILED]
+        errors = [outcome.error or "failed" for outcome in outcomes if outcome.status is Status.FAILED]
     except KeyboardInterrupt as error:
-        # It is the listener's own: the one of the keyboard reaches the main thread only.
+        # Raised by the listener itself: Ctrl-C reaches the main thread only.
         outcomes, errors = (), [one_line(error, guards[0].secrets)]
     text = "; ".join(errors) or None
     telemetry.end_attempt(span, text)
@@ -132,18 +134,18 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: 
 
 
 def limits_of(settings: DeliverySettings) -> Limits:
-    """Return the limits of a listener over all workers."""
+    """Return the limits of a listener, which hold over all workers."""
     return Limits(settings.global_concurrency, settings.global_rate_per_second)
 
 
 def result_of(ended: Attempt, settings: DeliverySettings, *, started: float, now: float) -> Result:
-    """Decide what follows an attempt.
+    """Return the result to record for an attempt, with the next state of its delivery.
 
     Args:
         ended: The attempt.
-        settings: How the deliveries of this listener are made.
-        started: When the attempt began; the journal's time.
-        now: The journal's time.
+        settings: Schedule and limits of the listener.
+        started: Start of the attempt; the journal's time.
+        now: Current time; the journal's time.
     """
     state, due, counted = _next(ended, settings, now)
     return Result(
@@ -162,7 +164,7 @@ def result_of(ended: Attempt, settings: DeliverySettings, *, started: float, now
     )
 
 
-def _next(  # noqa: PLR0911 - one for each way to go on
+def _next(  # noqa: PLR0911 - one for each next state
     ended: Attempt, settings: DeliverySettings, now: float
 ) -> tuple[State, float | None, bool]:
     if ended.ending is Ending.SUCCEEDED:
@@ -173,14 +175,14 @@ def _next(  # noqa: PLR0911 - one for each way to go on
             return State.PENDING, now + pause, False
         return (State.SKIPPED if ended.ending is Ending.UNWANTED else State.DEAD), None, True
     if ended.ending is Ending.INTERRUPTED or ended.disables:
-        # Of a listener that is disabled it is held until the listener is enabled.
+        # The journal holds it while the listener is disabled.
         return State.PENDING, now, False
     if ended.ending is Ending.LOST or ended.refuses:
         return State.DEAD, None, True
     controls = [outcome.control for outcome in ended.outcomes if outcome.status is Status.FAILED]
-    asked = [wished_pause(control) for control in controls if isinstance(control, RetryLater)]
-    wishes = [pause for pause in asked if pause is not None]
-    if wishes and ended.claim.attempts < _MOST_ATTEMPTS:
-        return State.RETRYING, now + max(wishes), False
+    pauses = [requested_pause(control) for control in controls if isinstance(control, RetryLater)]
+    requested = [pause for pause in pauses if pause is not None]
+    if requested and ended.claim.attempts < _MOST_ATTEMPTS:
+        return State.RETRYING, now + max(requested), False
     pause = next_pause(ended.claim.step, settings.retry_seconds)
     return (State.DEAD, None, True) if pause is None else (State.RETRYING, now + pause, True)

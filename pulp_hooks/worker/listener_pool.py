@@ -1,4 +1,4 @@
-"""The threads that call one listener; no other listener waits for them."""
+"""Listener pools: each listener has its own threads, so none waits for another."""
 
 import threading
 from collections import deque
@@ -14,17 +14,17 @@ from pulp_hooks.worker.attempts import Attempt, Ending
 _log = safe_logger("pulp_hooks.worker")
 
 PREFETCH = 50
-"""How many claims of a listener wait for its threads, so that these do not wait for the journal.
+"""Claims of a listener fetched ahead of its threads, so that these do not wait for the journal.
 
-More would be quicker with a listener of microseconds, and leave less of a small backlog to other workers. Measured on
-SQLite: 88 us of CPU for each delivery with 32, 68 us with 100.
+A larger prefetch is faster for a listener that takes microseconds, but leaves less of a small backlog to other workers.
+Measured on SQLite: 88 us of CPU for each delivery with 32, 68 us with 100.
 """
 
 MOST_HUNG = 16
-"""How many abandoned calls of a listener may be left running: a thread cannot be ended from outside."""
+"""Most abandoned calls of a listener that may still be running: a thread cannot be ended from outside."""
 
 _IDLE_SECONDS = 10.0
-"""How long a thread waits for a claim before it ends."""
+"""Idle time after which a thread ends."""
 
 
 @dataclass(eq=False, slots=True)
@@ -32,8 +32,8 @@ class Running:
     """A call in progress.
 
     Attributes:
-        claim: What is delivered.
-        began: When it began; elapsed time of the worker's clock.
+        claim: The claimed delivery.
+        began: Start; elapsed time of the worker's clock.
     """
 
     claim: Claim
@@ -47,13 +47,13 @@ class _Waiting(NamedTuple):
 
 @dataclass(eq=False)
 class ListenerPool:
-    """Makes the attempts of one listener in threads of its own.
+    """Makes the attempts of one listener in its own threads.
 
     Attributes:
         name: Name of the listener.
-        threads: How many attempts run at the same time.
-        timeout_seconds: Time limit of an attempt.
-        call: Makes an attempt, given the claim and the elapsed time at which it began.
+        threads: Most simultaneous attempts.
+        timeout_seconds: Time limit of an attempt; seconds.
+        call: Makes an attempt; takes the claim and the elapsed time at its start.
         elapsed: Returns the elapsed time of the worker's clock.
         ended: Called in the thread with each attempt that was not abandoned.
     """
@@ -74,44 +74,44 @@ class ListenerPool:
         self._hung = 0
         self._closing = False
         self._stopping = False
-        # Whether the listener asked to be disabled, which is not recorded yet.
+        # Whether the listener raised `DisableListener`, and that is not recorded yet.
         self._disables = False
 
     @property
     def in_hand(self) -> int:
-        """How many claims wait or run here."""
+        """Number of claims that wait or run here."""
         with self._state:
             return len(self._waiting) + len(self._overdue) + len(self._running)
 
     @property
     def running(self) -> int:
-        """How many claims run here."""
+        """Number of calls in progress."""
         return len(self._running)
 
     @property
     def hung(self) -> int:
-        """How many abandoned calls have not ended."""
+        """Number of abandoned calls that have not ended."""
         return self._hung
 
     @property
     def free_threads(self) -> int:
-        """How many attempts may run at the same time now: none when too many abandoned ones do."""
+        """Most simultaneous attempts at present: fewer, down to none, if many abandoned calls are still running."""
         return max(0, min(self.threads, MOST_HUNG - self._hung))
 
     @property
     def wanted(self) -> int:
-        """How many claims to fetch; 0 while more than a quarter of the prefetched ones wait."""
+        """Number of claims to fetch; 0 while more than a quarter of the prefetch waits."""
         if self._disables or not self.free_threads or 4 * len(self._waiting) > PREFETCH:
             return 0
         return max(0, self.free_threads + PREFETCH - self.in_hand)
 
     def feed(self, claims: Iterable[Claim], begin_before: float = 0.0) -> None:
-        """Take claims to be attempted.
+        """Queue claims for the threads.
 
         Args:
             claims: The claims.
-            begin_before: Elapsed time from which on their leases do not cover an attempt any more. Claims that have not
-                begun do not begin then: `overdue` returns them.
+            begin_before: Elapsed time after which their leases no longer cover an attempt. Claims that wait until then
+                are not begun: `overdue` returns them.
         """
         with self._state:
             for claim in claims:
@@ -123,20 +123,20 @@ class ListenerPool:
             self._state.notify(len(self._waiting))
 
     def overdue(self) -> list[Claim]:
-        """Remove and return the claims whose leases do not cover an attempt any more."""
+        """Remove and return the claims whose leases no longer cover an attempt."""
         with self._state:
             self._set_overdue_apart()
             back, self._overdue = self._overdue, []
         return back
 
     def _set_overdue_apart(self) -> None:
-        # Those that were claimed first are first, with the earliest ends but for what chance makes of the slack.
+        # In order of claiming, and so of the ends of their leases, except for the random part of the slack.
         now = self.elapsed()
         while self._waiting and self._waiting[0].begin_before <= now:
             self._overdue.append(self._waiting.popleft().claim)
 
     def take_back(self) -> list[Claim]:
-        """Remove and return all claims that have not begun; those that are fed later begin again."""
+        """Remove and return all claims that have not begun; claims fed later may begin."""
         with self._state:
             back = [*self._overdue, *(waiting.claim for waiting in self._waiting)]
             self._overdue = []
@@ -145,7 +145,7 @@ class ListenerPool:
         return back
 
     def next_limit(self) -> float | None:
-        """Return when the first attempt reaches its time limit at the earliest, as elapsed time."""
+        """Return the earliest elapsed time at which an attempt may reach its time limit; null if nothing is in hand."""
         with self._state:
             begun = [running.began for running in self._running.values()]
             if self._waiting:
@@ -154,32 +154,32 @@ class ListenerPool:
         return min(begun) + self.timeout_seconds if begun else None
 
     def abandon(self, *, after_seconds: float) -> list[Running]:
-        """Return the calls that have taken longer than that; from now on nothing waits for them."""
+        """Return the calls that have taken longer than this, and stop waiting for them."""
         before = self.elapsed() - after_seconds
         with self._state:
             abandoned = {thread: running for thread, running in self._running.items() if running.began <= before}
             for thread in abandoned:
                 del self._running[thread]
             self._hung += len(abandoned)
-        # Other threads take their places.
+        # Start threads in their place.
         self.feed(())
         return list(abandoned.values())
 
     def stop(self) -> None:
-        """Begin no more claims; a signal handler may call this."""
+        """Begin no more claims; safe in a signal handler."""
         self._stopping = True
 
     def _may_begin(self) -> bool:
         return not self._disables and not self._stopping
 
     def close(self) -> None:
-        """Let the idle threads end."""
+        """End the idle threads."""
         with self._state:
             self._closing = True
             self._state.notify_all()
 
     def is_calling_in(self, thread: threading.Thread) -> bool:
-        """Return whether a thread is in a call of the listener."""
+        """Return whether a thread is calling the listener."""
         return thread in self._running
 
     def _work(self) -> None:
@@ -188,10 +188,10 @@ class ListenerPool:
             ended = self._called(running)
             with self._state:
                 if me not in self._running:
-                    # It was abandoned, and its place is taken.
+                    # It was abandoned, and another thread has its place.
                     self._hung -= 1
                     return
-                # In this order: once nothing is in hand, the worker knows how everything ended.
+                # In this order: when nothing is in hand, the worker has every attempt.
                 self._disables = self._disables or ended.disables
                 self.ended(self, ended)
                 del self._running[me]
@@ -200,22 +200,22 @@ class ListenerPool:
     def _called(self, running: Running) -> Attempt:
         try:
             return self.call(running.claim, running.began)
-        except BaseException as error:  # noqa: BLE001 - a thread that ends would leave its claim behind
-            _log.exception("event %s for listener %s", running.claim.event_id, self.name)
+        except BaseException as error:  # noqa: BLE001 - a thread that ended would lose its claim
+            _log.exception("event %s for listener %s: the attempt failed", running.claim.event_id, self.name)
             seconds = self.elapsed() - running.began
             return Attempt(running.claim, Ending.FAILED, running.began, seconds, type_name(error))
 
     def _next(self, me: threading.Thread) -> Running | None:
         with self._state:
             while True:
-                # A worker that was stopped for a while, as by SIGSTOP, continues here.
+                # A worker that was suspended, for example by SIGSTOP, continues here.
                 self._set_overdue_apart()
                 if self._waiting and self._may_begin() and len(self._running) < self.free_threads:
                     running = Running(self._waiting.popleft().claim, self.elapsed())
                     self._running[me] = running
                     self._idle -= 1
                     return running
-                # A claim that was fed just when the pause was over is not left behind.
+                # Stay if a claim was fed at the moment of the timeout.
                 if self._closing or (not self._state.wait(_IDLE_SECONDS) and not self._waiting):
                     self._idle -= 1
                     return None

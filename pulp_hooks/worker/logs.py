@@ -1,4 +1,4 @@
-"""The log lines of deliveries: a sentence for people, and fields on the record for programs."""
+"""Log records of deliveries: a sentence for people, and attributes for programs."""
 
 import logging
 from typing import Any
@@ -15,39 +15,39 @@ _WORDS = {
     State.DELIVERED: "delivered",
     State.DEAD: "given up",
     State.SKIPPED: "skipped",
-    State.HELD: "held until the listener is enabled",
+    State.HELD: "on hold until the listener is enabled",
 }
 
 
 def log_result(result: Result, exception: BaseException | None, *, is_held: bool = False) -> None:
-    """Log how an attempt ended: a success as information, a dead letter as an error, the rest as a warning.
+    """Log an attempt: INFO if it succeeded, ERROR if the delivery is dead, otherwise WARNING.
 
-    The record has the attributes `event_id`, `delivery`, `listener`, `attempt`, `seconds`, `status`, `state`, and
-    `error` and `due` (seconds since 1970) where there are any.
+    The record has the attributes `event_id`, `delivery`, `listener`, `attempt`, `seconds`, `status`, `state`, `error`
+    and `due` (seconds since 1970); the last two may be null.
 
     Args:
-        result: The attempt.
-        exception: What to log as `exc_info`.
-        is_held: Whether it waits for its listener, which was disabled.
+        result: The result.
+        exception: Exception for `exc_info`.
+        is_held: Whether the delivery is on hold, because its listener was disabled.
     """
     state = State.HELD if is_held else result.state
     level = _LEVELS.get(state, logging.WARNING)
     if not _log.isEnabledFor(level):
         return
     claim = result.claim
-    said = _WORDS.get(state, "to be tried again" if result.is_attempt else "given back for another worker")
+    next_step = _WORDS.get(state, "will be retried" if result.is_attempt else "released for another worker")
     error = f": {result.error}" if result.error else ""
     _log.log(
         level,
         "event %s for listener %s, attempt %d, %.3f s: %s, %s%s",
-        *(claim.event_id, claim.listener, claim.attempts, result.seconds, result.status, said, error),
+        *(claim.event_id, claim.listener, claim.attempts, result.seconds, result.status, next_step, error),
         exc_info=exception,
         extra=_fields(result) | ({"state": state.value, "due": None} if is_held else {}),
     )
 
 
 def log_late(result: Result, exception: BaseException | None) -> None:
-    """Log that an attempt ended after its lease, so that another worker has the delivery, or it was finished."""
+    """Log an attempt that ended after its lease, when another worker had claimed or finished the delivery."""
     claim = result.claim
     _log.warning(
         "event %s for listener %s, attempt %d, %.3f s: %s, too late to be recorded",

@@ -1,4 +1,4 @@
-"""What a worker does besides delivering: it prunes the journal."""
+"""Maintenance of the journal by a worker: pruning."""
 
 import random
 import threading
@@ -17,11 +17,11 @@ _DAY = 86_400.0
 
 
 class Maintenance:
-    """Prunes a journal, once an hour, in a thread of its own.
+    """Prunes a journal once an hour, in its own thread.
 
     Args:
         journal: The journal.
-        settings: How long deliveries are kept.
+        settings: The retention of deliveries.
     """
 
     def __init__(self, journal: Journal, settings: JournalSettings) -> None:
@@ -56,8 +56,8 @@ class Maintenance:
             _log.info("pruned %d deliveries and %d events", pruned.deliveries, pruned.events)
 
     def _work(self, using: Callable[[], AbstractContextManager[None]]) -> None:
-        # Workers that start together do not prune together.
-        pause = random.uniform(0, 60)  # noqa: S311 - nobody gains by guessing it
+        # Random, so that workers that start together do not prune together.
+        pause = random.uniform(0, 60)  # noqa: S311 - not for security
         while not self._over.wait(pause):
             with using():
                 self.prune()

@@ -1,4 +1,4 @@
-"""Recording: attempts become results in the journal and lines in the log, and listeners are disabled."""
+"""Recording of attempts in the journal and the log, and disabling of listeners."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ class Recorder:
 
     Args:
         journal: The journal.
-        settings: How the deliveries are made.
+        settings: Schedule and limits of deliveries.
 
     Attributes:
-        tally: How many attempts have ended in which way.
+        tally: Number of attempts by ending.
     """
 
     def __init__(self, journal: Journal, settings: Settings) -> None:
@@ -37,20 +37,20 @@ class Recorder:
         self._settings = settings
 
     def record(self, ended: Sequence[Attempt], clock: Clock) -> set[str]:
-        """Record attempts, all or none of them, and disable listeners that asked for it or have failed for too long.
+        """Record attempts, all or none, and disable listeners that requested it or have failed for too long.
 
         Args:
             ended: The attempts.
             clock: The worker's clock.
 
         Returns:
-            The names of the listeners that were disabled.
+            The names of the disabled listeners.
 
         Raises:
             JournalError: The journal failed.
         """
-        asked = {one.claim.listener: one.error or "it asked for that" for one in ended if one.disables}
-        # Before the attempts are recorded: so their deliveries are held.
+        asked = {one.claim.listener: one.error or "the listener requested it" for one in ended if one.disables}
+        # Before the attempts are recorded, so that their deliveries are put on hold.
         for name, reason in asked.items():
             self._disable(name, reason)
         now = clock.time()
@@ -81,16 +81,16 @@ class Recorder:
                 if listener.name not in names or listener.disabled_at is not None or since is None:
                     continue
                 if now - since >= limit * _HOUR:
-                    self._disable(listener.name, f"it has failed for {limit:g} hours without a success")
+                    self._disable(listener.name, f"no success in {limit:g} hours of failures")
                     too_long.add(listener.name)
         except JournalError as error:
-            # The attempts are recorded; the next failure will bring it up again.
+            # The attempts are recorded, and the next failure checks this again.
             _log.warning("%s", error)
         return too_long
 
     def _disable(self, name: str, reason: str) -> None:
         self._journal.disable(name, reason)
         _log.error(
-            "listener %s is disabled, its deliveries are on hold: %s; fix: run `pulp-hooks listeners enable %s`",
+            "listener %s is disabled; its deliveries are on hold: %s; fix: run `pulp-hooks listeners enable %s`",
             *(name, reason, quote(name)),
         )

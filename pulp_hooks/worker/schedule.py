@@ -1,4 +1,4 @@
-"""When a delivery that failed is tried again."""
+"""The pauses between attempts."""
 
 import random
 from collections.abc import Sequence
@@ -6,47 +6,46 @@ from collections.abc import Sequence
 from pulp_hooks.delivery_control import RetryLater
 
 _JITTER = 0.2
-"""Part by which a pause is varied, so that deliveries that failed together do not come back together."""
+"""Random variation of a pause, so that deliveries that failed together are not retried together."""
 
-_LONGEST_WISH = 86_400.0
-"""Longest pause that a listener may ask for; seconds."""
-
+_LONGEST_REQUEST = 86_400.0
+"""Longest pause that a listener may request; seconds."""
 
 _SHORTEST_ELSEWHERE, _LONGEST_ELSEWHERE = 1.0, 300.0
-"""Pause before a delivery that this worker cannot make is offered again; it grows with the delivery's age."""
+"""Bounds of the pause after this worker could not make a delivery; it grows with the delivery's age."""
 
 
-def next_pause(tries: int, retry_seconds: Sequence[float]) -> float | None:
-    """Return the pause until the next try, varied by a fifth; null after the last one.
+def next_pause(attempts: int, retry_seconds: Sequence[float]) -> float | None:
+    """Return the pause until the next attempt, varied by up to a fifth; null after the last attempt.
 
     Args:
-        tries: How many tries there were.
-        retry_seconds: The pauses between tries.
+        attempts: Number of attempts made.
+        retry_seconds: The pauses between attempts.
     """
-    if tries > len(retry_seconds):
+    if attempts > len(retry_seconds):
         return None
-    return retry_seconds[tries - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nobody gains by guessing it
+    return retry_seconds[attempts - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - not for security
 
 
 def pause_elsewhere(age_seconds: float, retry_seconds: Sequence[float]) -> float | None:
-    """Return the pause before a delivery that this worker cannot make is offered again; None when that is over.
+    """Return the pause until a worker claims a delivery that this one cannot make; null past the end of its schedule.
 
-    Hosts and workers are restarted one after the other: until all run with the same plugins and settings, the delivery
-    waits for another worker, or for this one's restart. It waits no longer than failures would be retried for.
+    Hosts and workers are restarted one after the other. Until all have the same plugins and settings, the delivery
+    waits for another worker or for a restart of this one, at most as long as failures would be retried.
 
     Args:
-        age_seconds: How long ago the delivery was stored.
-        retry_seconds: The pauses between tries.
+        age_seconds: Age of the delivery.
+        retry_seconds: The pauses between attempts.
     """
     if age_seconds > sum(retry_seconds):
         return None
     return min(max(age_seconds / 2, _SHORTEST_ELSEWHERE), _LONGEST_ELSEWHERE)
 
 
-def wished_pause(control: RetryLater) -> float | None:
-    """Return the pause that a listener asked for, at most a day; null if it is not a number of seconds."""
+def requested_pause(control: RetryLater) -> float | None:
+    """Return the pause that a listener requested, at most a day; null if it is not a number of seconds."""
     after = getattr(control, "after", None)
     if isinstance(after, bool) or not isinstance(after, int | float) or not after >= 0:
         return None
-    # An integer may have more digits than a float can have.
-    return float(min(after, _LONGEST_WISH))
+    # Minimum first: an integer may be too large for a float.
+    return float(min(after, _LONGEST_REQUEST))

@@ -1,4 +1,4 @@
-"""A watchdog over a process whose threads a listener may keep from running."""
+"""A watchdog that ends a process whose threads a listener has frozen."""
 
 import faulthandler
 import os
@@ -7,31 +7,31 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LONGEST_STEP = 1.0
-"""After how many seconds the timer is set anew at the latest."""
+_REARM_SECONDS = 1.0
+"""Longest interval between resets of the timer."""
 
 
 @contextmanager
 def ending_when_frozen(seconds: float) -> Iterator[None]:
-    """Return a context manager that ends the process when no thread of it could run for so many seconds.
+    """Return a context manager that ends the process if none of its threads can run for this long.
 
-    A listener that keeps the interpreter's lock, as a regular expression that backtracks for hours does, stops every
-    thread and every handler of signals. The timer of faulthandler needs no lock: it prints the traceback of all threads
-    on standard error and ends the process with exit code 1. Its clock goes on while the process is stopped by SIGSTOP,
-    so that one that is stopped for longer ends when it is continued.
+    A listener that holds the GIL, such as a regular expression that backtracks for hours, stops every thread and every
+    signal handler. The timer of `faulthandler` does not need the GIL: it prints the tracebacks of all threads to
+    standard error, and ends the process with exit code 1. Its clock also runs while SIGSTOP suspends the process, so a
+    process that was suspended for longer ends when it continues.
 
     Args:
-        seconds: How long no thread may run.
+        seconds: Time limit; seconds.
     """
     over = threading.Event()
     stderr = _descriptor()
 
     def rearm() -> None:
-        while not over.wait(min(seconds / 4, _LONGEST_STEP)):
+        while not over.wait(min(seconds / 4, _REARM_SECONDS)):
             faulthandler.dump_traceback_later(seconds, exit=True, file=stderr)
 
     faulthandler.dump_traceback_later(seconds, exit=True, file=stderr)
-    # A thread of its own: the one that speaks to the journal may wait for it for long.
+    # Its own thread, because the one that uses the journal may wait for a long time.
     thread = threading.Thread(target=rearm, name="pulp_hooks watchdog", daemon=True)
     thread.start()
     try:
@@ -44,7 +44,7 @@ def ending_when_frozen(seconds: float) -> Iterator[None]:
 
 
 def _descriptor() -> int:
-    """Return a descriptor of standard error that nobody else closes, or of nothing where there is none."""
+    """Return a private descriptor of standard error, or of the null device if there is none."""
     try:
         return os.dup(sys.__stderr__.fileno())  # type: ignore[union-attr] # without standard error it is null
     except (AttributeError, OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The worker: one thread uses the journal, a pool of threads for each listener calls it."""
+"""The worker: one thread uses the journal, and a pool of threads calls each listener."""
 
 import contextlib
 import random
@@ -27,32 +27,32 @@ from pulp_hooks.worker.recorder import Recorder
 _log = safe_logger("pulp_hooks.worker")
 
 GRACE_SECONDS = 30.0
-"""How long a worker that is stopped waits for attempts in progress."""
+"""How long a stopping worker waits for attempts in progress."""
 
 _POLL_SECONDS = 1.0
-"""How often a worker looks for deliveries that other processes have stored."""
+"""How often a worker polls for deliveries that other processes have stored."""
 
 _LINGER_SECONDS = 0.05
-"""How long results wait for more of them while the threads have enough to do, and nothing new is stored."""
+"""How long results wait to be recorded together, while the threads have work and nothing new is stored."""
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
-"""Pause before a journal that failed is tried again; it doubles."""
+"""Pause after a failure of the journal; it doubles."""
 
 
 class Worker:
-    """Delivers what a journal keeps. Any number of workers, in any number of processes, share the work.
+    """Makes the deliveries of a journal. Any number of workers, in any number of processes, share the work.
 
-    Every listener has threads of its own, so that none waits for another.
+    Each listener has its own threads, so none waits for another.
 
     Args:
-        journal: The journal, whose clock is the worker's too.
-        registry: Knows the listeners.
-        settings: How the deliveries are made, and how long they are kept.
-        threads_per_listener: Most attempts of each listener that run at the same time.
+        journal: The journal; the worker uses its clock.
+        registry: The listeners.
+        settings: Schedule, limits and retention of deliveries.
+        threads_per_listener: Most simultaneous attempts of each listener in this worker.
 
     Attributes:
         journal: The journal.
-        tally: How many attempts have ended in which way.
+        tally: Number of attempts by ending.
     """
 
     def __init__(self, journal: Journal, registry: Registry, settings: Settings, *, threads_per_listener: int) -> None:
@@ -73,8 +73,8 @@ class Worker:
         self._ended: list[Attempt] = []
         self._hung: list[threading.Thread] = []
         self._give_back: list[Claim] = []
-        # The listener with a delivery that may end the worker: it gets no other before that one is recorded, and no
-        # other listener gets such a delivery, as what the first one ends would count against the second.
+        # The listener with a delivery that may crash the worker. It gets no other delivery until that one is recorded,
+        # and no other listener gets such a delivery: a crash by the first would count against the second.
         self._apart: set[str] = set()
         self._put_off_until = 0.0
         self._is_idle = False
@@ -83,40 +83,40 @@ class Worker:
 
     def _new_pool(self, name: str, registry: Registry, threads: int) -> ListenerPool:
         settings = self._settings.delivery_of(name)
-        most_tries = len(settings.retry_seconds) + 1 + MOST_LOST
+        most_attempts = len(settings.retry_seconds) + 1 + MOST_LOST
         return ListenerPool(
             name=name,
             threads=min(threads, settings.global_concurrency or threads),
             timeout_seconds=settings.timeout_seconds,
-            call=lambda claim, began: attempt(claim, registry.guards, began, most_tries),
+            call=lambda claim, began: attempt(claim, registry.guards, began, most_attempts),
             elapsed=self._clock.elapsed,
             ended=self._take,
         )
 
     def start(self) -> None:
-        """Begin to deliver, in threads of this process.
+        """Start delivering, in threads of this process.
 
         Raises:
             JournalError: The journal cannot be opened.
-            ClosedError: It was stopped before, or the parent process created it.
+            ClosedError: The worker was stopped, or the parent process created it.
         """
         self._own.check()
         if self._stop_by is not None:
-            raise ClosedError("this worker was stopped; fix: create another one with hooks.worker()")
+            raise ClosedError("this worker was stopped; fix: create another with hooks.worker()")
         self.journal.open()
         self._thread = threading.Thread(target=self.run, name="pulp_hooks worker", daemon=True)
         self._thread.start()
 
     def stop(self, grace_seconds: float = GRACE_SECONDS) -> bool:
-        """Claim no more, and wait for attempts in progress, which are given back when the grace time is over.
+        """Stop claiming, and wait for attempts in progress; release those that outlast the grace time.
 
-        To stop twice, before the start, or in a forked child does nothing.
+        A second call, a call before `start`, or a call in a forked child does nothing.
 
         Args:
-            grace_seconds: How long attempts in progress may continue.
+            grace_seconds: How long attempts in progress may continue; seconds.
 
         Returns:
-            Whether the worker waited; it does not when a listener that it is calling asks for it.
+            False if the call came from a listener that the worker is calling: then it did not wait.
         """
         if self._own.is_parent:
             return True
@@ -129,7 +129,7 @@ class Worker:
         return True
 
     def request_stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
-        """Stop as `stop` does, without waiting for it; a signal handler may call this."""
+        """Stop like `stop`, but without waiting; safe in a signal handler."""
         if self._own.is_parent:
             return
         if self._stop_by is None:
@@ -147,22 +147,22 @@ class Worker:
 
     @property
     def hung(self) -> tuple[str, ...]:
-        """Names of the listeners of which abandoned calls have not ended."""
+        """Names of the listeners with abandoned calls that have not ended."""
         return tuple(name for name, pool in self._pools.items() if pool.hung)
 
     @property
     def frozen_seconds(self) -> float:
-        """After how many seconds in which no thread could run the process counts as frozen.
+        """Time without a running thread after which the process counts as frozen; seconds.
 
-        No call may take as long as that, and the leases of the calls with the longest time limit are not over yet.
+        It is longer than any time limit of a call, and shorter than the longest lease.
         """
         return max((pool.timeout_seconds for pool in self._pools.values()), default=0.0) + SLACK_SECONDS / 3
 
     def run(self) -> None:
-        """Deliver until `stop` is called. Failures of the journal are logged and retried, from the first opening on.
+        """Deliver until `stop` is called. Failures of the journal, also of opening it, are logged and retried.
 
         Raises:
-            JournalError: The database is not a journal of this version, or cannot be one: waiting would not help.
+            JournalError: The database is not a journal that this release can use; retrying would not help.
             ClosedError: The parent process created this.
         """
         self._own.check()
@@ -172,7 +172,7 @@ class Worker:
                 self._deliver(until_idle=False)
 
     def _is_opened(self) -> bool:
-        """Open the journal, and wait for a server that is not up yet; return false if the worker was stopped."""
+        """Open the journal, waiting for its server if necessary; return false if the worker was stopped."""
         pause = 0.0
         while self._stop_by is None:
             try:
@@ -190,11 +190,11 @@ class Worker:
         return False
 
     def run_once(self) -> None:
-        """Deliver until nothing more is due, at the rates of the listeners, and delete what is past its retention.
+        """Deliver until nothing is due, within the rate limits of the listeners, and prune the journal.
 
         Raises:
-            JournalError: The journal failed. Attempts in progress were recorded if the journal came back within
-                seconds; otherwise the message counts the calls that will be made again.
+            JournalError: The journal failed. Attempts in progress were recorded if the journal recovered within
+                seconds; otherwise the message has the number of calls that will be repeated.
             ClosedError: The parent process created this.
         """
         self._own.check()
@@ -210,7 +210,7 @@ class Worker:
             listener: Name of the listener.
 
         Returns:
-            The attempt; null if there was nothing to claim, or if its lease was over before the call.
+            The attempt; null if the delivery could not be claimed, or if its lease ended before the call.
 
         Raises:
             JournalError: The journal failed; the delivery comes due again.
@@ -245,7 +245,7 @@ class Worker:
         return one
 
     def _record_one(self, one: Attempt, lease_ends: float) -> None:
-        """Record an attempt; while the journal fails, retry until the lease ends, and call no listener meanwhile."""
+        """Record an attempt; if the journal fails, retry until the lease ends."""
         pause = 0.0
         while True:
             try:
@@ -261,7 +261,7 @@ class Worker:
 
     @contextlib.contextmanager
     def _awake(self) -> Iterator[None]:
-        """Return a context manager in which new deliveries wake the worker."""
+        """Return a context manager in which new deliveries wake the worker, and the journal is pruned."""
         with self.journal.subscribed(self._look):
             self.maintenance.start()
             try:
@@ -270,12 +270,12 @@ class Worker:
                 self.maintenance.stop()
 
     def _look(self) -> None:
-        """Take the next turn right away."""
+        """Start the next turn at once."""
         self._wake.set()
         self._hungry.set()
 
     def _deliver(self, *, until_idle: bool) -> None:
-        """Take turns until the worker is stopped and what it began is recorded, or until nothing more is due."""
+        """Take turns until the worker is stopped and its attempts are recorded, or until nothing is due."""
         pause = 0.0
         failure: Exception | None = None
         try:
@@ -292,9 +292,9 @@ class Worker:
                 except Exception as error:
                     if raised_by_signal_handler(error):
                         raise
-                    # Also a bug in this package: the listeners must not wait for ever.
+                    # Also retry after a bug in this package, so that listeners do not wait for ever.
                     failure = error
-                    # What might not be recorded must not begin.
+                    # Do not begin attempts that may not be recorded.
                     self._take_back()
                     wait = pause = _longer(pause)
                     if not self._goes_on(pause, until_idle=until_idle):
@@ -307,7 +307,7 @@ class Worker:
         self._end(failure, until_idle=until_idle)
 
     def _goes_on(self, pause: float, *, until_idle: bool) -> bool:
-        """Return whether to retry after a failure: until a stop, and then until what was begun is recorded."""
+        """Return whether to retry after a failure: until a stop, and then until all attempts are recorded."""
         if self._is_over():
             return False
         if any(pool.running for pool in self._pools.values()):
@@ -317,10 +317,10 @@ class Worker:
         return self._stop_by is None or bool(self._ended)
 
     def _end(self, failure: Exception | None, *, until_idle: bool) -> None:
-        """Log what could not be recorded, and the last failure; a single run raises it."""
+        """Log the number of unrecorded attempts and the last failure; a single run raises that failure."""
         with self._ended_lock:
             lost = len(self._ended)
-        text = f"{lost} {'call' if lost == 1 else 'calls'} of listeners could not be recorded, and will be made again"
+        text = f"{lost} {'call' if lost == 1 else 'calls'} of listeners could not be recorded and will be repeated"
         if lost and until_idle and isinstance(failure, JournalError):
             raise JournalError(f"{failure}; {text}") from failure
         if lost:
@@ -335,12 +335,12 @@ class Worker:
         if isinstance(error, JournalError):
             _log.warning("%s; retrying in %.1f s", error, pause)
         else:
-            # A bug in this package, or no more threads: the listeners are not to wait for ever for that.
-            _log.exception("the worker failed; it continues in %.1f s", pause)
+            # A bug in this package, or no more threads.
+            _log.exception("the worker failed; retrying in %.1f s", pause)
 
     def _wait(self, seconds: float, *, failing: bool) -> None:
         if failing:
-            # Whatever happens meanwhile, the journal gets its pause, unless a stop or the end of its time comes first.
+            # Nothing but a stop, or the end of its grace time, shortens the pause.
             deadline, was_stopped = time.monotonic() + seconds, self._stop_by is not None
             while (left := deadline - time.monotonic()) > 0 and not self._is_over():
                 if self._stop_by is not None and not was_stopped:
@@ -351,7 +351,7 @@ class Worker:
             self._hungry.wait(_LINGER_SECONDS)
 
     def _turn(self) -> float:
-        """Record, give back and claim once; return how many seconds to wait before the next turn at most."""
+        """Record, release and claim once; return the longest pause before the next turn, in seconds."""
         self._record()
         later: list[Due] = []
         if self._stop_by is None:
@@ -363,17 +363,17 @@ class Worker:
             self._wind_up()
         now = self._clock.time()
         still_due = max(now, self._put_off_until)
-        # In this order: an attempt is among those that have ended before it is no longer in hand.
+        # In this order: an attempt is added to `_ended` before it stops being in hand.
         busy = any(pool.in_hand for pool in self._pools.values()) or bool(self._ended)
         self._is_idle = not busy and not any(due.due <= still_due for due in later)
         elapsed = self._clock.elapsed()
-        moments = [self._stop_by, *(pool.next_limit() for pool in self._pools.values())]
-        waits = [moment - elapsed for moment in moments if moment is not None]
+        times = [self._stop_by, *(pool.next_limit() for pool in self._pools.values())]
+        waits = [at - elapsed for at in times if at is not None]
         waits += [due.claimable - now for due in later]
         return max(0.001, min([_POLL_SECONDS, *waits]))
 
     def _claim(self) -> list[Due]:
-        """Claim for every listener that wants more; return when those that cannot be claimed yet are due."""
+        """Claim for every listener that wants more; return when the deliveries of the others can be claimed."""
         hungry = {
             name: self.limits[name] for name, pool in self._pools.items() if pool.wanted and name not in self._apart
         }
@@ -383,13 +383,13 @@ class Worker:
                 later.append(due)
                 continue
             pool = self._pools[name]
-            # So that what two listeners had in hand when a worker died does not come due at the same moment.
-            slack = SLACK_SECONDS * random.uniform(0.9, 1)  # noqa: S311 - nobody gains by guessing it
+            # Random, so that the deliveries of two listeners do not come due together after a crash.
+            slack = SLACK_SECONDS * random.uniform(0.9, 1)  # noqa: S311 - not for security
             # Before the claim, which may have to wait for other workers.
             begin_before = self._clock.elapsed() + slack
             lease = pool.timeout_seconds + slack
             if self._apart:
-                # Twice: the journal's clock may differ a little, and a single run must not miss what was put off.
+                # Twice: the journal's clock may differ a little, and a single run must not miss postponed deliveries.
                 self._put_off_until = self._clock.time() + 2 * PUT_OFF_SECONDS
             claims = self._queue.claim(
                 name, pool.wanted, lease, self.limits[name], ordered=due.is_ordered, suspects=not self._apart
@@ -400,7 +400,7 @@ class Worker:
         return later
 
     def _record(self) -> None:
-        """Record the attempts that have ended, and those that have reached their time limit."""
+        """Record the attempts that have ended, and abandon those that have reached their time limit."""
         for pool in self._pools.values():
             for running in pool.abandon(after_seconds=pool.timeout_seconds):
                 self._take_abandoned(running, pool.timeout_seconds, Ending.TIMED_OUT)
@@ -413,12 +413,12 @@ class Worker:
         except Exception as error:
             if raised_by_signal_handler(error):
                 raise
-            # A bug in this package must not keep the others from being recorded.
+            # A bug in this package: one attempt must not keep the others from being recorded.
             _log.exception("%d attempts could not be recorded", len(ended))
             self._record_each(ended)
 
     def _record_each(self, ended: list[Attempt]) -> None:
-        """Record attempts one by one; what fails again is made again when its lease ends."""
+        """Record attempts one by one; a delivery whose attempt fails again is claimed again after its lease."""
         while ended:
             one = ended.pop(0)
             try:
@@ -478,7 +478,7 @@ class Worker:
             self._ended.append(_abandoned(running, seconds, ending))
 
     def _take(self, pool: ListenerPool, ended: Attempt) -> None:
-        """Take an attempt from a thread, and have it recorded soon."""
+        """Take an attempt from a thread, and wake the worker to record it."""
         with self._ended_lock:
             self._ended.append(ended)
         if pool.wanted:
@@ -487,7 +487,7 @@ class Worker:
 
 
 def _abandoned(running: Running, seconds: float, ending: Ending) -> Attempt:
-    # A stop of the worker is no failure of the listener.
+    # A stopped worker is not an error of the listener.
     text = f"abandoned after the time limit of {seconds:g} s" if ending is Ending.TIMED_OUT else None
     return Attempt(running.claim, ending, running.began, seconds, text)
 

@@ -1,4 +1,4 @@
-"""What the tests of Celery share: a RabbitMQ of their own that may be killed, and Celery workers as real processes."""
+"""Fixtures for Celery: a private RabbitMQ server that tests may kill, and Celery workers as real processes."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ carry_deliveries(app, resend_seconds={resend_seconds})
 
 
 class Broker:
-    """A RabbitMQ server of the test's own, on loopback."""
+    """A private RabbitMQ server on loopback."""
 
     def __init__(self, folder: Path, server: str) -> None:
         self._folder = folder
@@ -52,7 +52,7 @@ class Broker:
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
 
     def start(self) -> None:
-        """Start it, on what an earlier start has left, and wait until it answers."""
+        """Start it with the data of earlier starts, and wait until it answers."""
         variables = {
             "HOME": self._folder,
             "RABBITMQ_NODENAME": f"pulp_hooks_{self.port}@localhost",
@@ -76,7 +76,7 @@ class Broker:
             time.sleep(0.2)
 
     def kill(self) -> None:
-        """Kill it at once, with all that it has started."""
+        """Kill it at once, with its child processes."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -93,7 +93,7 @@ class Broker:
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """Give a running RabbitMQ; skip where there is none to be started, except in CI."""
+    """Return a running RabbitMQ; skip if it is not installed, except in CI."""
     if _SERVER is None:
         if os.environ.get("CI") == "true":
             pytest.fail("RabbitMQ is not installed")
@@ -105,7 +105,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 
 class Cluster:
-    """A folder with settings, a listener and a Celery app, and the Celery workers that run there."""
+    """A folder with settings, a listener and a Celery app, and its Celery workers."""
 
     def __init__(self, folder: Path, broker: Broker) -> None:
         self.folder = folder
@@ -118,7 +118,7 @@ class Cluster:
         (info / "entry_points.txt").write_text("[pulp_hooks]\ndesk = desk\n")
 
     def configure(self, url: str, *, resend_seconds: float = 60, tasks: str = TASKS, **delivery: object) -> None:
-        """Write settings with a journal, and the app."""
+        """Write the settings, with a journal, and the app."""
         lines = [f"{name} = {value}" for name, value in delivery.items()]
         settings = ["[journal]", f'url = "{url}"', "[plugins]", 'block = ["console", "jsonl"]', "[delivery]", *lines]
         (self.folder / "pulp-hooks.toml").write_text("\n".join(settings))
@@ -126,14 +126,14 @@ class Cluster:
         (self.folder / "tasks.py").write_text(tasks.format(**values))
 
     def run(self, code: str) -> str:
-        """Run Python code there."""
+        """Run Python code in the folder, and return its output."""
         command = [sys.executable, "-c", code]
         return subprocess.run(
             command, cwd=self.folder, env=self._environment(), check=True, capture_output=True, text=True
         ).stdout
 
     def fire(self, *repo_ids: str) -> list[str]:
-        """Fire an event for each repository, and give the ids."""
+        """Fire an event for each repository, and return the ids."""
         return self.run(
             "from pulp_hooks import Hooks\n"
             "with Hooks.discover() as hooks:\n"
@@ -142,7 +142,7 @@ class Cluster:
 
     @contextmanager
     def worker(self, *options: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a Celery worker while a block lasts."""
+        """Return a context manager that runs a Celery worker."""
         command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--loglevel=INFO", "-c", "2", *options]
         with (self.folder / "worker.log").open("ab") as log:
             worker = subprocess.Popen(
@@ -161,12 +161,12 @@ class Cluster:
             worker.wait()
 
     def calls(self) -> list[str]:
-        """Give the ids of the events that the listener was called with."""
+        """Return the ids of the events of all calls of the listener."""
         file = self.folder / "calls"
         return [line.split()[0] for line in file.read_text().splitlines()] if file.exists() else []
 
     def log(self) -> str:
-        """Give what the workers have printed."""
+        """Return the output of the workers."""
         return (self.folder / "worker.log").read_text()
 
     def _environment(self) -> dict[str, str]:
@@ -176,5 +176,5 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path: Path, broker: Broker) -> Cluster:
-    """Give a cluster without workers."""
+    """Return a cluster without workers."""
     return Cluster(tmp_path, broker)

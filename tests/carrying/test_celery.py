@@ -1,4 +1,4 @@
-"""Celery carries the deliveries: a message is a hint, the journal is what counts. RabbitMQ and the workers are real."""
+"""Deliveries on Celery: a message is a hint, the journal is the source of truth. RabbitMQ and workers are real."""
 
 import os
 import re
@@ -29,7 +29,7 @@ PATIENCE = 60.0
 
 
 def until(holds: Callable[[], object], cluster: Cluster) -> None:
-    """Wait until something holds, and fail when it never does."""
+    """Wait until a condition holds; fail after a time limit."""
     deadline = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < deadline, cluster.log()
@@ -37,7 +37,7 @@ def until(holds: Callable[[], object], cluster: Cluster) -> None:
 
 
 def states(url: str) -> Counter[str]:
-    """Count the deliveries of a journal by their states."""
+    """Return the number of deliveries by state."""
     journal = Journal(url)
     found = journal.deliveries(limit=10_000)
     journal.close()
@@ -45,7 +45,7 @@ def states(url: str) -> Counter[str]:
 
 
 def test_celery_delivers_what_is_fired(cluster: Cluster, url: str) -> None:
-    """Every event reaches the listener exactly once when nothing dies, through the app that the documentation shows."""
+    """Without crashes, every event reaches the listener exactly once, with the app from the documentation."""
     page = (ROOT / "docs" / "durable.md").read_text()
     (shown,) = re.findall(r"^:caption: tasks\.py\n\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     tasks = re.sub(r'"amqp://[^"]*"', '"{url}"', shown) + 'app.conf.task_default_queue = "{queue}"\n'
@@ -63,7 +63,7 @@ CONFIGS = {"jsonl": {"path": "events.jsonl"}}
 
 
 def test_every_example_plugin_runs_on_celery(cluster: Cluster, sqlite_url: str) -> None:
-    """Each gets all four events; Celery has put an object without `encoding` in place of standard output."""
+    """Each gets all four events, although Celery replaces standard output by an object without `encoding`."""
     projects = [tomllib.loads(path.read_text()) for path in sorted((ROOT / "example_plugins").glob("*/pyproject.toml"))]
     names = [name for project in projects for name in project["project"]["entry-points"]["pulp_hooks"]]
     assert len(names) >= 2
@@ -94,7 +94,7 @@ with Hooks.discover() as hooks:
 
 
 def test_message_carries_only_the_name_of_the_delivery(cluster: Cluster, sqlite_url: str, broker: Broker) -> None:
-    """Neither the body nor anything else of the event is in the broker, which keeps the message on its disk."""
+    """Nothing else of the event is in the broker, which stores the message on disk."""
     cluster.configure(sqlite_url)
     (event_id,) = cluster.fire("a-repository-with-a-name")
     cluster.run(
@@ -112,8 +112,8 @@ def test_message_carries_only_the_name_of_the_delivery(cluster: Cluster, sqlite_
         message.ack()
 
 
-def test_failed_attempt_is_tried_again_by_the_schedule(cluster: Cluster, sqlite_url: str) -> None:
-    """The sweeper sends another message when the pause is over, and none before."""
+def test_failed_attempt_is_retried_on_the_schedule(cluster: Cluster, sqlite_url: str) -> None:
+    """The sweeper sends the next message after the pause, not earlier."""
     failing = "    if len(open('calls').readlines()) < 3: raise RuntimeError('no')\n"
     listener = cluster.folder / "desk.py"
     listener.write_text(listener.read_text() + failing)
@@ -124,8 +124,8 @@ def test_failed_attempt_is_tried_again_by_the_schedule(cluster: Cluster, sqlite_
     assert cluster.calls() == [event_id] * 3
 
 
-def test_lost_message_is_delay_and_not_loss(cluster: Cluster, sqlite_url: str) -> None:
-    """A delivery whose message was sent and lost gets another one."""
+def test_lost_message_is_sent_again(cluster: Cluster, sqlite_url: str) -> None:
+    """A delivery whose message was lost gets another one."""
     cluster.configure(sqlite_url, resend_seconds=1)
     ids = cluster.fire("a", "b")
     journal = Journal(sqlite_url)
@@ -141,10 +141,10 @@ def test_lost_message_is_delay_and_not_loss(cluster: Cluster, sqlite_url: str) -
     ("limit", "seconds"),
     [({"ordered": "true"}, 0.0), ({"global_concurrency": 1}, 0.0), ({"global_rate_per_second": 20}, 0.4)],
 )
-def test_limits_hold_and_keep_nothing_waiting_longer(
+def test_limits_hold_and_delay_deliveries_no_longer_than_necessary(
     cluster: Cluster, url: str, limit: dict[str, Any], seconds: float
 ) -> None:
-    """What a limit holds back follows as soon as the limit lets it, not when its message counts as lost."""
+    """A delivery over a limit follows as soon as the limit allows, not when its message counts as lost."""
     cluster.configure(url, **limit)
     ids = cluster.fire(*["zoo"] * 30)
     with cluster.worker():
@@ -157,7 +157,7 @@ def test_limits_hold_and_keep_nothing_waiting_longer(
 
 
 def test_worker_without_a_journal_does_not_start(cluster: Cluster) -> None:
-    """It says what is missing, and does not stay up to deliver nothing."""
+    """It exits with a message that names the missing setting."""
     cluster.configure("sqlite:///journal.db")
     (cluster.folder / "pulp-hooks.toml").write_text("")
     with cluster.worker() as worker:
@@ -165,8 +165,8 @@ def test_worker_without_a_journal_does_not_start(cluster: Cluster) -> None:
     assert "cannot carry deliveries: no journal is configured; fix: add [journal]" in cluster.log()
 
 
-def test_celery_worker_forgets_what_is_old(cluster: Cluster, sqlite_url: str) -> None:
-    """A cluster needs no other worker to keep the journal from growing for ever."""
+def test_celery_worker_prunes_the_journal(cluster: Cluster, sqlite_url: str) -> None:
+    """A Celery worker prunes the journal, so that a cluster needs no other worker for that."""
     cluster.configure(sqlite_url)
     settings, tasks = cluster.folder / "pulp-hooks.toml", cluster.folder / "tasks.py"
     settings.write_text(settings.read_text().replace("[plugins]", "keep_delivered_days = 1e-6\n[plugins]"))
@@ -177,8 +177,8 @@ def test_celery_worker_forgets_what_is_old(cluster: Cluster, sqlite_url: str) ->
         until(lambda: cluster.calls() and not states(sqlite_url), cluster)
 
 
-def test_message_that_comes_twice_delivers_once(cluster: Cluster, sqlite_url: str) -> None:
-    """The second finds nothing to claim."""
+def test_duplicate_message_delivers_once(cluster: Cluster, sqlite_url: str) -> None:
+    """The duplicate finds nothing to claim."""
     cluster.configure(sqlite_url)
     (event_id,) = cluster.fire("zoo")
     cluster.run(f"from tasks import app\nfor _ in range(5): app.tasks[{TASK!r}].apply_async(({event_id!r}, 'desk'))")
@@ -187,8 +187,8 @@ def test_message_that_comes_twice_delivers_once(cluster: Cluster, sqlite_url: st
     assert cluster.calls() == [event_id]
 
 
-def test_killed_process_of_a_worker_loses_nothing(cluster: Cluster, sqlite_url: str) -> None:
-    """The whole group is killed in mid-attempt: the delivery is made again when its lease has ended."""
+def test_killed_worker_loses_no_delivery(cluster: Cluster, sqlite_url: str) -> None:
+    """After its process group is killed during an attempt, the delivery is made again when its lease ends."""
     cluster.configure(sqlite_url, timeout_seconds=2)
     slack = "import pulp_hooks.worker.worker as w\nw.SLACK_SECONDS = 1\n"
     (cluster.folder / "tasks.py").write_text(slack + (cluster.folder / "tasks.py").read_text())
@@ -202,18 +202,16 @@ def test_killed_process_of_a_worker_loses_nothing(cluster: Cluster, sqlite_url: 
     assert cluster.calls() == ids * 2
 
 
-def test_call_that_takes_too_long_is_abandoned(cluster: Cluster, sqlite_url: str) -> None:
-    """The time limit is the one of the settings, and the process of Celery goes on."""
+def test_call_over_the_time_limit_is_abandoned(cluster: Cluster, sqlite_url: str) -> None:
+    """The time limit of the settings applies, and the process of Celery continues."""
     cluster.configure(sqlite_url, timeout_seconds=0.5, retry_seconds=[])
     cluster.fire("a", "b", "c")
     with cluster.worker("-c", "1", SECONDS="30"):
         until(lambda: states(sqlite_url) == {"dead": 3}, cluster)
 
 
-def test_listener_that_freezes_its_process_is_given_up_and_the_others_are_served(
-    cluster: Cluster, sqlite_url: str
-) -> None:
-    """The process of the pool ends with a traceback, and Celery starts another one for the other deliveries."""
+def test_delivery_that_freezes_its_process_is_dead_and_the_others_are_made(cluster: Cluster, sqlite_url: str) -> None:
+    """The pool process ends with a traceback, and Celery starts another one for the other deliveries."""
     listener = cluster.folder / "desk.py"
     freezing = "    if body['repo_id'] == 'freezes': ctypes.PyDLL(None).sleep(60)\n"
     listener.write_text("import ctypes\n" + listener.read_text() + freezing)
@@ -228,8 +226,8 @@ def test_listener_that_freezes_its_process_is_given_up_and_the_others_are_served
     assert "Timeout (0:00:00.900000)!" in cluster.log()
 
 
-def test_celery_worker_waits_for_a_journal_that_starts_later(cluster: Cluster, server: Server) -> None:
-    """It starts without its journal, says that it tries again, and delivers when the journal is there."""
+def test_celery_worker_waits_for_its_journal_to_start(cluster: Cluster, server: Server) -> None:
+    """It starts without its journal, logs that it retries, and delivers once the journal is available."""
     cluster.configure(server.url)
     ids = cluster.fire("a")
     server.stop()
@@ -240,7 +238,7 @@ def test_celery_worker_waits_for_a_journal_that_starts_later(cluster: Cluster, s
 
 
 def test_broker_killed_under_load_loses_no_delivery(cluster: Cluster, sqlite_url: str, broker: Broker) -> None:
-    """Killed without a word while it carries the work, and started again: every delivery is made all the same."""
+    """Every delivery is made although the broker is killed and restarted meanwhile."""
     cluster.configure(sqlite_url, resend_seconds=2)
     ids = cluster.fire(*map(str, range(150)))
     with cluster.worker(SECONDS="0.02"):
@@ -253,8 +251,8 @@ def test_broker_killed_under_load_loses_no_delivery(cluster: Cluster, sqlite_url
     assert set(cluster.calls()) == set(ids)
 
 
-def test_sweeper_sends_again_what_could_not_be_sent(sqlite_url: str, new_event: Callable[..., Event]) -> None:
-    """When the broker does not confirm a message, it and all behind it count as not sent."""
+def test_sweeper_resends_unconfirmed_messages(sqlite_url: str, new_event: Callable[..., Event]) -> None:
+    """If the broker does not confirm a message, it and all after it count as not sent."""
     journal = Journal(sqlite_url)
     ids = [f"e-{number}" for number in range(3)]
     for event_id in ids:
@@ -278,7 +276,7 @@ def test_sweeper_sends_again_what_could_not_be_sent(sqlite_url: str, new_event: 
 
 
 def test_options_of_the_app_are_kept() -> None:
-    """What the operator has set stays; publisher confirms are added."""
+    """The operator's options stay; publisher confirms are added."""
     app = Celery("x", broker="memory://")
     app.conf.broker_transport_options = {"visibility_timeout": 5}
     carry_deliveries(app)

@@ -1,4 +1,4 @@
-"""The guard in front of a listener: whatever the listener does, neither the host nor another listener feels it."""
+"""The guard of a listener isolates the host and other listeners from it."""
 
 import asyncio
 import contextvars
@@ -25,7 +25,7 @@ STARTED = "repo-sync-started"
 FINISHED = "repo-sync-finished"
 BODY = {"repo_id": "pulp-f17"}
 PATIENCE = 10
-"""Seconds after which a test gives up on something that never comes."""
+"""Time limit for waiting; seconds."""
 
 FAULTS = [
     Exception("fault"),
@@ -39,23 +39,23 @@ FAULTS = [
     RecursionError("fault"),
     MemoryError("fault"),
 ]
-"""What a listener may raise without anybody else feeling it."""
+"""Exceptions from which a guard isolates the others."""
 
 
 def listener(name: str, function: Callable[..., object], hook: str = "repo_sync_started") -> ModuleType:
-    """Make a plugin of one function."""
+    """Return a plugin with one function."""
     plugin = ModuleType(name)
     plugin.__dict__[hook] = hookimpl(function)
     return plugin
 
 
 def fire(hooks: Hooks) -> Report:
-    """Fire where no event loop runs."""
+    """Fire without a running event loop."""
     return hooks.fire(STARTED, BODY)
 
 
 def fire_inside_a_loop(hooks: Hooks) -> Report:
-    """Fire in a thread that runs an event loop already."""
+    """Fire in a thread with a running event loop."""
 
     async def main() -> Report:
         return hooks.fire(STARTED, BODY)
@@ -64,7 +64,7 @@ def fire_inside_a_loop(hooks: Hooks) -> Report:
 
 
 def fire_in_a_thread(hooks: Hooks) -> Report:
-    """Fire in another thread than the main one."""
+    """Fire outside of the main thread."""
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(hooks.fire, STARTED, BODY).result(PATIENCE)
 
@@ -87,7 +87,7 @@ Way = Callable[[Hooks], Report]
 @pytest.mark.parametrize("kind", ["plain", "async", "coroutine of plain"])
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 def test_listener_that_raises_stops_no_other_and_does_not_leave_fire(way: Way, kind: str, fault: BaseException) -> None:
-    """Whatever a listener raises, the others are called, `fire` returns, and the outcome says what happened."""
+    """Whatever a listener raises, the others are called, `fire` returns, and the outcome has the error."""
     called: list[str] = []
 
     def plain() -> None:
@@ -119,8 +119,8 @@ def test_listener_that_raises_stops_no_other_and_does_not_leave_fire(way: Way, k
 
 @every_way
 @pytest.mark.parametrize("kind", ["plain", "async"])
-def test_keyboard_interrupt_passes(way: Way, kind: str) -> None:
-    """`KeyboardInterrupt` is the user's, not the listener's: it leaves `fire`."""
+def test_keyboard_interrupt_propagates(way: Way, kind: str) -> None:
+    """`KeyboardInterrupt` propagates out of `fire`, so Ctrl-C still works."""
 
     def plain() -> None:
         raise KeyboardInterrupt
@@ -136,7 +136,7 @@ def test_keyboard_interrupt_passes(way: Way, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
 def test_ctrl_c_during_a_listener_interrupts_fire(kind: str) -> None:
-    """The signal that Ctrl-C sends, caught while a listener runs in the main thread, leaves `fire`."""
+    """SIGINT during a listener in the main thread propagates out of `fire` as `KeyboardInterrupt`."""
 
     def plain() -> None:
         signal.raise_signal(signal.SIGINT)
@@ -151,8 +151,8 @@ def test_ctrl_c_during_a_listener_interrupts_fire(kind: str) -> None:
 
 @every_way
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, GeneratorExit], ids=lambda error: error.__name__)
-def test_error_that_cannot_be_told_stops_no_other(way: Way, error: type[BaseException]) -> None:
-    """An exception whose `str` and `repr` raise, whatever they raise, is a failure with the name of its type."""
+def test_exception_that_cannot_be_shown_stops_no_other(way: Way, error: type[BaseException]) -> None:
+    """An exception whose `str` and `repr` raise is a failure with the name of its type."""
 
     class SilentError(Exception):
         def __str__(self) -> str:
@@ -169,7 +169,7 @@ def test_error_that_cannot_be_told_stops_no_other(way: Way, error: type[BaseExce
 
 @every_way
 def test_async_listener_that_cancels_its_own_task_fails_alone(way: Way) -> None:
-    """A listener may cancel the task that it runs in: that is its failure, not the end of the host's task."""
+    """A listener that cancels its own task fails; the host's task continues."""
     called: list[str] = []
 
     async def cancels() -> None:
@@ -188,7 +188,7 @@ def test_async_listener_that_cancels_its_own_task_fails_alone(way: Way) -> None:
 
 @every_way
 def test_async_listener_that_awaits_a_canceled_task_fails_alone(way: Way) -> None:
-    """A cancellation that comes from within a listener is its failure."""
+    """A cancellation from within a listener is its failure."""
 
     async def cancels() -> None:
         task = asyncio.create_task(asyncio.sleep(PATIENCE))
@@ -204,13 +204,13 @@ def test_async_listener_that_awaits_a_canceled_task_fails_alone(way: Way) -> Non
 
 
 def reported() -> dict[str, Any]:
-    """Give a body with containers in containers."""
+    """Return a body with nested containers."""
     nested = {"packages": [1, [2, {"deep": [3]}]]}
     return {**EXAMPLES[EventType.REPO_SYNC_FINISHED], "traceback": ["line"], "details": nested, "summary": nested}
 
 
 def spoil(body: dict[str, Any], event: Event) -> None:
-    """Change everything that can be changed."""
+    """Change every mutable part."""
     body["details"]["packages"][1][1]["deep"].append("spoilt")
     body["summary"].clear()
     body["traceback"].append("spoilt")
@@ -223,13 +223,13 @@ def spoil(body: dict[str, Any], event: Event) -> None:
 
 
 async def spoil_later(event: Event, body: dict[str, Any]) -> None:
-    """Change everything from a coroutine."""
+    """Change every mutable part in a coroutine."""
     spoil(body, event)
 
 
 @pytest.mark.parametrize("way", ["fire", "fire_inside_a_loop", "afire"])
-def test_change_by_one_listener_is_seen_by_nobody_else(way: str) -> None:
-    """Bodies, nested containers and call reports are private copies; report and host keep the original."""
+def test_change_by_one_listener_is_not_seen_by_others(way: str) -> None:
+    """Bodies, nested containers and call reports are private copies; the report and the host keep the original."""
     seen: list[str] = []
     body, call_report = reported(), {"tasks": {"a": [1]}}
     before = json.dumps([body, call_report])
@@ -262,7 +262,7 @@ def test_change_by_one_listener_is_seen_by_nobody_else(way: str) -> None:
 @every_way
 @pytest.mark.parametrize("kind", ["plain", "async"])
 def test_body_and_body_of_event_are_one_object_for_one_listener(way: Way, kind: str) -> None:
-    """A listener that takes both arguments finds the same body in both."""
+    """A listener that takes both arguments gets the same body in both."""
     same: list[bool] = []
 
     def plain(body: object, event: Event) -> None:
@@ -276,9 +276,9 @@ def test_body_and_body_of_event_are_one_object_for_one_listener(way: Way, kind: 
 
 
 def test_event_of_a_listener_equals_the_event_of_the_report() -> None:
-    """The private copy has the id, type, time, source, body and call report of the event that was fired."""
+    """The private copy has the id, type, time, source, body and call report of the fired event."""
     seen: list[Event] = []
-    hooks = Hooks([listener("a", lambda event: seen.append(event), "repo_sync_finished")])  # noqa: PLW0108 - append is no function
+    hooks = Hooks([listener("a", lambda event: seen.append(event), "repo_sync_finished")])  # noqa: PLW0108 - append is not a function
     report = hooks.fire(FINISHED, reported(), call_report={"task_id": "1"})
     assert seen == [report.event]
     assert seen[0] is not report.event
@@ -294,12 +294,12 @@ json_values = st.recursive(
 
 
 @given(details=json_values, summary=json_values, call_report=st.none() | st.dictionaries(st.text(), json_values))
-def test_copy_for_a_listener_is_the_original_to_the_letter(
+def test_copy_for_a_listener_equals_the_original(
     details: object, summary: object, call_report: dict[str, Any] | None
 ) -> None:
-    """Copying changes neither values, nor their types, nor the order of keys."""
+    """Copying keeps values, their types and the order of keys."""
     seen: list[Event] = []
-    hooks = Hooks([listener("a", lambda event: seen.append(event), "repo_sync_finished")])  # noqa: PLW0108 - append is no function
+    hooks = Hooks([listener("a", lambda event: seen.append(event), "repo_sync_finished")])  # noqa: PLW0108 - append is not a function
     report = hooks.fire(FINISHED, {**reported(), "details": details, "summary": summary}, call_report=call_report)
     assert not report.failures
     assert seen[0].to_json() == report.event.to_json()
@@ -309,8 +309,8 @@ def test_copy_for_a_listener_is_the_original_to_the_letter(
 
 
 @every_way
-def test_async_listener_has_run_to_its_end_when_fire_returns(way: Way) -> None:
-    """What an `async def` implementation awaits has happened when the host goes on."""
+def test_async_listener_has_finished_when_fire_returns(way: Way) -> None:
+    """An `async def` implementation has finished when `fire` returns."""
     ended: list[str] = []
 
     async def awaited(body: dict[str, str]) -> None:
@@ -324,8 +324,8 @@ def test_async_listener_has_run_to_its_end_when_fire_returns(way: Way) -> None:
 
 
 @every_way
-def test_coroutine_that_a_plain_listener_returns_is_run(way: Way) -> None:
-    """A plain function may hand its work to a coroutine, which is run to its end, and whose failure counts."""
+def test_coroutine_that_a_plain_listener_returns_is_awaited(way: Way) -> None:
+    """A coroutine returned by a plain function is awaited, and its failure counts."""
     ended: list[str] = []
 
     async def work() -> None:
@@ -345,7 +345,7 @@ def test_coroutine_that_a_plain_listener_returns_is_run(way: Way) -> None:
 
 @every_way
 def test_awaitable_object_that_a_plain_listener_returns_is_awaited(way: Way) -> None:
-    """Not only coroutines are awaited, but everything that can be."""
+    """Any awaitable is awaited, not only coroutines."""
     ended: list[str] = []
 
     class Work:
@@ -353,13 +353,13 @@ def test_awaitable_object_that_a_plain_listener_returns_is_awaited(way: Way) -> 
             yield from asyncio.sleep(0).__await__()
             ended.append("worked")
 
-    assert not way(Hooks([listener("a", lambda: Work())])).failures  # noqa: PLW0108 - a class is no function
+    assert not way(Hooks([listener("a", lambda: Work())])).failures  # noqa: PLW0108 - a class is not a function
     assert ended == ["worked"]
 
 
 @every_way
 def test_listener_that_returns_a_generator_fails(way: Way) -> None:
-    """A generator is code that nobody runs: to return one is a failure that says so."""
+    """A returned generator would never run, so it is a failure."""
 
     def numbers() -> Iterator[int]:
         yield 1
@@ -373,14 +373,14 @@ def test_listener_that_returns_a_generator_fails(way: Way) -> None:
 
 
 @every_way
-def test_what_a_listener_returns_is_ignored(way: Way) -> None:
-    """A value that need not be run is no failure and stops no other listener."""
+def test_returned_value_is_ignored(way: Way) -> None:
+    """Any other returned value is ignored."""
     report = way(Hooks([listener("a", lambda: "value"), listener("b", lambda: [1]), listener("c", lambda: False)]))
     assert [outcome.status for outcome in report.outcomes] == [Status.SUCCEEDED] * 3
 
 
 def test_async_listener_runs_in_the_thread_of_the_host_where_no_loop_runs() -> None:
-    """Without a running loop an `async def` listener gets a private loop in the caller's own thread."""
+    """Without a running loop an `async def` listener runs on a private loop in the caller's thread."""
     threads: list[int] = []
 
     async def awaited() -> None:
@@ -391,7 +391,7 @@ def test_async_listener_runs_in_the_thread_of_the_host_where_no_loop_runs() -> N
 
 
 def test_async_listener_runs_in_a_helper_thread_where_a_loop_runs() -> None:
-    """Inside a running loop the private loop runs in another thread, which is gone afterwards."""
+    """With a running loop the private loop runs in a helper thread, which ends afterwards."""
     threads: list[threading.Thread] = []
     loops: list[asyncio.AbstractEventLoop] = []
 
@@ -410,8 +410,8 @@ def test_async_listener_runs_in_a_helper_thread_where_a_loop_runs() -> None:
     assert loops[0].is_closed()
 
 
-def test_tasks_that_an_async_listener_leaves_behind_end_with_it() -> None:
-    """The private loop of `fire` cancels what a listener started and did not wait for."""
+def test_unfinished_tasks_of_an_async_listener_are_canceled() -> None:
+    """The private loop of `fire` cancels tasks that a listener started and did not await."""
     ended: list[str] = []
 
     async def lingers() -> None:
@@ -431,8 +431,8 @@ def test_tasks_that_an_async_listener_leaves_behind_end_with_it() -> None:
 
 
 @pytest.mark.parametrize("running", [False, True], ids=["no loop runs", "a loop runs"])
-def test_current_event_loop_of_the_thread_stays_as_the_host_has_set_it(running: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """The private loop of an async listener does not take the place of the host's."""
+def test_current_event_loop_of_the_thread_is_kept(running: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """The private loop of an async listener does not replace the host's current loop."""
 
     async def awaited() -> None:
         await asyncio.sleep(0)
@@ -467,7 +467,7 @@ request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", d
 
 @every_way
 def test_context_variables_of_the_caller_are_seen_by_every_listener(way: Way) -> None:
-    """Plain and async listeners, and coroutines that plain ones return, see what the host has set, in every thread."""
+    """Plain and async listeners, and coroutines that plain ones return, see the host's values in every thread."""
     seen: list[str] = []
 
     def plain() -> None:
@@ -500,7 +500,7 @@ def test_context_variables_of_the_caller_are_seen_by_every_listener(way: Way) ->
 
 
 def failing(message: str) -> Outcome:
-    """Give the outcome of a listener that raises a message."""
+    """Return the outcome of a listener that raises this message."""
 
     def fails() -> None:
         raise ValueError(message)
@@ -511,8 +511,8 @@ def failing(message: str) -> Outcome:
 
 @given(message=st.text() | st.text(alphabet="\n\r\t\x1b\x00\u2028\u202e\ud800"))
 def test_error_of_an_outcome_is_one_printable_line(message: str) -> None:
-    """No text in an exception can break a line, colour a terminal or turn the direction of text."""
-    # Hundreds of tracebacks with odd characters are no use to anybody in the report of a test run.
+    """Text in an exception cannot break a line, color a terminal or change the direction of text."""
+    # Hundreds of tracebacks with odd characters would flood the report of a test run.
     logging.disable(logging.CRITICAL)
     try:
         error = failing(message).error or ""
@@ -523,7 +523,7 @@ def test_error_of_an_outcome_is_one_printable_line(message: str) -> None:
 
 
 def test_error_of_an_outcome_is_short() -> None:
-    """A huge message is cut off."""
+    """A huge message is truncated."""
     error = failing("x" * 1_000_000).error or ""
     assert error.startswith("ValueError: xxx")
     assert len(error) <= 1000
@@ -531,7 +531,7 @@ def test_error_of_an_outcome_is_short() -> None:
 
 @every_way
 def test_failure_is_logged_with_listener_hook_event_and_traceback(way: Way, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says which listener failed in which hook on which event, and where in its code."""
+    """The log names the listener, the hook, the event and the place in the code."""
 
     def breaks_down() -> None:
         raise LookupError("no such thing")
@@ -553,11 +553,11 @@ def test_failure_is_logged_with_listener_hook_event_and_traceback(way: Way, capl
 def test_failure_with_an_undecodable_file_name_is_written_to_a_log_in_utf_8(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lone surrogate, as file names bring it into messages, does not keep the line out of the host's log file."""
+    """A lone surrogate, as in undecodable file names, does not break the host's log file."""
     log = tmp_path / "host.log"
     handler = logging.FileHandler(log, encoding="utf-8")
     guard_log = logging.getLogger("pulp_hooks.dispatch")
-    # To this file only: pytest could not pass such a line on between its processes.
+    # To this file only: pytest-xdist cannot send such a line between its processes.
     monkeypatch.setattr(guard_log, "propagate", False)
     guard_log.addHandler(handler)
     try:
@@ -568,8 +568,8 @@ def test_failure_with_an_undecodable_file_name_is_written_to_a_log_in_utf_8(
     assert "listener a failed in repo_sync_started" in log.read_text(encoding="utf-8")
 
 
-def test_logged_traceback_of_an_async_listener_tells_of_its_error_only(caplog: pytest.LogCaptureFixture) -> None:
-    """How the guard found out that no loop runs is no part of the listener's story."""
+def test_logged_traceback_of_an_async_listener_has_only_its_own_error(caplog: pytest.LogCaptureFixture) -> None:
+    """The traceback has no frames or contexts of the guard's search for a running loop."""
 
     async def breaks_down() -> None:
         raise LookupError("no such thing")
@@ -580,7 +580,7 @@ def test_logged_traceback_of_an_async_listener_tells_of_its_error_only(caplog: p
 
 
 def test_success_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """A listener that does its work in time leaves no line."""
+    """A listener that succeeds in time is not logged."""
     caplog.set_level(logging.DEBUG, "pulp_hooks")
     Hooks([listener("a", lambda: None)]).fire(STARTED, BODY)
     assert not [record for record in caplog.records if record.name.startswith("pulp_hooks")]
@@ -590,13 +590,13 @@ def test_success_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def tick(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Have the guard's clock go on by so many seconds each time that it is read."""
+    """Advance the guard's clock by this many seconds at each reading."""
     readings = count()
     monkeypatch.setattr("pulp_hooks.dispatch.guard.perf_counter", lambda: next(readings) * seconds)
 
 
 def slow_warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Give the warnings of slow listeners."""
+    """Return the warnings about slow listeners."""
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
@@ -605,7 +605,7 @@ def slow_warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_slow_listener_is_logged_by_name(
     way: Way, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A call longer than the limit is a warning with listener, hook, event and seconds; the outcome has the time."""
+    """A call over the limit is a warning with listener, hook, event and seconds; the outcome has the duration."""
 
     async def awaited() -> None:
         await asyncio.sleep(0)
@@ -626,7 +626,7 @@ def test_slow_listener_is_logged_by_name(
 def test_listener_within_the_limit_is_not_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The limit is the host's to set, and five seconds unless set."""
+    """The host sets the limit; the default is five seconds."""
     tick(monkeypatch, 4)
     Hooks([listener("a", lambda: None)]).fire(STARTED, BODY)
     Hooks([listener("a", lambda: None)], settings=Settings(dispatch=DispatchSettings(slow_seconds=4))).fire(
@@ -672,12 +672,12 @@ key = { file = "key.pem" }
 
 @every_way
 @pytest.mark.parametrize("define", ["def", "async def"])
-def test_secrets_of_the_settings_stand_neither_in_outcomes_nor_in_logs(
+def test_secrets_of_the_settings_are_redacted_in_outcomes_and_logs(
     way: Way, define: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What settings take from environment and files is `***` in message, cause, note and traceback of a failure.
+    """Secrets from environment and files are `***` in message, cause, note and traceback of a failure.
 
-    The longer one of two that overlap goes first, and one of several lines is found, too.
+    Of two overlapping secrets the longer one is redacted first; secrets of several lines are found too.
     """
     metadata = tmp_path / "leaky-1.0.dist-info"
     metadata.mkdir()
@@ -694,14 +694,14 @@ def test_secrets_of_the_settings_stand_neither_in_outcomes_nor_in_logs(
     del sys.modules["leaky_notifier"]
     errors = {outcome.listener: outcome.error for outcome in report.failures}
     assert errors["drip"] == "ConnectionError: no answer from https://u:***@host, *** and ***"
-    for told in ("https://u:***@host, *** and ***", "bad ***", "tried ***"):
-        assert told in caplog.text
+    for text in ("https://u:***@host, *** and ***", "bad ***", "tried ***"):
+        assert text in caplog.text
     for secret in ("hunter2", "22-long", "two\nlines"):
         assert secret not in caplog.text
 
 
 def test_notifier_may_be_async() -> None:
-    """`notify` may be a coroutine function, and is awaited then."""
+    """`notify` may be an `async def`."""
     notified: list[str] = []
 
     class Later(Notifier):

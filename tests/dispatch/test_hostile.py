@@ -1,4 +1,4 @@
-"""Listeners whose exceptions lie, that ask for something in groups, change the context of the host, or fork."""
+"""Hostile listeners: exceptions that raise or lie, delivery control in groups, changed contexts, forks."""
 
 import contextlib
 import contextvars
@@ -23,7 +23,7 @@ WORDS = ["ValueError", "RuntimeError", "SystemExit"]
 
 
 def listener(name: str, function: Callable[..., object], hook: str = "repo_sync_started") -> ModuleType:
-    """Make a plugin of one function."""
+    """Return a plugin with one function."""
     plugin = ModuleType(name)
     plugin.__dict__[hook] = hookimpl(function)
     return plugin
@@ -39,7 +39,7 @@ def raising(error: type[BaseException]) -> Any:  # noqa: ANN401 - a method of an
 
 
 class HostileText(str):
-    """A text whose methods raise."""
+    """A string whose methods raise."""
 
     __slots__ = ()
     __format__ = __len__ = __getitem__ = __bool__ = __str__ = __repr__ = isprintable = raising(RuntimeError)
@@ -107,7 +107,7 @@ ODD: dict[str, Callable[[], BaseException]] = {
 @pytest.mark.parametrize("kind", ["plain", "async"])
 @pytest.mark.parametrize("odd", ODD)
 def test_exception_that_raises_or_lies_is_a_failure_and_later_listeners_are_called(odd: str, kind: str) -> None:
-    """`fire` returns a report with a useful text, whatever the exception does when it is shown."""
+    """`fire` returns a report with a useful error text, whatever the exception does when it is shown."""
     called: list[str] = []
 
     def plain() -> None:
@@ -128,7 +128,7 @@ def test_exception_that_raises_or_lies_is_a_failure_and_later_listeners_are_call
 
 @pytest.mark.parametrize("odd", ODD)
 def test_exception_that_raises_or_lies_leaves_a_block_after_finished(odd: str) -> None:
-    """`finished` is fired once, and the exception goes on."""
+    """`finished` is fired once, and the exception propagates."""
     bodies: list[dict[str, Any]] = []
     hooks = Hooks([listener("a", lambda body: bodies.append(body), "repo_sync_finished")])  # noqa: PLW0108 - its argument is named
     error, left = ODD[odd](), []
@@ -142,7 +142,7 @@ def test_exception_that_raises_or_lies_leaves_a_block_after_finished(odd: str) -
 
 
 def test_traceback_that_cannot_be_formatted_loses_no_finished(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Source lines come from foreign loaders: without them `finished` has no traceback."""
+    """If a foreign loader fails to return source lines, `finished` is fired without a traceback."""
     monkeypatch.setattr(traceback, "format_tb", raising(RuntimeError))
     bodies: list[dict[str, Any]] = []
     hooks = Hooks([listener("a", lambda body: bodies.append(body), "repo_sync_finished")])  # noqa: PLW0108 - its argument is named
@@ -154,7 +154,7 @@ def test_traceback_that_cannot_be_formatted_loses_no_finished(monkeypatch: pytes
 @pytest.mark.parametrize("wrong", [7, "text", [1]])
 @pytest.mark.parametrize("own", [None, LookupError("own")])
 def test_wrong_call_report_loses_no_finished(wrong: Any, own: Exception | None) -> None:  # noqa: ANN401 - wrong on purpose
-    """It goes out without one, and what is wrong is raised, unless the block has an exception of its own."""
+    """`finished` is fired without it; the mistake raises, unless the block raised an exception of its own."""
     results: list[str] = []
     hooks = Hooks([listener("a", lambda body: results.append(body["result"]), "repo_sync_finished")])
     with (  # noqa: PT012 - the block is what is tested
@@ -168,7 +168,7 @@ def test_wrong_call_report_loses_no_finished(wrong: Any, own: Exception | None) 
 
 
 def test_deleted_report_loses_no_finished() -> None:
-    """An attribute that is gone is as wrong as one of the wrong type."""
+    """A deleted attribute is handled like one of the wrong type."""
     results: list[str] = []
     hooks = Hooks([listener("a", lambda body: results.append(body["result"]), "repo_sync_finished")])
     with pytest.raises(AttributeError), hooks.sync("zoo", importer_id="i", importer_type_id="t") as sync:
@@ -210,7 +210,7 @@ def group(*errors: Exception) -> ExceptionGroup[Exception]:
     ],
 )
 def test_delivery_control_in_a_group_counts(error: Exception, expected: type[DeliveryControl]) -> None:
-    """As if each member were raised by an implementation of its own."""
+    """Each member counts as if it had been raised alone."""
 
     def listen() -> None:
         raise error
@@ -222,8 +222,8 @@ def test_delivery_control_in_a_group_counts(error: Exception, expected: type[Del
 @pytest.mark.parametrize(
     ("after", "state"), [(property(raising(SystemExit)), "retrying"), (10**400, "retrying"), (math.nan, "retrying")]
 )
-def test_control_with_an_odd_pause_is_retried_on_the_schedule(after: object, state: str, tmp_path: Path) -> None:
-    """The worker survives it, and the other listeners have their deliveries."""
+def test_control_with_an_invalid_pause_is_retried_on_the_schedule(after: object, state: str, tmp_path: Path) -> None:
+    """The worker continues, and the other listeners get their deliveries."""
 
     class Odd(RetryLater):
         def __init__(self) -> None:
@@ -244,7 +244,7 @@ def test_control_with_an_odd_pause_is_retried_on_the_schedule(after: object, sta
 
 
 def test_longest_pause_in_a_group_counts() -> None:
-    """What is asked for by all of them is to be left alone that long."""
+    """The longest of the requested pauses satisfies all of them."""
     control, is_all = control_in(group(RetryLater(after=1), RetryLater(after=60), RetryLater(after=2)))
     assert isinstance(control, RetryLater)
     assert (control.after, is_all) == (60, True)
@@ -256,21 +256,21 @@ VARIABLE = contextvars.ContextVar("variable", default="host")
 
 
 def change() -> None:
-    """Change everything that belongs to the context of a call."""
+    """Change every part of the context of a call."""
     VARIABLE.set("listener")
     decimal.getcontext().prec = 3
 
 
 async def change_later() -> None:
-    """Change it in a coroutine."""
+    """Change the context in a coroutine."""
     change()
 
 
 @pytest.mark.parametrize("is_used", [True, False], ids=["decimal used before", "not used before"])
 @pytest.mark.parametrize("way", ["fire", "afire"])
 @pytest.mark.parametrize("listen", [change, change_later])
-def test_listener_changes_the_context_of_nobody_else(listen: Callable[..., object], way: str, is_used: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """Context variables and the precision of `decimal` are the host's and each listener's own."""
+def test_listener_changes_only_its_own_context(listen: Callable[..., object], way: str, is_used: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """Host and listeners each have their own context variables and `decimal` precision."""
     import asyncio  # noqa: PLC0415 - used here only
 
     seen: list[tuple[str, int]] = []
@@ -324,7 +324,7 @@ print("host", flush=True)
     [("sys.exit()", 0), ("sys.exit(3)", 3), ("sys.exit('no')", 1), ("raise ValueError", 1), ("return", 0)],
 )
 def test_child_that_a_listener_forks_ends_with_the_call(define: str, ending: str, code: int) -> None:
-    """It does not go on as a second host."""
+    """It does not continue as a second host."""
     script = FORKING.format(define=define, ending=ending)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout == f"{code}\nhost\n"

@@ -1,4 +1,4 @@
-"""Events whose dispatch is broken off at any point: nothing stays half done."""
+"""Events in flight: an interruption at any point leaves none behind."""
 
 import asyncio
 import subprocess
@@ -63,7 +63,7 @@ print(hits)
 
 
 def test_exceptions_of_signals_at_any_point_leave_no_event_in_flight(tmp_path: Path) -> None:
-    """After thousands of them other threads fire, and `close` returns."""
+    """After thousands of such exceptions other threads can fire, and `close` returns."""
     command = [sys.executable, "-c", HOST, str(ROUNDS)]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -71,16 +71,16 @@ def test_exceptions_of_signals_at_any_point_leave_no_event_in_flight(tmp_path: P
 
 
 class Waiting:
-    """A listener that waits on the loop."""
+    """A listener that waits on the event loop."""
 
     @hookimpl
     async def repo_sync_started(self) -> None:
-        """Wait for what never comes."""
+        """Wait for ever."""
         await asyncio.sleep(600)
 
 
 def close_coroutines(*tasks: asyncio.Task[Any]) -> None:
-    """Close the coroutines of tasks whose loop is closed, as the garbage collector would do it."""
+    """Close the coroutines of tasks whose loop is closed, as the garbage collector would."""
     for task in tasks:
         # asyncio need not log it.
         task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -90,7 +90,7 @@ def close_coroutines(*tasks: asyncio.Task[Any]) -> None:
 
 
 def test_loop_closed_inside_of_afire_leaves_no_event_in_flight() -> None:
-    """`close` in another thread does not wait for a coroutine that can never go on."""
+    """`close` in another thread does not wait for a coroutine that can never continue."""
     hooks = Hooks([Waiting()])
     loop = asyncio.new_event_loop()
     firing = loop.create_task(hooks.afire("repo-sync-started", {"repo_id": "zoo"}))
@@ -106,7 +106,7 @@ def test_loop_closed_inside_of_afire_leaves_no_event_in_flight() -> None:
 
 
 def test_coroutine_of_afire_that_is_closed_elsewhere_leaves_no_event_in_flight() -> None:
-    """It may be closed in another context than the one in which it began."""
+    """It may be closed in another context than the one where it began."""
     hooks = Hooks([Waiting()])
     loop = asyncio.new_event_loop()
     coroutine = hooks.afire("repo-sync-started", {"repo_id": "zoo"})
@@ -125,7 +125,7 @@ def test_coroutine_of_afire_that_is_closed_elsewhere_leaves_no_event_in_flight()
 
 
 def test_listener_whose_loop_is_closed_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
-    """That its coroutine is closed with the loop is the host's doing."""
+    """The host closed the loop, and the coroutine with it."""
     hooks = Hooks([Waiting()])
     loop = asyncio.new_event_loop()
     firing = loop.create_task(hooks.afire("repo-sync-started", {"repo_id": "zoo"}))
@@ -140,22 +140,22 @@ def test_listener_whose_loop_is_closed_has_not_failed(caplog: pytest.LogCaptureF
 def test_event_fired_while_the_thread_opens_the_journal_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A signal handler or `__del__` may fire at any point; the thread must not wait for itself."""
-    # A journal that cannot be opened when the hooks are made is opened when an event is fired.
+    """A signal handler or `__del__` may fire at any point; the thread must not deadlock."""
+    # A journal that cannot be opened when the Hooks are created is opened when an event is fired.
     (tmp_path / "pulp-hooks.toml").write_text("[journal]\nurl = 'nonsense'\n")
     hooks = Hooks.discover(tmp_path / "pulp-hooks.toml")
-    told: list[str] = []
+    errors: list[str] = []
 
     def fire_again(_: JournalSettings) -> None:
         try:
             hooks.repo_sync_started(repo_id="zoo")
         except JournalError as error:
-            told.append(str(error))
+            errors.append(str(error))
         raise JournalError("outer")
 
-    # The point at which a signal arrives cannot be provoked from outside.
+    # A signal at this point cannot be provoked from outside.
     monkeypatch.setattr(hooks_module, "open_journal", fire_again)
     with pytest.raises(JournalError):
         hooks.repo_sync_started(repo_id="zoo")
-    assert len(told) == 1
-    assert "while this thread was opening it" in told[0]
+    assert len(errors) == 1
+    assert "while this thread was opening it" in errors[0]

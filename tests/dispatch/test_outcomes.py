@@ -1,4 +1,4 @@
-"""What outcomes tell of a call: status, error, traceback, detail, and the one log record of a failure."""
+"""Outcomes: status, error, traceback, detail, and the log record of a failure."""
 
 import asyncio
 import dataclasses
@@ -41,14 +41,14 @@ PIN = 48151623
 
 
 def listener(function: Callable[..., object], name: str = "a") -> ModuleType:
-    """Return a plugin of one function."""
+    """Return a plugin with one function."""
     plugin = ModuleType(name)
     plugin.__dict__["repo_sync_started"] = hookimpl(function)
     return plugin
 
 
 def fire(hooks: Hooks) -> Report:
-    """Fire from plain code."""
+    """Fire without a running event loop."""
     return hooks.fire("repo-sync-started", BODY)
 
 
@@ -58,7 +58,7 @@ def afire(hooks: Hooks) -> Report:
 
 
 def fire_inside_a_loop(hooks: Hooks) -> Report:
-    """Fire in a thread that runs an event loop already."""
+    """Fire in a thread with a running event loop."""
 
     async def main() -> Report:
         return fire(hooks)
@@ -77,12 +77,12 @@ def outcome_of(function: Callable[..., object], way: Way = fire) -> Outcome:
 
 
 class Told(Notifier):
-    """A notifier that does as it is told."""
+    """A notifier that calls a function."""
 
     does: Callable[[], object]
 
     def notify(self, event: object) -> object:
-        """Do it."""
+        """Call the function."""
         del event
         return self.does()
 
@@ -108,7 +108,7 @@ def raise_it(error: BaseException) -> Callable[[], object]:
 
 @pytest.fixture
 def records(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[logging.LogRecord]]:
-    """Return the records of direct dispatch; nobody else gets them, or keeps them."""
+    """Return the log records of direct dispatch; no other handler gets or keeps them."""
     kept: list[logging.LogRecord] = []
     logger = logging.getLogger("pulp_hooks.dispatch")
     monkeypatch.setattr(logger, "propagate", False)
@@ -120,7 +120,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[logging.LogRecord]
 
 
 def formatted(record: logging.LogRecord) -> str:
-    """Return a record as a log file has it."""
+    """Return a record as formatted for a log file."""
     return logging.Formatter().format(record)
 
 
@@ -128,7 +128,7 @@ def formatted(record: logging.LogRecord) -> str:
 
 
 def test_outcome_is_frozen_and_compared_without_what_only_explains_it() -> None:
-    """Hosts may keep outcomes in sets, and two tries that failed at different lines are equal."""
+    """Outcomes can be kept in sets; two attempts that failed at different lines are equal."""
     outcome = Outcome("a", "repo_sync_started", Status.FAILED, 1.0, "ValueError", {"code": 500}, "one", None)
     assert outcome == dataclasses.replace(outcome, traceback="other", control=PermanentFailure())
     assert len({outcome, dataclasses.replace(outcome, traceback="other")}) == 1
@@ -139,13 +139,13 @@ def test_outcome_is_frozen_and_compared_without_what_only_explains_it() -> None:
 
 
 def test_statuses_have_one_spelling() -> None:
-    """It is the same in Python, JSON and tables."""
+    """The spelling is the same in Python, JSON and tables."""
     assert [str(status) for status in Status] == ["succeeded", "failed", "queued", "not-queued"]
     assert json.dumps(list(Status)) == '["succeeded", "failed", "queued", "not-queued"]'
 
 
-def test_failures_are_what_did_not_reach_its_listener(event: Callable[..., Any]) -> None:
-    """What failed and what could not be queued; not what succeeded or is queued."""
+def test_failures_are_failed_and_not_queued_outcomes(event: Callable[..., Any]) -> None:
+    """Failures are outcomes with status failed or not-queued."""
     outcomes = tuple(Outcome(status, "repo_sync_started", status, 0.0) for status in Status)
     report = Report(event(EventType.REPO_SYNC_STARTED), outcomes)
     assert [outcome.listener for outcome in report.failures] == ["failed", "not-queued"]
@@ -153,7 +153,7 @@ def test_failures_are_what_did_not_reach_its_listener(event: Callable[..., Any])
 
 
 def test_event_that_the_journal_knows_is_reported_as_a_duplicate(sqlite_url: str) -> None:
-    """A report without outcomes may also be one of an event that has no listeners."""
+    """`is_duplicate` tells it from an event without listeners, which has no outcomes either."""
     with Hooks({"a": listener(lambda: None)}, journal=sqlite_url) as hooks:
         first, second = (hooks.fire("repo-sync-started", BODY, event_id="one") for _ in range(2))
         other = hooks.fire("repo-publish-started", {**BODY, "distributor_id": "d"})
@@ -172,7 +172,7 @@ def test_event_that_the_journal_knows_is_reported_as_a_duplicate(sqlite_url: str
 def test_failure_is_one_error_record_with_fields_and_the_exception(
     way: Way, kind: str, records: list[logging.LogRecord]
 ) -> None:
-    """Nothing else is logged of it, and error trackers get the exception with its frames."""
+    """There is no other record, and error trackers get the exception with its frames."""
     error = LookupError("no such thing")
 
     async def later() -> None:
@@ -197,7 +197,7 @@ def test_failure_is_one_error_record_with_fields_and_the_exception(
 
 @every_way
 def test_delivery_control_is_an_error_record_without_a_traceback(way: Way, records: list[logging.LogRecord]) -> None:
-    """It was raised on purpose: where is of no interest."""
+    """It was raised on purpose, so its traceback has no value."""
     way(Hooks([listener(raise_it(PermanentFailure("gone")))]))
     (record,) = records
     assert record.levelno == logging.ERROR
@@ -206,7 +206,7 @@ def test_delivery_control_is_an_error_record_without_a_traceback(way: Way, recor
 
 
 def test_failure_is_logged_before_the_next_listener_is_called(records: list[logging.LogRecord]) -> None:
-    """What the next one does, as to take a long time or to be interrupted, cannot lose the record."""
+    """A next listener that takes long or is interrupted cannot lose the record."""
     seen: list[int] = []
     Hooks([listener(raise_it(ValueError())), listener(lambda: seen.append(len(records)), "b")]).fire(
         "repo-sync-started", BODY
@@ -236,7 +236,7 @@ def test_exception_of_a_listener_with_secrets_is_logged_as_a_stand_in(records: l
 
 @pytest.mark.parametrize("odd", ODD)
 def test_exception_that_raises_or_lies_is_logged_all_the_same(odd: str, records: list[logging.LogRecord]) -> None:
-    """Its record has a useful and short text, and can be formatted."""
+    """Its record has a short, useful text, and can be formatted."""
     outcome = outcome_of(raise_it(ODD[odd]()))
     (record,) = records
     assert outcome.error
@@ -248,14 +248,14 @@ def test_exception_that_raises_or_lies_is_logged_all_the_same(odd: str, records:
 
 @pytest.mark.parametrize("name", ["__bool__", "__len__"])
 def test_exception_that_is_false_has_a_traceback(name: str, records: list[logging.LogRecord]) -> None:
-    """`logging` and `traceback` ask exceptions whether they are true."""
+    """`logging` and `traceback` test the truth value of exceptions."""
     outcome = outcome_of(raise_it(kind_of(**{name: lambda _: 0 if name == "__len__" else False})))
     assert ", in listen\n" in formatted(records[0])
     assert ", in listen\n" in (outcome.traceback or "")
 
 
-def test_exception_is_to_be_logged_once() -> None:
-    """The outcome lets go of it then; several are one group."""
+def test_exception_is_logged_once() -> None:
+    """The outcome drops it then; several are one group."""
     errors = [ValueError("a"), SystemExit("b")]
     outcomes = [Outcome("a", "hook", Status.FAILED, 0.0, "error", _exceptions=[error]) for error in errors]
     assert exception_to_log(outcomes[:1]) is errors[0]
@@ -267,12 +267,12 @@ def test_exception_is_to_be_logged_once() -> None:
 
 
 class Resource:
-    """Something that a listener holds while it runs."""
+    """An object that a listener holds while it runs."""
 
 
 @pytest.fixture
 def uncollected() -> Iterator[None]:
-    """Turn the garbage collector off: what is still alive is referred to, or part of a cycle."""
+    """Disable the garbage collector, so that only unreferenced objects without cycles are freed."""
     gc.collect()
     gc.disable()
     yield
@@ -285,7 +285,7 @@ def uncollected() -> Iterator[None]:
 def test_what_a_failed_listener_held_is_gone_when_fire_returns(
     way: Way, *, control: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the report nor a cycle keeps its frames alive: they may hold connections and whole files."""
+    """Neither the report nor a cycle keeps its frames alive, which may hold connections and whole files."""
     logger = logging.getLogger("pulp_hooks.dispatch")
     monkeypatch.setattr(logger, "disabled", True)
     held: list[weakref.ref[Resource]] = []
@@ -304,7 +304,7 @@ def test_what_a_failed_listener_held_is_gone_when_fire_returns(
 def test_what_a_failed_listener_held_is_gone_when_the_attempt_is_recorded(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same holds for deliveries, one by one and in a worker's threads."""
+    """The same holds for deliveries, single ones and those in a worker's threads."""
     monkeypatch.setattr(logging.getLogger("pulp_hooks.worker"), "disabled", True)
     held: list[weakref.ref[Resource]] = []
 
@@ -322,7 +322,7 @@ def test_what_a_failed_listener_held_is_gone_when_the_attempt_is_recorded(
 
 
 def test_failed_attempt_is_one_record_with_the_exception(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A warning while it is retried, an error when it is given up; and several implementations are one group."""
+    """A warning while it is retried, an error when it is dead; several implementations are one group."""
     errors = [ValueError("no"), KeyError("no")]
 
     class Twice:
@@ -351,7 +351,7 @@ def test_failed_attempt_is_one_record_with_the_exception(sqlite_url: str, caplog
 
 @every_way
 def test_traceback_of_a_failure_is_in_its_outcome(way: Way) -> None:
-    """It is what Python prints, from the guard on."""
+    """It is the traceback that Python prints, starting at the guard."""
     outcome = outcome_of(raise_it(LookupError("no such thing")), way)
     assert outcome.traceback
     assert outcome.traceback.startswith("Traceback (most recent call last):\n")
@@ -360,13 +360,13 @@ def test_traceback_of_a_failure_is_in_its_outcome(way: Way) -> None:
 
 @pytest.mark.parametrize("does", [dict, raise_it(RetryLater(after=1)), raise_it(DisableListener())])
 def test_success_and_delivery_control_have_no_traceback(does: Callable[[], object]) -> None:
-    """There is nothing to look for in the code."""
+    """Neither has an error to locate in the code."""
     assert outcome_of(lambda: does()).traceback is None  # noqa: PLW0108 - a class is not a function
 
 
 @pytest.mark.parametrize("character", ["x", "é", "😀"])
 def test_traceback_is_capped_in_the_middle(character: str) -> None:
-    """The first and the last lines stay, which say where it began and what it was."""
+    """The first and the last lines stay, which show where the call began and the exception."""
     error = ValueError(f"{character * 20_000} end")
     text = outcome_of(raise_it(error)).traceback or ""
     assert MAX_TRACEBACK_BYTES - 10 <= len(text.encode()) <= MAX_TRACEBACK_BYTES
@@ -418,7 +418,7 @@ def returning(value: object) -> Callable[[], Awaitable[object]]:
     ids=["returned", "mapping", "async", "awaitable", "attribute", "later", "permanent", "disable", "group"],
 )
 def test_detail_is_what_a_listener_returns_or_its_exception_carries(way: Way, listen: Callable[[], object]) -> None:
-    """It is a copy, in JSON."""
+    """The detail is a copy, as JSON."""
     detail = outcome_of(listen, way).detail
     assert detail == EXCHANGE
     assert type(detail) is dict
@@ -428,16 +428,16 @@ def test_detail_is_what_a_listener_returns_or_its_exception_carries(way: Way, li
 @every_way
 @pytest.mark.parametrize("value", ["text", 7, [1], {1}, True, b"x", object(), dict])
 def test_other_values_are_ignored(way: Way, value: object) -> None:
-    """Returned or carried, only a mapping is a detail."""
+    """Only a mapping is a detail, returned or attached to an exception."""
     assert outcome_of(lambda: value, way).detail is None
     assert outcome_of(returning(value), way).detail is None
     assert outcome_of(raise_it(CarryingError(value)), way).detail is None
 
 
 def test_detail_of_a_control_survives_pickling() -> None:
-    """A listener may hand it from one process to another."""
+    """A listener may pass it between processes."""
     for control in (RetryLater("a", after=1, detail=EXCHANGE), PermanentFailure("a", detail=EXCHANGE)):
-        copy = pickle.loads(pickle.dumps(control))  # noqa: S301 - we have just written it
+        copy = pickle.loads(pickle.dumps(control))  # noqa: S301 - written by this test
         assert (str(copy), copy.detail) == ("a", EXCHANGE)
 
 
@@ -452,7 +452,7 @@ def test_detail_of_a_control_survives_pickling() -> None:
 )
 @pytest.mark.parametrize("is_raised", [False, True])
 def test_detail_over_the_cap_is_replaced_by_a_note(value: dict[str, Any], size: int | None, *, is_raised: bool) -> None:
-    """It is never an error, and however much there is, it takes no long time."""
+    """It is not an error, and it takes little time, however large the detail."""
     detail: Any = outcome_of(raise_it(CarryingError(value)) if is_raised else lambda: value).detail
     if size is not None and size <= MAX_DETAIL_BYTES:
         assert detail == {"rows": {"repr": "range(0, 1000000000)"}}
@@ -476,7 +476,7 @@ VALUES = st.recursive(
 
 @given(value=st.dictionaries(st.text(st.characters()) | st.integers() | st.none(), VALUES))
 def test_any_detail_is_json_under_the_cap(value: dict[Any, Any]) -> None:
-    """Whatever is in there, programs can store it and send it on."""
+    """Any detail can be stored and sent as JSON."""
     outcome = outcome_of(lambda: value)
     text = json.dumps(outcome.detail, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     assert outcome.status is Status.SUCCEEDED
@@ -499,8 +499,8 @@ HOSTILE: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_detail_harms_nobody(name: str) -> None:
-    """A call that succeeded has succeeded, and one that failed has failed as it did."""
+def test_hostile_detail_does_not_change_the_outcome(name: str) -> None:
+    """The status and error of the call stay as they are."""
     value = HOSTILE[name]()
     returned, carried = outcome_of(lambda: value), outcome_of(raise_it(CarryingError(value)))
     assert (returned.status, carried.error) == (Status.SUCCEEDED, "CarryingError: busy")
@@ -510,7 +510,7 @@ def test_hostile_detail_harms_nobody(name: str) -> None:
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
 def test_attribute_detail_that_raises_is_ignored(error: type[BaseException]) -> None:
-    """The outcome says what the listener raised, not what its exception did."""
+    """The outcome has the exception of the listener, not that of its attribute."""
     odd = kind_of(detail=property(raising(error)))
     outcome = outcome_of(raise_it(odd))
     assert (outcome.error, outcome.detail) == ("OddError: odd", None)
@@ -518,7 +518,7 @@ def test_attribute_detail_that_raises_is_ignored(error: type[BaseException]) -> 
 
 @pytest.mark.parametrize("is_raised", [False, True])
 def test_detail_shows_no_secret(*, is_raised: bool) -> None:
-    """Neither in values, in keys and in numbers, nor in the start of what is over the cap."""
+    """Secrets are redacted in values, keys and numbers, and in the start of a detail over the cap."""
     value = {
         "url": f"https://u:{SECRET}@host",
         "pin": PIN,

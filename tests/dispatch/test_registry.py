@@ -1,4 +1,4 @@
-"""Who is called for an event, and in which order."""
+"""The registry: which listeners are called for an event, and in which order."""
 
 from collections.abc import Callable, Sequence
 
@@ -26,7 +26,7 @@ def listener(
     trylast: bool = False,
     wants: Callable[[Event], bool] | None = None,
 ) -> Listener:
-    """Give a loaded listener for these event types, or for started syncs."""
+    """Return a loaded listener for these event types, by default for started syncs."""
     implementations = [
         Implementation(event_type, print, (), tryfirst=tryfirst, trylast=trylast)
         for event_type in event_types or [STARTED]
@@ -35,23 +35,23 @@ def listener(
 
 
 def called(listeners: Sequence[Listener], event: Event) -> list[str]:
-    """Give the names of the listeners that the registry would call, in order."""
+    """Return the names of the listeners that the registry would call, in order."""
     return [guard.listener for guard in Registry(listeners, slow_seconds=60).guards(event)]
 
 
 def test_listeners_are_called_in_order_of_name(event: MakeEvent) -> None:
-    """The order in which listeners are given does not matter."""
+    """The order in which listeners are passed does not matter."""
     assert called([listener("b"), listener("c"), listener("a")], event(STARTED)) == ["a", "b", "c"]
 
 
 def test_tryfirst_and_trylast_hold(event: MakeEvent) -> None:
-    """Who asks to be first is called before all others, who asks to be last behind them."""
+    """`tryfirst` is called before all others, `trylast` after them."""
     listeners = [listener("a", trylast=True), listener("b"), listener("c"), listener("d", tryfirst=True)]
     assert called(listeners, event(STARTED)) == ["d", "b", "c", "a"]
 
 
-def test_equal_wishes_are_called_in_order_of_name(event: MakeEvent) -> None:
-    """Among those that ask to be first, and among those that ask to be last, the name decides."""
+def test_equal_options_are_called_in_order_of_name(event: MakeEvent) -> None:
+    """Among those with `tryfirst`, and among those with `trylast`, the name decides."""
     first = [listener("b", tryfirst=True), listener("a", tryfirst=True)]
     last = [listener("z", trylast=True), listener("y", trylast=True)]
     assert called([*last, *first], event(STARTED)) == ["a", "b", "y", "z"]
@@ -64,12 +64,12 @@ def test_equal_wishes_are_called_in_order_of_name(event: MakeEvent) -> None:
         unique_by=lambda listener: listener.name,
     )
 )
-def test_order_depends_on_nothing_but_names_and_wishes(listeners: list[Listener]) -> None:
-    """Whatever the names, the order is by wish and then by name, and everybody is called once."""
+def test_order_depends_only_on_names_and_options(listeners: list[Listener]) -> None:
+    """The order is by option and then by name, and each is called once."""
 
     def rank(listener: Listener) -> tuple[int, str]:
         (implementation,) = listener.implementations
-        # pluggy looks at the wish to be last first, should somebody have both.
+        # With both options, pluggy gives `trylast` precedence.
         return (2 if implementation.trylast else 0 if implementation.tryfirst else 1, listener.name)
 
     with Hooks() as hooks:
@@ -78,7 +78,7 @@ def test_order_depends_on_nothing_but_names_and_wishes(listeners: list[Listener]
 
 
 def test_only_implementations_of_the_event_type_are_called(event: MakeEvent) -> None:
-    """A listener gets the events whose hooks it implements, and no others."""
+    """A listener gets only the events whose hooks it implements."""
     listeners = [
         listener("all", *EventType),
         listener("finished", EventType.REPO_SYNC_FINISHED),
@@ -92,15 +92,15 @@ def test_only_implementations_of_the_event_type_are_called(event: MakeEvent) -> 
     }
 
 
-def test_event_that_a_filter_holds_back_has_no_guard(event: MakeEvent) -> None:
-    """A listener that does not want an event is not called for it, and the others are."""
+def test_event_that_a_filter_rejects_has_no_guard(event: MakeEvent) -> None:
+    """A listener is not called for an event that its filter rejects; the others are."""
     listeners = [listener("a", wants=lambda event: event.body["repo_id"] == "f17"), listener("b")]
     assert called(listeners, event(STARTED, repo_id="f17")) == ["a", "b"]
     assert called(listeners, event(STARTED, repo_id="f18")) == ["b"]
 
 
 def test_filter_is_asked_once_for_each_event(event: MakeEvent) -> None:
-    """The filter of a listener sees each event of its types exactly once."""
+    """The filter of a listener is called exactly once for each event of its types."""
     asked: list[Event] = []
 
     def wants(event: Event) -> bool:
@@ -112,7 +112,7 @@ def test_filter_is_asked_once_for_each_event(event: MakeEvent) -> None:
     assert asked == [fired]
 
 
-def test_nobody_is_called_when_nobody_listens(event: MakeEvent) -> None:
+def test_no_guards_without_listeners(event: MakeEvent) -> None:
     """Without listeners there are no guards."""
     assert called([], event(STARTED)) == []
 
@@ -123,7 +123,7 @@ def test_both_implementations_of_one_hook_are_called(event: MakeEvent) -> None:
 
 
 def test_plugins_that_compare_equal_are_all_called() -> None:
-    """Equal objects are still listeners of their own: what counts is identity."""
+    """Equal objects are separate listeners, compared by identity."""
     got: list[str] = []
 
     class Equal:
@@ -145,7 +145,7 @@ def test_plugins_that_compare_equal_are_all_called() -> None:
     assert got == ["a", "b"]
 
 
-def test_two_registries_do_not_touch(event: MakeEvent) -> None:
+def test_two_registries_are_independent(event: MakeEvent) -> None:
     """Each registry calls its own listeners only."""
     fired = event(STARTED)
     first, second = Registry([listener("a")], slow_seconds=60), Registry([listener("b")], slow_seconds=60)

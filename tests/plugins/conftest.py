@@ -1,4 +1,4 @@
-"""What the tests of plugins share: distributions that are really installed, and modules that are really imported."""
+"""Fixtures for plugins: installed distributions and imported modules, all real."""
 
 import importlib
 import importlib.util
@@ -36,7 +36,7 @@ class Site:
         *,
         version: str = "1.0",
     ) -> Path:
-        """Install a distribution: its metadata, its entry points in our group, its modules; give its metadata folder.
+        """Install a distribution with entry points in our group and modules; return its metadata folder.
 
         A module's source may use `hookimpl`, `Notifier` and `functools`.
         """
@@ -51,25 +51,25 @@ class Site:
         return metadata
 
     def plugin(self, name: str, source: str, attribute: str = "", *, version: str = "1.0") -> str:
-        """Install the plugin `name` as distribution `dist-name` with module `mod_name`; give the name of the module."""
+        """Install plugin `name` as distribution `dist-name` with module `mod_name`; return the name of the module."""
         module = f"mod_{name}".replace("-", "_")
         target = f"{module}:{attribute}" if attribute else module
         self.install(f"dist-{name}", {name: target}, {module: source}, version=version)
         return module
 
     def discover(self, settings: Path | None = None) -> Hooks:
-        """Load what is installed; it is closed when the test ends."""
+        """Return discovered hooks, which are closed at the end of the test."""
         hooks = Hooks.discover(settings)
         self._opened.append(hooks)
         return hooks
 
     def problem(self) -> Problem:
-        """Discover, and give the one problem there is."""
+        """Return the only problem of discovered hooks."""
         (problem,) = self.discover().problems
         return problem
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run a fresh interpreter that finds these distributions."""
+        """Run a new interpreter that finds these distributions."""
         return subprocess.run(
             [sys.executable, *arguments],
             env={**os.environ, "PYTHONPATH": str(self.folder)},
@@ -80,7 +80,7 @@ class Site:
         )
 
     def close(self) -> None:
-        """Close everything discovered, and forget every module imported from here."""
+        """Close all hooks, and remove the modules imported from here."""
         for hooks in self._opened:
             hooks.close()
         for name, module in list(sys.modules.items()):
@@ -90,7 +90,7 @@ class Site:
 
 @pytest.fixture(scope="session")
 def foreign() -> frozenset[str]:
-    """Give the names of the distributions with plugins that the environment of the tests has."""
+    """Return the names of the distributions with plugins in the test environment."""
     return frozenset(point.dist.name for point in entry_points(group="pulp_hooks") if point.dist)
 
 
@@ -103,13 +103,13 @@ def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: frozenset[str]) -> Iterator[Site]:
-    """Give a site without plugins; nothing else that is installed has any either."""
+    """Return a site without plugins; the plugins of the test environment are hidden."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
     site = Site(folder)
     for distribution in foreign:
-        # The first distribution of a name on the path is the one that counts, as it is for imports.
+        # The first distribution of a name on the path wins, as for imports.
         site.install(distribution, {})
     yield site
     site.close()
@@ -117,7 +117,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: frozenset[str
 
 @pytest.fixture
 def module(tmp_path: Path) -> Callable[[str], ModuleType]:
-    """Give a function that writes a module and imports it; it may use `hookimpl`, `Notifier` and `functools`."""
+    """Return a function that writes and imports a module, which may use `hookimpl`, `Notifier` and `functools`."""
 
     def make(source: str) -> ModuleType:
         file = tmp_path / "written.py"

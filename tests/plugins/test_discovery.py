@@ -1,4 +1,4 @@
-"""Plugins as they are installed: found by their entry points, and reported where they cannot be loaded."""
+"""Discovery of installed plugins by their entry points; those that cannot be loaded are reported."""
 
 import hashlib
 import json
@@ -57,19 +57,19 @@ BROKEN_TARGETS = {
 
 
 def names(hooks: Hooks, state: State) -> list[str]:
-    """Give the names of the listeners in this state."""
+    """Return the names of the listeners in this state."""
     return [listener.name for listener in hooks.listeners if listener.state is state]
 
 
-def test_nothing_installed_is_no_problem(site: "Site") -> None:
-    """Without plugins there are no listeners and no problems, and a host can fire all the same."""
+def test_no_plugins_is_not_a_problem(site: "Site") -> None:
+    """Without plugins there are no listeners and no problems, and a host can fire."""
     hooks = site.discover()
     assert (hooks.listeners, hooks.problems) == ((), ())
     assert hooks.repo_sync_started(repo_id="pulp-f17").outcomes == ()
 
 
 def test_plugin_is_found_with_its_distribution(site: "Site") -> None:
-    """An entry point in the group is a plugin, which knows the package and version that bring it."""
+    """An entry point in the group is a plugin, with the name and version of its package."""
     site.plugin("shout", SOUND, version="2.5")
     (installed,), _, problems = find_installed()
     assert problems == []
@@ -92,7 +92,7 @@ def test_module_object_and_attribute_of_an_object_are_plugins(site: "Site") -> N
 
 
 def test_one_distribution_may_bring_several_plugins(site: "Site") -> None:
-    """Each entry point of a package is a plugin of its own."""
+    """Each entry point of a package is a plugin."""
     site.install("many", {"b": "mod_many", "a": "mod_more"}, {"mod_many": SOUND, "mod_more": SOUND})
     assert names(site.discover(), State.LOADED) == ["a", "b"]
 
@@ -117,8 +117,8 @@ def test_other_groups_are_left_alone(site: "Site") -> None:
     assert "mod_other" not in sys.modules
 
 
-def test_installed_distributions_are_scanned_once(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
-    """Discovery asks for the installed distributions one time, however many plugins there are."""
+def test_installed_distributions_are_listed_once(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Discovery lists the installed distributions once, however many plugins there are."""
     scans: list[object] = []
 
     class Finder(MetaPathFinder):
@@ -135,8 +135,8 @@ def test_installed_distributions_are_scanned_once(site: "Site", monkeypatch: pyt
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_name_claimed_twice_is_loaded_for_none(site: "Site", count: int) -> None:
-    """Of several distributions that claim one name all are reported and none is imported; the other plugins load."""
+def test_name_claimed_twice_is_not_loaded(site: "Site", count: int) -> None:
+    """If several distributions claim a name, all are reported and none is imported; the other plugins load."""
     for number in range(count):
         site.install(f"rival-{number}", {"shout": f"mod_rival_{number}"}, {f"mod_rival_{number}": SOUND}, version="3")
     site.plugin("sound", SOUND)
@@ -152,14 +152,14 @@ def test_name_claimed_twice_is_loaded_for_none(site: "Site", count: int) -> None
 
 
 def test_name_claimed_twice_is_listed_as_broken(site: "Site") -> None:
-    """The list of listeners shows every one found, and so a name that nobody got."""
+    """The list of listeners includes a contested name."""
     site.install("rival-a", {"shout": "mod_a"}, {"mod_a": SOUND})
     site.install("rival-b", {"shout": "mod_b"}, {"mod_b": SOUND})
     assert names(site.discover(), State.BROKEN) == ["shout"]
 
 
 def test_name_claimed_twice_by_one_distribution_is_a_problem(site: "Site") -> None:
-    """A package whose own list names a plugin two times is reported, and the other plugins load."""
+    """A package that lists a plugin twice is reported, and the other plugins load."""
     metadata = site.install("twice", {}, {"mod_twice": SOUND})
     (metadata / "entry_points.txt").write_text("[pulp_hooks]\nshout = mod_twice\nshout = mod_other\n")
     site.plugin("sound", SOUND)
@@ -168,10 +168,10 @@ def test_name_claimed_twice_by_one_distribution_is_a_problem(site: "Site") -> No
     assert names(hooks, State.LOADED) == ["sound"]
 
 
-def test_distribution_found_twice_on_the_path_counts_once(
+def test_distribution_in_two_folders_of_the_path_is_loaded_once(
     site: "Site", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One package in two folders of the path is one plugin, of the version that imports would find."""
+    """One package in two folders of the path is one plugin, with the version that imports use."""
     site.plugin("shout", SOUND, version="1.0")
     other = tmp_path / "other"
     other.mkdir()
@@ -184,7 +184,7 @@ def test_distribution_found_twice_on_the_path_counts_once(
 
 @pytest.mark.parametrize(("source", "reason"), BROKEN_IMPORTS.values(), ids=BROKEN_IMPORTS)
 def test_failing_import_is_a_problem(site: "Site", source: str, reason: str) -> None:
-    """Whatever a module raises when it is imported is reported in one line, and the other plugins load."""
+    """Any exception of an import is reported on one line, and the other plugins load."""
     module = site.plugin("broken", source)
     site.plugin("sound", SOUND)
     hooks = site.discover()
@@ -199,7 +199,7 @@ def test_failing_import_is_a_problem(site: "Site", source: str, reason: str) -> 
 
 @pytest.mark.parametrize(("target", "reason"), BROKEN_TARGETS.values(), ids=BROKEN_TARGETS)
 def test_entry_point_that_leads_nowhere_is_a_problem(site: "Site", target: str, reason: str) -> None:
-    """A missing module or attribute, and what is no reference at all, is reported, and the other plugins load."""
+    """A missing module or attribute and an invalid reference are reported, and the other plugins load."""
     site.plugin("sound", SOUND)
     site.install("lost", {"broken": target})
     hooks = site.discover()
@@ -211,7 +211,7 @@ def test_entry_point_that_leads_nowhere_is_a_problem(site: "Site", target: str, 
 
 
 def test_ctrl_c_during_an_import_stops_discovery(site: "Site") -> None:
-    """`KeyboardInterrupt` is the user's, and passes."""
+    """`KeyboardInterrupt` propagates, so Ctrl-C still works."""
     site.plugin("slow", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         Hooks.discover()
@@ -230,7 +230,7 @@ def test_ctrl_c_during_an_import_stops_discovery(site: "Site") -> None:
     ],
 )
 def test_damaged_distribution_stops_no_other(site: "Site", file: str, content: bytes | None) -> None:
-    """A package whose metadata is damaged never keeps the plugins of the others from loading, nor from being listed."""
+    """A package with damaged metadata does not keep other plugins from being loaded and listed."""
     metadata = site.install("damaged", {"broken": "no_such_module_at_all"})
     (metadata / file).unlink()
     if content is not None:
@@ -252,7 +252,7 @@ def test_damaged_name_claimed_twice_stops_no_other(site: "Site") -> None:
 
 
 def test_import_may_print_and_warn(site: "Site") -> None:
-    """In a fresh interpreter a plugin that prints and warns when it is imported is loaded like any other."""
+    """In a new interpreter a plugin that prints and warns during import is loaded."""
     site.plugin("noisy", f"import warnings\nprint('hello')\nwarnings.warn('soon gone', DeprecationWarning)\n{SOUND}")
     run = site.run(
         "-c",
@@ -264,8 +264,8 @@ def test_import_may_print_and_warn(site: "Site") -> None:
     assert run.returncode == 0
 
 
-def test_fresh_interpreter_loads_what_is_sound_and_lists_the_rest(site: "Site") -> None:
-    """A host in a process of its own, where warnings are errors, starts among broken plugins and reaches the rest."""
+def test_new_interpreter_loads_valid_plugins_and_lists_the_others(site: "Site") -> None:
+    """A host in its own process, where warnings are errors, starts with broken plugins and calls the others."""
     for number, (source, _) in enumerate(BROKEN_IMPORTS.values()):
         site.plugin(f"broken-{number:02}", source)
     for number, (target, _) in enumerate(BROKEN_TARGETS.values()):
@@ -289,7 +289,7 @@ def test_fresh_interpreter_loads_what_is_sound_and_lists_the_rest(site: "Site") 
 
 
 def test_check_command_names_the_broken_plugin(site: "Site") -> None:
-    """`pulp-hooks check` names plugin, distribution and reason on clean JSON, and ends with 1."""
+    """`pulp-hooks check --json` prints plugin, distribution and reason as JSON, and exits with 1."""
     site.plugin("broken", "print('printed at import')\nraise RuntimeError('no database')")
     site.plugin("sound", SOUND)
     run = site.run("-m", "pulp_hooks", "check", "--json")
@@ -302,7 +302,7 @@ def test_check_command_names_the_broken_plugin(site: "Site") -> None:
 
 
 def test_wheel_installed_by_pip_is_found(site: "Site", tmp_path: Path) -> None:
-    """A plugin that pip installs from a wheel is loaded by a fresh interpreter, with its version."""
+    """A new interpreter loads a plugin that pip installed from a wheel, with its version."""
     info = "pulp_hooks_shout-4.2.dist-info"
     wheel = tmp_path / "pulp_hooks_shout-4.2-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -323,7 +323,7 @@ def test_wheel_installed_by_pip_is_found(site: "Site", tmp_path: Path) -> None:
 
 
 def test_leftover_of_pip_claims_no_name(site: "Site") -> None:
-    """What pip could not remove, and a folder without metadata, neither hide the package nor compete with it."""
+    """Leftovers of pip and a folder without metadata neither hide the package nor claim its name."""
     left = site.install("audit", {"audit": "mod_audit"}, version="1.0")
     left.rename(left.with_name("~udit-1.0.dist-info"))
     (left.parent / "shop-1.0.dist-info").mkdir()
@@ -334,8 +334,8 @@ def test_leftover_of_pip_claims_no_name(site: "Site") -> None:
     assert [(listener.name, listener.version) for listener in hooks.listeners] == [("audit", "2.0"), ("shop", "2.0")]
 
 
-def test_leftover_of_the_same_version_does_not_stand_in_for_the_package(site: "Site") -> None:
-    """A package that was installed again may have other entry points than what pip has left of it."""
+def test_leftover_of_the_same_version_does_not_replace_the_package(site: "Site") -> None:
+    """A reinstalled package may have other entry points than its leftovers."""
     left = site.install("audit", {"audit": "mod_gone", "old": "mod_gone"})
     left.rename(left.with_name("~udit-1.0.dist-info"))
     site.install("audit", {"audit": "mod_audit"}, {"mod_audit": SOUND})
@@ -343,15 +343,15 @@ def test_leftover_of_the_same_version_does_not_stand_in_for_the_package(site: "S
     assert (hooks.problems, names(hooks, State.LOADED)) == ((), ["audit"])
 
 
-def test_leftover_of_a_package_that_is_gone_is_no_plugin(site: "Site") -> None:
-    """Nothing is imported for it, and nothing is reported."""
+def test_leftover_of_an_uninstalled_package_is_not_a_plugin(site: "Site") -> None:
+    """Nothing is imported, and nothing is reported."""
     left = site.install("audit", {"audit": "mod_gone"})
     left.rename(left.with_name("~udit-1.0.dist-info"))
     assert (site.discover().problems, site.discover().listeners) == ((), ())
 
 
 def test_metadata_without_a_name_contests_no_name(site: "Site") -> None:
-    """An interrupted installation leaves it behind; the package beside it is loaded."""
+    """An interrupted installation leaves it; the package beside it is loaded."""
     (site.install("broken-install", {"audit": "mod_gone"}) / "METADATA").unlink()
     site.install("audit", {"audit": "mod_audit"}, {"mod_audit": SOUND})
     hooks = site.discover()
@@ -360,8 +360,8 @@ def test_metadata_without_a_name_contests_no_name(site: "Site") -> None:
 
 @pytest.mark.parametrize(("older", "newer"), [("1.0", "2.0"), ("9.0", "10.0"), ("2.0rc1", "2.0"), ("2.0", "2.0.post1")])
 @pytest.mark.parametrize("later", ["older", "newer"])
-def test_newest_of_two_complete_versions_counts(site: "Site", older: str, newer: str, later: str) -> None:
-    """Metadata of an older version does not replace a plugin, whichever was written last; `check` says how to go on."""
+def test_newest_of_two_complete_versions_is_used(site: "Site", older: str, newer: str, later: str) -> None:
+    """Metadata of an older version does not replace a plugin, whichever was written last; `check` reports the fix."""
     infos = {
         version: site.install("audit", {"audit": "mod_audit" if version == newer else "mod_gone"}, version=version)
         for version in ([newer, older] if later == "older" else [older, newer])
@@ -380,7 +380,7 @@ def test_newest_of_two_complete_versions_counts(site: "Site", older: str, newer:
     assert (site.discover().problems, infos[newer].exists()) == ((), True)
 
 
-def test_version_that_is_installed_counts_after_a_downgrade(site: "Site") -> None:
+def test_installed_version_is_used_after_a_downgrade(site: "Site") -> None:
     """The files are those that the RECORD of the older version lists."""
     for version, source in (("2.0", "raise RuntimeError"), ("1.0", SOUND)):
         metadata = site.install("audit", {"audit": "mod_audit"}, {"mod_audit": source}, version=version)
@@ -394,7 +394,7 @@ def test_version_that_is_installed_counts_after_a_downgrade(site: "Site") -> Non
 
 
 def test_folder_that_is_on_the_path_twice_is_read_once(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
-    """Celery and others put the working directory on the path that is there already."""
+    """Celery, for example, puts the working directory on the path a second time."""
     site.plugin("sound", SOUND)
     monkeypatch.chdir(site.folder)
     for path in ("", str(site.folder / ".." / site.folder.name)):
@@ -416,7 +416,7 @@ def test_claimants_of_a_name_are_shown_with_their_places(site: "Site") -> None:
     "value", ["mod_gone", "mod_gone:Plugin.hooks", "mod_gone:plugin [extra]", " mod_gone : plugin"]
 )
 def test_command_of_the_remedy_shows_the_error(site: "Site", value: str) -> None:
-    """It is valid in a shell, whatever the entry point looks like, and fails as the import does."""
+    """It is valid in a shell for any entry point, and fails like the import."""
     site.install("gone", {"gone": value}, {"mod_gone": 'raise RuntimeError("it\'s gone")'})
     (problem,) = site.discover().problems
     command = problem.remedy.split("`")[1]

@@ -1,4 +1,4 @@
-"""What is found in a plugin: what can be called, and every silent fault, each reported with its cause and remedy."""
+"""Inspection of plugins: implementations are found, and every silent mistake is reported with cause and remedy."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -30,7 +30,7 @@ OTHER_HOOK = "\n@hookimpl\ndef repo_publish_started(body): ...\n"
 
 
 class Fault(NamedTuple):
-    """A faulty plugin, and parts of what is to be said about it; what is empty may have any wording."""
+    """A faulty plugin, and expected parts of its problem; an empty part accepts any text."""
 
     source: str
     cause: str
@@ -39,12 +39,12 @@ class Fault(NamedTuple):
 
 
 def written(*lines: str) -> str:
-    """Give the source of a module with these lines."""
+    """Return the source of a module with these lines."""
     return "".join(f"{line}\n" for line in lines)
 
 
 def listener(*lines: str) -> str:
-    """Give the source of a module whose `plugin` is an object of a class with these lines."""
+    """Return the source of a module whose `plugin` is an object of a class with these lines."""
     return written("class Listener:", *(f"    {line}" for line in lines), "plugin = Listener()")
 
 
@@ -99,18 +99,18 @@ SILENT_FAULTS = {
     ),
     "name like no hook's": Fault(written("@hookimpl", "def xyz(body): ..."), "no hook 'xyz'", ALL_HOOKS, "xyz"),
     "wrapper": Fault(
-        written("@hookimpl(wrapper=True)", "def repo_sync_started(body): yield"), "wrapper", "take wrapper=True out"
+        written("@hookimpl(wrapper=True)", "def repo_sync_started(body): yield"), "wrapper", "remove wrapper=True"
     ),
     "hookwrapper": Fault(
         written("@hookimpl(hookwrapper=True)", "def repo_sync_started(body): yield"),
         "wrapper",
-        "take hookwrapper=True out",
+        "remove hookwrapper=True",
     ),
     "generator function": Fault(
-        written("@hookimpl", "def repo_sync_started(body): yield"), "generator function", "take the yield out"
+        written("@hookimpl", "def repo_sync_started(body): yield"), "generator function", "remove the yield"
     ),
     "async generator function": Fault(
-        written("@hookimpl", "async def repo_sync_started(body): yield"), "generator function", "take the yield out"
+        written("@hookimpl", "async def repo_sync_started(body): yield"), "generator function", "remove the yield"
     ),
     "partial": Fault(
         written("def add(number, body): ...", "repo_sync_started = hookimpl(functools.partial(add, 1))"),
@@ -138,13 +138,13 @@ SILENT_FAULTS = {
     ),
     "hookimpl over staticmethod": Fault(
         listener("@hookimpl", "@staticmethod", "def repo_sync_started(body): ..."),
-        "@hookimpl stands over @staticmethod",
-        "put @staticmethod over @hookimpl",
+        "@hookimpl is above @staticmethod",
+        "put @staticmethod above @hookimpl",
     ),
     "hookimpl over classmethod": Fault(
         listener("@hookimpl", "@classmethod", "def repo_sync_started(cls, body): ..."),
-        "@hookimpl stands over @classmethod",
-        "put @classmethod over @hookimpl",
+        "@hookimpl is above @classmethod",
+        "put @classmethod above @hookimpl",
     ),
     "method without self": Fault(listener("@hookimpl", "def repo_sync_started(body): ..."), "self", "self"),
     "method without any argument": Fault(listener("@hookimpl", "def repo_sync_started(): ..."), "", "self"),
@@ -168,14 +168,14 @@ SILENT_FAULTS = {
         "it is a cached_property",
         "def",
     ),
-    "not marked": Fault(written("def repo_sync_started(body): ..."), "not marked", "put @hookimpl over it"),
+    "not decorated": Fault(written("def repo_sync_started(body): ..."), "not decorated", "decorate it with @hookimpl"),
     "marked for another project": Fault(
         written("import pluggy", "@pluggy.HookimplMarker('pulp-hooks')", "def repo_sync_started(body): ..."),
-        "not marked",
-        "put @hookimpl over it",
+        "not decorated",
+        "decorate it with @hookimpl",
     ),
     "the specification itself": Fault(
-        written("from pulp_hooks.hookspecs import repo_sync_started"), "not marked", "put @hookimpl over it"
+        written("from pulp_hooks.hookspecs import repo_sync_started"), "not decorated", "decorate it with @hookimpl"
     ),
     "signature that cannot be read": Fault(
         written("@hookimpl", "def repo_sync_started(body): ...", "repo_sync_started.__signature__ = 'none'"),
@@ -183,12 +183,12 @@ SILENT_FAULTS = {
         "",
     ),
 }
-"""Every way to write a hook that is never called, or called wrongly, if nobody looks."""
+"""Every way to write a hook that pluggy would never call or call wrongly."""
 
 WHOLE_FAULTS = {
     "class": Fault(
         written("class plugin:", "    @hookimpl", "    def repo_sync_started(self, body): ..."),
-        "the class plugin",
+        "plugin is a class",
         "instance",
         None,
     ),
@@ -206,7 +206,7 @@ WHOLE_FAULTS = {
         written("@hookimpl(specname='repo_sync_started')", "def plugin(body): ..."), "function", "module", None
     ),
 }
-"""Everything that is no plugin at all."""
+"""Objects that are not plugins."""
 
 FAULTS = SILENT_FAULTS | WHOLE_FAULTS
 
@@ -266,7 +266,7 @@ SOUND = {
     ),
     "another hook switched off with None": listener("repo_sync_finished = None", *METHOD),
 }
-"""Every right way to write a hook."""
+"""Every valid way to write a hook."""
 
 HOSTILE = {
     "__dir__ raises": "def __dir__(self): raise RuntimeError('no')",
@@ -276,22 +276,22 @@ HOSTILE = {
     "__getattr__ exits": "def __getattr__(self, name): raise SystemExit(3)",
     "__getattribute__ raises": "def __getattribute__(self, name): raise RuntimeError('no')",
 }
-"""Objects that refuse to be looked at."""
+"""Objects whose inspection raises."""
 
 
 def plugin_of(module: ModuleType) -> object:
-    """Give the object that a module calls `plugin`, or else the module itself."""
+    """Return the object named `plugin` in a module, or else the module itself."""
     return vars(module).get("plugin", module)
 
 
 def inspected(plugin: object) -> "tuple[list[str], list[Problem]]":
-    """Give the hooks found, by name, and the problems."""
+    """Return the names of the hooks found, and the problems."""
     implementations, problems = inspect_plugin(plugin, "shout")
     return [implementation.event_type.hook_name for implementation in implementations], problems
 
 
 def called(plugin: object, event: Event) -> "list[Outcome]":
-    """Call every implementation of a plugin without problems, as a host does."""
+    """Call every implementation of a plugin as a host does, and return the outcomes."""
     implementations, problems = inspect_plugin(plugin, "shout")
     assert problems == []
     return [
@@ -308,7 +308,7 @@ def called(plugin: object, event: Event) -> "list[Outcome]":
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_silent_fault_is_a_problem(module: Written, fault: Fault) -> None:
-    """What pluggy would take without a word is refused, with the attribute, the cause and the remedy."""
+    """A mistake that pluggy accepts silently is refused, with attribute, cause and remedy."""
     hooks, problems = inspected(plugin_of(module(fault.source)))
     assert hooks == []
     (problem,) = problems
@@ -319,7 +319,7 @@ def test_silent_fault_is_a_problem(module: Written, fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_every_fault_of_an_installed_plugin_names_its_distribution(site: "Site", fault: Fault) -> None:
-    """Installed, the same plugins come out of discovery as broken, with plugin, distribution, cause and remedy."""
+    """Discovery lists the same plugins as broken, with plugin, distribution, cause and remedy."""
     site.plugin("shout", fault.source, "plugin" if "plugin" in fault.source else "")
     hooks = site.discover()
     (problem,) = hooks.problems
@@ -334,15 +334,15 @@ def test_every_fault_of_an_installed_plugin_names_its_distribution(site: "Site",
     "fault", [name for name, fault in SILENT_FAULTS.items() if STARTED in fault.source and "plugin" not in fault.source]
 )
 def test_one_fault_does_not_hide_the_other_hooks(module: Written, fault: str) -> None:
-    """A plugin with one faulty hook keeps its sound one, and the fault is still reported."""
+    """A plugin with one faulty hook keeps its valid one, and the fault is reported."""
     hooks, problems = inspected(module(SILENT_FAULTS[fault].source + OTHER_HOOK))
     assert hooks == ["repo_publish_started"]
     assert len(problems) == 1
 
 
 @given(hook=st.sampled_from(list(EventType)), data=st.data())
-def test_one_slip_of_the_pen_is_understood(hook: EventType, data: st.DataObject) -> None:
-    """A hook's name with one letter missing, doubled, swapped with the next or wrong gets the right suggestion."""
+def test_typo_gets_the_right_suggestion(hook: EventType, data: st.DataObject) -> None:
+    """A hook's name with one missing, doubled, swapped or wrong letter gets the right suggestion."""
     name = hook.hook_name
     at = data.draw(st.integers(0, len(name) - 2))
     slips = (
@@ -360,7 +360,7 @@ def test_one_slip_of_the_pen_is_understood(hook: EventType, data: st.DataObject)
 
 
 def test_each_of_several_faults_is_reported(module: Written) -> None:
-    """Two faulty hooks are two problems, so that one run of the check shows both."""
+    """Two faulty hooks are two problems, so that one `check` shows both."""
     _, problems = inspected(module("def repo_sync_started(body): ...\n@hookimpl\ndef repo_sync_finished(bdy): ..."))
     assert sorted(str(problem.hook) for problem in problems) == ["repo_sync_finished", "repo_sync_started"]
 
@@ -369,8 +369,8 @@ def test_each_of_several_faults_is_reported(module: Written) -> None:
     "arguments", ["body", "event", "body, event", "event, body", "", "event, body, /", "body, volume=11"]
 )
 @pytest.mark.parametrize("kind", ["def", "async def"])
-def test_any_choice_of_arguments_is_called_right(module: Written, event: MakeEvent, kind: str, arguments: str) -> None:
-    """`body`, `event`, both in either order or neither, in plain functions and coroutines: each gets what it names."""
+def test_any_choice_of_arguments_is_passed(module: Written, event: MakeEvent, kind: str, arguments: str) -> None:
+    """`body`, `event`, both in either order or neither: plain and async functions get the arguments that they name."""
     plugin = module(f"got = []\n@hookimpl\n{kind} repo_sync_started({arguments}): got.append(dict(locals()))")
     (outcome,) = called(plugin, fired := event(EventType.REPO_SYNC_STARTED, repo_id="pulp-f17"))
     assert outcome.error is None
@@ -381,8 +381,8 @@ def test_any_choice_of_arguments_is_called_right(module: Written, event: MakeEve
 
 
 @pytest.mark.parametrize("source", SOUND.values(), ids=SOUND)
-def test_sound_implementation_is_called_once(module: Written, event: MakeEvent, source: str) -> None:
-    """Every right way to write a hook is found without a problem, and gets its body exactly once."""
+def test_valid_implementation_is_called_once(module: Written, event: MakeEvent, source: str) -> None:
+    """Every valid way to write a hook is found without a problem, and called exactly once."""
     loaded = module("got = []\n" + source)
     (outcome,) = called(plugin_of(loaded), fired := event(EventType.REPO_SYNC_STARTED))
     assert outcome.error is None
@@ -390,7 +390,7 @@ def test_sound_implementation_is_called_once(module: Written, event: MakeEvent, 
 
 
 def test_wrapper_with_arguments_of_its_own_is_not_called_wrongly(module: Written, event: MakeEvent) -> None:
-    """A `functools.wraps` wrapper that takes other arguments than what it wraps gets its own ones, or is reported."""
+    """A `functools.wraps` wrapper with other arguments than its function gets its own, or is reported."""
     source = written(
         "def started(body, event): ...",
         "@hookimpl",
@@ -403,7 +403,7 @@ def test_wrapper_with_arguments_of_its_own_is_not_called_wrongly(module: Written
 
 
 def test_lazy_hook_that_dir_shows_is_not_dropped(module: Written) -> None:
-    """A hook that a module shows in `__dir__` and makes in `__getattr__` is found or reported, never dropped."""
+    """A hook that a module lists in `__dir__` and creates in `__getattr__` is found or reported, never dropped."""
     lazy = written(
         "def __dir__(): return ['repo_sync_started', 'repo_publish_started']",
         "def __getattr__(name):",
@@ -417,7 +417,7 @@ def test_lazy_hook_that_dir_shows_is_not_dropped(module: Written) -> None:
 
 
 def test_hook_that_cannot_be_read_is_not_dropped(module: Written) -> None:
-    """An attribute with a hook's name that raises when it is read is reported, beside a sound hook too."""
+    """An attribute with a hook's name that raises when it is read is reported, also beside a valid hook."""
     never = written("class Never:", "    def __get__(self, instance, owner): raise RuntimeError('not connected')")
     sound = ("@hookimpl", "def repo_publish_started(self, body): ...")
     hooks, problems = inspected(module(never + listener("repo_sync_started = Never()", *sound)).plugin)
@@ -427,7 +427,7 @@ def test_hook_that_cannot_be_read_is_not_dropped(module: Written) -> None:
 
 @pytest.mark.parametrize("line", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_object_is_a_problem(module: Written, line: str) -> None:
-    """An object that refuses to be looked at is reported like any other that has no hooks."""
+    """An object whose inspection raises is reported."""
     hooks, problems = inspected(module(listener(line)).plugin)
     assert hooks == []
     assert [problem.where for problem in problems] == ["shout"]
@@ -439,15 +439,15 @@ def test_marker_options_are_kept() -> None:
     class Listener:
         @hookimpl(tryfirst=True)
         def repo_sync_started(self) -> None:
-            """Go first."""
+            """Be called first."""
 
         @hookimpl(trylast=True)
         def repo_sync_finished(self) -> None:
-            """Go last."""
+            """Be called last."""
 
         @hookimpl
         def repo_publish_started(self) -> None:
-            """Go anywhere."""
+            """Be called in order of name."""
 
     implementations, _ = inspect_plugin(Listener(), "shout")
     options = {i.event_type.hook_name: (i.tryfirst, i.trylast) for i in implementations}
@@ -459,7 +459,7 @@ def test_marker_options_are_kept() -> None:
 
 
 def test_two_functions_may_implement_one_hook(module: Written) -> None:
-    """A plugin may have a second implementation of a hook under a name of its own."""
+    """A plugin may have a second implementation of a hook under another name."""
     hooks, problems = inspected(
         module(
             "@hookimpl\ndef repo_sync_started(body): ...\n"

@@ -1,4 +1,4 @@
-"""From what is installed and what the settings say to listeners: blocking, listing, order, and objects in hand."""
+"""Loading of listeners: blocking, listing, order, and objects in hand."""
 
 import logging
 import signal
@@ -27,7 +27,7 @@ LISTENER = "[[listeners]]\nname = 'desk'\nnotifier = 'post'\n"
 
 
 class Recorder:
-    """A listener that keeps the repositories whose sync began."""
+    """A listener that records the repositories of started syncs."""
 
     def __init__(self) -> None:
         self.seen: list[object] = []
@@ -39,7 +39,7 @@ class Recorder:
 
 
 class Carrier(Notifier):
-    """A notifier that keeps what it is given."""
+    """A notifier that records the types of its events."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -51,12 +51,12 @@ class Carrier(Notifier):
 
 
 def states(hooks: Hooks) -> dict[str, State]:
-    """Give the state of each listener, by name."""
+    """Return the state of each listener, by name."""
     return {listener.name: listener.state for listener in hooks.listeners}
 
 
 def write(text: str) -> Path:
-    """Write the settings in the working directory."""
+    """Write the settings file in the working directory; return its path."""
     path = Path("pulp-hooks.toml").absolute()
     path.write_text(text, encoding="utf-8")
     return path
@@ -75,7 +75,7 @@ def write(text: str) -> Path:
 def test_blocked_plugin_is_never_imported(
     site: "Site", monkeypatch: pytest.MonkeyPatch, block: str, variable: str
 ) -> None:
-    """A plugin blocked by name is listed with its distribution, not imported, and no problem; the others load."""
+    """A blocked plugin is listed with its distribution and not imported, without a problem; the others load."""
     module = site.plugin("evil", "raise RuntimeError('imported')")
     site.plugin("sound", SOUND)
     monkeypatch.setenv("PULP_HOOKS_BLOCK", variable)
@@ -101,8 +101,8 @@ def test_blocked_plugin_is_never_imported(
         pytest.param("block = ['evil']\n", id="key outside of its table"),
     ],
 )
-def test_no_plugin_loads_when_nobody_knows_which_are_blocked(site: "Site", text: str) -> None:
-    """Settings whose list of blocked plugins cannot be read load none, and say so."""
+def test_no_plugin_loads_when_the_blocked_ones_are_unknown(site: "Site", text: str) -> None:
+    """If the list of blocked plugins cannot be read, no plugin is loaded, and there is a problem."""
     module = site.plugin("evil", SOUND)
     hooks = site.discover(write(text))
     assert module not in sys.modules
@@ -112,7 +112,7 @@ def test_no_plugin_loads_when_nobody_knows_which_are_blocked(site: "Site", text:
 
 @pytest.mark.parametrize("name", ["missing.toml", "", "a\0b"])
 def test_no_plugin_loads_without_the_settings_that_were_named(site: "Site", tmp_path: Path, name: str) -> None:
-    """A settings file that was asked for, and that is missing, a folder or no path at all, loads no plugin."""
+    """If the named settings file is missing, a folder or an invalid path, no plugin is loaded."""
     module = site.plugin("evil", SOUND)
     hooks = site.discover(tmp_path / name)
     assert len(hooks.problems) == 1
@@ -120,7 +120,7 @@ def test_no_plugin_loads_without_the_settings_that_were_named(site: "Site", tmp_
 
 
 def test_no_plugin_loads_behind_a_broken_link(site: "Site") -> None:
-    """Settings in the working directory that are a link to nowhere load no plugin: they were there once."""
+    """If the settings in the working directory are a broken link, no plugin is loaded."""
     module = site.plugin("evil", SOUND)
     Path("pulp-hooks.toml").symlink_to("moved-away.toml")
     hooks = site.discover()
@@ -129,8 +129,8 @@ def test_no_plugin_loads_behind_a_broken_link(site: "Site") -> None:
 
 
 @pytest.mark.parametrize("text", ["[dispatch]\nslow_seconds = 'x'", "[[listeners]]\nname = 'desk'"])
-def test_fault_elsewhere_in_the_settings_stops_no_plugin(site: "Site", text: str) -> None:
-    """What is wrong in another table is a problem, and the plugins load."""
+def test_fault_in_another_table_of_the_settings_stops_no_plugin(site: "Site", text: str) -> None:
+    """A fault in another table is a problem, and the plugins load."""
     site.plugin("sound", SOUND)
     hooks = site.discover(write(text))
     assert hooks.problems
@@ -138,17 +138,17 @@ def test_fault_elsewhere_in_the_settings_stops_no_plugin(site: "Site", text: str
 
 
 def test_misspelt_name_to_be_blocked_is_a_problem_and_blocks_nothing(site: "Site") -> None:
-    """A name that nothing has is reported with the nearest one, and acted upon in no other way."""
+    """An unknown name is reported with the nearest one, and blocks nothing."""
     site.plugin("shredder", SOUND)
     hooks = site.discover(write("[plugins]\nblock = ['shreder', 'somebody-elses']\n"))
     (problem,) = hooks.problems
-    assert "'shreder' is blocked, and nothing has this name" in problem.cause
+    assert "'shreder' is blocked, but no plugin or listener has this name" in problem.cause
     assert problem.remedy == "did you mean 'shredder'?"
     assert states(hooks) == {"shredder": State.LOADED}
 
 
 def test_disabled_autoload_imports_nothing(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
-    """`PULP_HOOKS_DISABLE_AUTOLOAD` leaves installed plugins and configured listeners out, and hosts their own."""
+    """`PULP_HOOKS_DISABLE_AUTOLOAD` disables installed plugins and configured listeners, not those of the host."""
     modules = [site.plugin("post", NOTIFIER, "Post"), site.plugin("sound", SOUND)]
     monkeypatch.setenv("PULP_HOOKS_DISABLE_AUTOLOAD", "1")
     with Hooks.discover(write(LISTENER), listeners=[recorder := Recorder()]) as hooks:
@@ -160,7 +160,7 @@ def test_disabled_autoload_imports_nothing(site: "Site", monkeypatch: pytest.Mon
 
 
 def test_blocking_a_notifier_blocks_what_is_configured_of_it(site: "Site") -> None:
-    """Neither the blocked notifier is imported nor the listeners that name it, and that is no problem."""
+    """Neither the blocked notifier nor its listeners are loaded, without a problem."""
     module = site.plugin("post", NOTIFIER, "Post")
     hooks = site.discover(write("[plugins]\nblock = ['post']\n" + LISTENER))
     assert hooks.problems == ()
@@ -169,7 +169,7 @@ def test_blocking_a_notifier_blocks_what_is_configured_of_it(site: "Site") -> No
 
 
 def test_blocking_a_configured_listener_leaves_the_others(site: "Site") -> None:
-    """A configured listener can be blocked by its own name, with the notifier still there for the others."""
+    """A configured listener can be blocked by name; other listeners of its notifier load."""
     site.plugin("post", NOTIFIER, "Post")
     hooks = site.discover(write("[plugins]\nblock = ['desk']\n" + LISTENER + LISTENER.replace("desk", "hall")))
     assert hooks.problems == ()
@@ -177,7 +177,7 @@ def test_blocking_a_configured_listener_leaves_the_others(site: "Site") -> None:
     assert [outcome.listener for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == ["hall"]
 
 
-def test_listeners_show_what_became_of_everything(site: "Site") -> None:
+def test_listeners_list_everything_with_its_state(site: "Site") -> None:
     """Plugins, notifiers and configured listeners are listed by name, each with kind, state, package and hooks."""
     site.plugin("a-sound", SOUND)
     site.plugin("b-broken", "raise RuntimeError")
@@ -196,7 +196,7 @@ def test_listeners_show_what_became_of_everything(site: "Site") -> None:
 
 
 def test_hooks_are_listed_in_the_order_of_the_event_types() -> None:
-    """The hooks of a listener come in the one order of the table, each once."""
+    """The hooks of a listener are in the order of the event types, each once."""
     with Hooks([Carrier()]) as hooks:
         (listener,) = hooks.listeners
     in_order = ("repo_sync_started", "repo_sync_finished", "repo_publish_started", "repo_publish_finished")
@@ -205,7 +205,7 @@ def test_hooks_are_listed_in_the_order_of_the_event_types() -> None:
 
 
 def test_partly_faulty_plugin_still_listens(site: "Site") -> None:
-    """A plugin with one sound and one faulty hook is loaded with the sound one, and the fault is a problem."""
+    """A plugin with one valid and one faulty hook is loaded with the valid one, and the fault is a problem."""
     site.plugin("half", SOUND + "\n@hookimpl\ndef repo_sync_finishd(body): ...")
     hooks = site.discover()
     (listener,) = hooks.listeners
@@ -214,7 +214,7 @@ def test_partly_faulty_plugin_still_listens(site: "Site") -> None:
 
 
 def test_every_problem_is_logged_once(site: "Site", caplog: pytest.LogCaptureFixture) -> None:
-    """What is wrong reaches the log too: each problem is one warning with plugin, package, cause and remedy."""
+    """Each problem is logged as one warning with plugin, package, cause and remedy."""
     site.plugin("broken", "raise RuntimeError('no database')")
     site.plugin("half", "def repo_sync_started(body): ...")
     with caplog.at_level(logging.DEBUG, logger="pulp_hooks"):
@@ -222,12 +222,12 @@ def test_every_problem_is_logged_once(site: "Site", caplog: pytest.LogCaptureFix
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warnings == [str(problem) for problem in hooks.problems]
     assert len(warnings) == 3
-    for part in ("half", "dist-half 1.0", "repo_sync_started", "not marked", "put @hookimpl over it"):
+    for part in ("half", "dist-half 1.0", "repo_sync_started", "not decorated", "decorate it with @hookimpl"):
         assert part in warnings[-1]
 
 
-def test_discovering_twice_gives_hooks_that_do_not_touch(site: "Site") -> None:
-    """Two hooks in one process call their listeners independently, and closing one leaves the other open."""
+def test_discovering_twice_returns_independent_hooks(site: "Site") -> None:
+    """Two `Hooks` in one process are independent; closing one leaves the other open."""
     module = site.plugin("shout", "got = []\n@hookimpl\ndef repo_sync_started(body): got.append(body['repo_id'])")
     first, second = site.discover(), site.discover()
     first.repo_sync_started(repo_id="one")
@@ -237,8 +237,8 @@ def test_discovering_twice_gives_hooks_that_do_not_touch(site: "Site") -> None:
     assert vars(sys.modules[module])["got"] == ["one", "two"]
 
 
-def test_plugin_in_hand_keeps_its_place_beside_an_installed_one_of_its_name(site: "Site") -> None:
-    """A host's own listener is called although an installed plugin has its name; the two are told apart."""
+def test_object_in_hand_is_called_beside_an_installed_plugin_of_its_name(site: "Site") -> None:
+    """A host's own listener is called although an installed plugin has its name; the two get different names."""
     site.plugin("Recorder", SOUND)
     with Hooks.discover(listeners=[recorder := Recorder()]) as hooks:
         outcomes = hooks.repo_sync_started(repo_id="pulp-f17").outcomes
@@ -248,7 +248,7 @@ def test_plugin_in_hand_keeps_its_place_beside_an_installed_one_of_its_name(site
 
 
 def test_module_object_and_notifier_in_hand_are_listeners(module: Callable[[str], ModuleType]) -> None:
-    """A host may hand over modules, objects with hooks, and notifiers, which receive every event type."""
+    """A host may pass modules, objects with hooks, and notifiers, which receive every event type."""
     written, recorder, carrier = module("got = []\n" + SOUND.replace("...", "got.append(body)")), Recorder(), Carrier()
     with Hooks([written, recorder, carrier]) as hooks:
         hooks.repo_sync_started(repo_id="pulp-f17")
@@ -260,7 +260,7 @@ def test_module_object_and_notifier_in_hand_are_listeners(module: Callable[[str]
 
 
 def test_two_objects_of_one_class_are_two_listeners() -> None:
-    """Objects in hand are told apart by identity, not by the name of their class."""
+    """Objects in hand are compared by identity, not by the name of their class."""
     first, second = Recorder(), Recorder()
     with Hooks([first, second]) as hooks:
         outcomes = hooks.repo_sync_started(repo_id="r").outcomes
@@ -268,15 +268,15 @@ def test_two_objects_of_one_class_are_two_listeners() -> None:
     assert (first.seen, second.seen) == (["r"], ["r"])
 
 
-def test_object_given_twice_is_refused() -> None:
-    """One object in hand is one listener; giving it twice is an error that names it."""
+def test_object_passed_twice_is_refused() -> None:
+    """Passing the same object twice is an error that names it."""
     recorder = Recorder()
-    with pytest.raises(PluginError, match="Recorder is given twice"):
+    with pytest.raises(PluginError, match="Recorder is passed twice"):
         Hooks([recorder, recorder])
 
 
 def test_mapping_names_the_listeners_of_a_host() -> None:
-    """The names are those of the mapping, and the order of the calls is that of the names."""
+    """The listeners have the names of the mapping, and are called in order of name."""
     first, second = Recorder(), Recorder()
     with Hooks({"mail": first, "audit": second}) as hooks:
         outcomes = hooks.repo_sync_started(repo_id="r").outcomes
@@ -285,7 +285,7 @@ def test_mapping_names_the_listeners_of_a_host() -> None:
 
 
 def test_delivery_finds_its_listener_by_name_after_a_restart(tmp_path: Path) -> None:
-    """Whatever the order of the mapping, each object gets what was queued under its name."""
+    """Whatever the order of the mapping, each object gets the deliveries of its name."""
     first, second = Recorder(), Recorder()
     url = f"sqlite:///{tmp_path}/journal.db"
     with Hooks({"mail": Recorder()}, journal=url) as host:
@@ -299,7 +299,7 @@ def test_delivery_finds_its_listener_by_name_after_a_restart(tmp_path: Path) -> 
     "way", [Hooks, lambda listeners, journal: Hooks.discover(listeners=listeners, journal=journal)]
 )
 def test_sequence_is_refused_with_a_journal(way: Callable[..., Hooks], tmp_path: Path) -> None:
-    """Names of classes and positions do not identify a listener over a restart; the message says what to pass."""
+    """Class names and positions do not identify a listener over a restart; the message says what to pass."""
     with pytest.raises(PluginError, match=r"listeners need names.*fix: pass a mapping"):
         way([Recorder()], journal=f"sqlite:///{tmp_path}/journal.db")
 
@@ -313,25 +313,25 @@ def test_sequence_is_refused_with_the_journal_of_the_settings(site: "Site") -> N
 
 
 @pytest.mark.parametrize("name", ["", "a b", "-mail", "a/b", "ma\nil", "é", 7])
-def test_name_that_no_command_could_take_is_refused(name: object) -> None:
-    """Names are arguments of commands and part of the ids of deliveries, as those of configured listeners."""
+def test_invalid_name_is_refused(name: object) -> None:
+    """Names are arguments of commands and part of the ids of deliveries."""
     listeners: Any = {name: Recorder()}
-    with pytest.raises(PluginError, match=r"invalid name of a listener: .* must be letters, digits, '\.', '_' and '-'"):
+    with pytest.raises(PluginError, match=r"invalid listener name .*: must be letters, digits, '\.', '_' and '-'"):
         Hooks(listeners)
 
 
 @pytest.mark.parametrize("block", ["", "[plugins]\nblock = ['desk', 'sound']\n"])
 @pytest.mark.parametrize("name", ["sound", "desk"])
 def test_name_of_an_installed_or_configured_listener_is_refused(name: str, block: str, site: "Site") -> None:
-    """A delivery belongs to one listener, and a blocked one may have deliveries too."""
+    """A delivery belongs to one listener, and a blocked listener may have deliveries too."""
     site.plugin("post", NOTIFIER, "Post")
     site.plugin("sound", SOUND)
     with pytest.raises(PluginError, match=f"two listeners are named '{name}'.*fix: rename one"):
         Hooks.discover(write(block + LISTENER), listeners={name: Recorder()})
 
 
-def test_name_of_a_notifier_is_free(site: "Site") -> None:
-    """A notifier is a class; only what is made of it receives events."""
+def test_name_of_a_notifier_is_allowed(site: "Site") -> None:
+    """A notifier class receives no events, so a listener may have its name."""
     site.plugin("post", NOTIFIER, "Post")
     with Hooks.discover(listeners={"post": Recorder()}) as hooks:
         assert [outcome.listener for outcome in hooks.repo_sync_started(repo_id="r").outcomes] == ["post"]
@@ -343,11 +343,13 @@ def test_name_of_a_notifier_is_free(site: "Site") -> None:
         pytest.param(
             "@hookimpl\ndef repo_sync_startd(body): ...", "did you mean repo_sync_started", id="misspelt hook"
         ),
-        pytest.param("def repo_sync_started(body): ...", "not marked", id="not marked"),
+        pytest.param("def repo_sync_started(body): ...", "not decorated", id="not decorated"),
         pytest.param("plugin = None", "none of the four hooks", id="None"),
-        pytest.param("class plugin:\n    @hookimpl\n    def repo_sync_started(self): ...", "class plugin", id="class"),
         pytest.param(
-            "class plugin(Notifier):\n    def notify(self, event): ...", "class of a notifier", id="notifier class"
+            "class plugin:\n    @hookimpl\n    def repo_sync_started(self): ...", "plugin is a class", id="class"
+        ),
+        pytest.param(
+            "class plugin(Notifier):\n    def notify(self, event): ...", "is a notifier class", id="notifier class"
         ),
         pytest.param(
             "class Wide(Notifier):\n    def notify(self, event, more): ...\nplugin = Wide({})",
@@ -362,14 +364,14 @@ def test_name_of_a_notifier_is_free(site: "Site") -> None:
     ],
 )
 def test_wrong_plugin_in_hand_is_refused_at_once(module: Callable[[str], ModuleType], source: str, said: str) -> None:
-    """What only discovery forgives raises `PluginError` in a host that hands it over."""
+    """A faulty object that a host passes raises `PluginError`."""
     written = module(source)
     with pytest.raises(PluginError, match=said):
         Hooks([vars(written).get("plugin", written)])
 
 
 def test_discover_refuses_a_wrong_plugin_in_hand(site: "Site") -> None:
-    """An object that the host itself hands over is checked beside discovery as strictly as without it."""
+    """Objects in hand are checked as strictly with discovery as without."""
     site.plugin("sound", SOUND)
     with pytest.raises(PluginError):
         Hooks.discover(listeners=[object()])
@@ -386,7 +388,7 @@ def fork():
 
 @pytest.mark.parametrize("place", ["import", "constructor", "close"])
 def test_child_that_a_plugin_forks_while_it_is_loaded_or_closed_ends(place: str, site: "Site") -> None:
-    """It does not go on as a second host."""
+    """It does not continue as a second host."""
     forks = {"import": "    pass\nfork()", "constructor": "    def __init__(self, config): fork()"}
     body = forks.get(place, "    def close(self): fork()")
     site.plugin("post", f"{FORKING}\nclass Post(Notifier):\n    def notify(self, event): ...\n{body}\n", "Post")
@@ -407,7 +409,7 @@ def interrupt(*_):
 
 @pytest.mark.parametrize("place", ["import", "constructor"])
 def test_time_limit_of_the_host_leaves_discover_although_a_plugin_wraps_it(place: str, site: "Site") -> None:
-    """What a signal handler of the host raises is no fault of the plugin that is being loaded."""
+    """An exception of the host's signal handler is not a fault of the plugin that is being loaded."""
     body = "interrupt()" if place == "import" else "Post.__init__ = interrupt"
     site.plugin("post", f"{INTERRUPTED}\n{NOTIFIER}\n{body}\n", "Post")
     path = write(LISTENER)

@@ -1,4 +1,4 @@
-"""State of the whole process that plugins change while they are loaded: restored, and reported."""
+"""Global state that plugins change while they are loaded is restored, and changes are reported."""
 
 import logging
 import os
@@ -57,7 +57,7 @@ CHANGES = {
 
 
 def state() -> list[Any]:
-    """Return what a host has set up: its loggers, its signals, its streams."""
+    """Return the state that a host has set up: loggers, signals, streams."""
     names = ("", "a.host", "pulp_hooks", "pulp_hooks.hooks", "pulp_hooks.dispatch")
     loggers = [logging.getLogger(name) for name in names]
     return [
@@ -88,7 +88,7 @@ def umask() -> int:
 
 @pytest.fixture(autouse=True)
 def host() -> Iterator[None]:
-    """A host with a logger of its own; whatever a test changes is undone, also where it fails."""
+    """Set up a host with its own logger; changes by a test are undone, also if it fails."""
     logger = logging.getLogger("a.host")
     logger.addHandler(logging.NullHandler())
     folder, streams, handlers, mask = Path.cwd(), (sys.stdout, sys.stderr), logging.root.handlers[:], umask()
@@ -116,7 +116,7 @@ def host() -> Iterator[None]:
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("ending", ["", "\nraise RuntimeError('later')"], ids=["imported", "raises"])
 def test_import_that_changes_the_process_is_undone_and_reported(site: "Site", change: str, ending: str) -> None:
-    """The host and the other plugins go on with what the host has set up, also where the import fails after it."""
+    """The state of the host is restored, also if the import fails after the change."""
     before = state()
     site.plugin("rude", f"{change}\n{SOUND}{ending}")
     site.plugin("sound", SOUND)
@@ -124,7 +124,7 @@ def test_import_that_changes_the_process_is_undone_and_reported(site: "Site", ch
     assert state() == before
     (problem, *_) = hooks.problems
     assert (problem.where, problem.distribution) == ("rude", "dist-rude 1.0")
-    assert problem.cause.startswith("loading it changed what belongs to the whole process, and was undone: ")
+    assert problem.cause.startswith("loading it changed global state, which was restored: ")
     assert len(hooks.problems) == (2 if ending else 1)
     expected = {"rude": State.BROKEN if ending else State.LOADED, "sound": State.LOADED}
     assert {listener.name: listener.state for listener in hooks.listeners} == expected
@@ -132,7 +132,7 @@ def test_import_that_changes_the_process_is_undone_and_reported(site: "Site", ch
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_constructor_that_changes_the_process_is_undone_and_reported(site: "Site", tmp_path: Path, change: str) -> None:
-    """What a notifier does when it is made is undone as what an import does."""
+    """Changes by the constructor of a notifier are undone like those of an import."""
     before = state()
     body = "".join(f"    {line}\n" for line in change.splitlines())
     site.plugin("rude", f"def change():\n{body}\n{NOTIFIER}", "Post")
@@ -142,7 +142,7 @@ def test_constructor_that_changes_the_process_is_undone_and_reported(site: "Site
     assert state() == before
     (problem,) = hooks.problems
     assert problem.where == "desk"
-    assert problem.cause.startswith("loading it changed what belongs to the whole process, and was undone: ")
+    assert problem.cause.startswith("loading it changed global state, which was restored: ")
     assert [listener.name for listener in hooks.listeners if listener.state is State.LOADED] == ["desk", "rude"]
 
 
@@ -168,6 +168,6 @@ def test_events_are_still_logged_after_a_plugin_has_configured_logging(
     ],
 )
 def test_plugin_may_configure_named_loggers(site: "Site", source: str) -> None:
-    """Loggers of its own, and the levels and more handlers of libraries, are its business."""
+    """It may configure its own loggers, and set levels and add handlers of libraries."""
     site.plugin("polite", f"{source}\n{SOUND}")
     assert site.discover().problems == ()

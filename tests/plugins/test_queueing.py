@@ -1,4 +1,4 @@
-"""A host with a journal: events are queued by name and filter, and nothing is lost in silence."""
+"""A host with a journal queues events by name and filter, and reports what it cannot queue."""
 
 import logging
 import sys
@@ -45,7 +45,7 @@ config.token = { env = "TOKEN" }
 
 
 def write(text: str) -> Path:
-    """Write the settings in the working directory."""
+    """Write the settings file in the working directory."""
     path = Path("pulp-hooks.toml").absolute()
     path.write_text(text)
     return path
@@ -57,7 +57,7 @@ def outcomes(hooks: Hooks, repo_id: str = "zoo-1") -> dict[str, tuple[Status, st
 
 
 def test_host_without_the_secret_of_a_listener_queues_for_it(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host has neither the variable nor an object of the notifier; a worker with the variable delivers."""
+    """A host without the variable queues; a worker with the variable delivers."""
     module = site.plugin("post", NOTIFIER, "Post")
     settings = write(JOURNAL + DESK)
     with Hooks.discover(settings) as host:
@@ -72,7 +72,7 @@ def test_host_without_the_secret_of_a_listener_queues_for_it(site: "Site", monke
 
 
 def test_filters_of_a_listener_that_is_not_built_decide(site: "Site") -> None:
-    """Event types and patterns hold in the host; what they keep out is no outcome."""
+    """The host applies event types and patterns; a rejected event is not an outcome."""
     site.plugin("post", NOTIFIER, "Post")
     with Hooks.discover(write(JOURNAL + DESK)) as hooks:
         assert outcomes(hooks, "park") == {}
@@ -80,7 +80,7 @@ def test_filters_of_a_listener_that_is_not_built_decide(site: "Site") -> None:
 
 
 def test_host_without_the_notifier_of_a_listener_queues_for_it() -> None:
-    """The package of the notifier is where the workers are."""
+    """Only workers need the package of the notifier."""
     with Hooks.discover(write(JOURNAL + DESK)) as hooks:
         assert outcomes(hooks)["desk"] == (Status.QUEUED, None)
 
@@ -88,19 +88,19 @@ def test_host_without_the_notifier_of_a_listener_queues_for_it() -> None:
 def test_worker_without_the_secret_leaves_the_delivery_and_says_why(
     site: "Site", caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The listener is broken in this process only: what is fired afterwards is queued as before."""
+    """The listener is broken in this process only; later events are queued for it."""
     site.plugin("post", NOTIFIER, "Post")
     with Hooks.discover(write(JOURNAL + DESK)) as hooks:
         hooks.worker().run_once()
         (problem,) = hooks.problems
-        assert "listener 'desk': config.token: the environment variable TOKEN is not set" in problem.cause
+        assert "listener 'desk': config.token: environment variable TOKEN is not set" in problem.cause
         assert str(problem) in caplog.text
         assert {listener.name: listener.state for listener in hooks.listeners}["desk"] is State.BROKEN
         assert outcomes(hooks) == {"desk": (Status.QUEUED, None)}
 
 
 def test_notifiers_are_built_once(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many workers a host has, they share the notifiers."""
+    """All workers of a host share the notifiers."""
     module = site.plugin("post", NOTIFIER, "Post")
     monkeypatch.setenv("TOKEN", "wonder")
     with Hooks.discover(write(JOURNAL + DESK)) as hooks:
@@ -111,7 +111,7 @@ def test_notifiers_are_built_once(site: "Site", monkeypatch: pytest.MonkeyPatch)
 
 
 def test_host_that_may_dispatch_builds_its_notifiers(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `on_error = "dispatch"` it may have to call them itself."""
+    """With `on_error = "dispatch"` the host may have to call them itself."""
     module = site.plugin("post", NOTIFIER, "Post")
     monkeypatch.setenv("TOKEN", "wonder")
     Path("journal.db").write_bytes(b"this is no database" * 100)
@@ -123,10 +123,10 @@ def test_host_that_may_dispatch_builds_its_notifiers(site: "Site", monkeypatch: 
 @pytest.mark.parametrize(
     ("settings", "name", "reason"),
     [
-        (DESK.replace("repo_ids", "repo_id"), "desk", "repo_id is no key of this table, did you mean 'repo_ids'?"),
+        (DESK.replace("repo_ids", "repo_id"), "desk", "repo_id is not a key of this table, did you mean 'repo_ids'?"),
         (DESK.replace('name = "desk"', ""), "listeners[0]", "name is missing"),
-        (DESK + DESK, "desk", "name is the name of another listener of this file"),
-        (DESK.replace('"desk"', '"sound"'), "sound", "name is the name of an installed plugin"),
+        (DESK + DESK, "desk", "another listener of this file has this name"),
+        (DESK.replace('"desk"', '"sound"'), "sound", "an installed plugin has this name"),
         ("[listeners]\nname = 'desk'\n", "listeners", "must be an array of tables"),
     ],
     ids=["unknown key", "no name", "name twice", "name of a plugin", "not a list"],
@@ -134,7 +134,7 @@ def test_host_that_may_dispatch_builds_its_notifiers(site: "Site", monkeypatch: 
 def test_listener_that_cannot_be_queued_is_an_outcome(
     settings: str, name: str, reason: str, site: "Site", caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The report and the log say for which listener an event is not stored, and why."""
+    """The report and the log name the listener for which an event is not stored, and the reason."""
     site.plugin("post", NOTIFIER, "Post")
     site.plugin("sound", SOUND)
     caplog.set_level(logging.ERROR)
@@ -148,7 +148,7 @@ def test_listener_that_cannot_be_queued_is_an_outcome(
 
 
 def test_plugin_that_does_not_load_in_the_host_is_an_outcome(site: "Site") -> None:
-    """Nobody knows which hooks it has, so every event may be lost for it."""
+    """Its hooks are unknown, so every event may be lost for it."""
     site.plugin("sound", SOUND)
     site.plugin("broken", "import a_module_that_is_missing")
     with Hooks.discover(write(JOURNAL)) as hooks:
@@ -159,14 +159,14 @@ def test_plugin_that_does_not_load_in_the_host_is_an_outcome(site: "Site") -> No
 
 
 def test_notifier_that_does_not_load_in_the_host_loses_nothing(site: "Site") -> None:
-    """Its listeners are queued by name and filter; workers are to load it."""
+    """Events are queued for its listeners by name and filter; the workers load it."""
     site.plugin("post", "import a_module_that_is_missing", "Post")
     with Hooks.discover(write(JOURNAL + DESK)) as hooks:
         assert outcomes(hooks) == {"desk": (Status.QUEUED, None)}
 
 
 def test_blocked_listeners_are_no_outcomes(site: "Site") -> None:
-    """What somebody has blocked is meant to get nothing, whatever else is wrong with it."""
+    """A blocked listener gets nothing on purpose, whatever else is wrong with it."""
     site.plugin("post", NOTIFIER, "Post")
     site.plugin("sound", SOUND)
     faulty = DESK.replace("desk", "faulty").replace("repo_ids", "repo_id")
@@ -175,7 +175,7 @@ def test_blocked_listeners_are_no_outcomes(site: "Site") -> None:
 
 
 def test_known_event_has_no_outcomes_for_what_is_not_queued(site: "Site", caplog: pytest.LogCaptureFixture) -> None:
-    """An event whose id the journal knows changes nothing, and is not reported a second time."""
+    """A duplicate event changes nothing, and its unqueued listeners are not reported again."""
     site.plugin("broken", "import a_module_that_is_missing")
     with Hooks.discover(write(JOURNAL)) as hooks:
         event = hooks.repo_sync_started(repo_id="zoo-1").event
@@ -186,7 +186,7 @@ def test_known_event_has_no_outcomes_for_what_is_not_queued(site: "Site", caplog
 
 @pytest.mark.parametrize("command", [["fire", "repo-sync-started"], ["fire", "repo-sync-started", "--json"]])
 def test_fire_exits_with_1_when_an_event_is_not_queued(command: list[str], site: "Site") -> None:
-    """A script learns that a listener gets nothing."""
+    """The exit code tells a script that a listener gets nothing."""
     site.plugin("broken", "import a_module_that_is_missing")
     write(JOURNAL)
     done = site.run("-m", "pulp_hooks", *command)
@@ -196,7 +196,7 @@ def test_fire_exits_with_1_when_an_event_is_not_queued(command: list[str], site:
 
 @pytest.mark.parametrize("command", ["check", "listeners"])
 def test_commands_that_inspect_build_the_notifiers(command: str, site: "Site") -> None:
-    """With a journal too they say what a worker would say."""
+    """They report the same problems as a worker, also with a journal."""
     site.plugin("post", NOTIFIER, "Post")
     write(JOURNAL + DESK)
     done = site.run("-m", "pulp_hooks", command)

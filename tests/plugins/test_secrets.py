@@ -1,4 +1,4 @@
-"""Secrets of the settings: whatever a listener says about them is redacted before it is shown or kept."""
+"""Secrets of the settings are redacted before a text of a listener is shown or stored."""
 
 import asyncio
 import logging
@@ -68,7 +68,7 @@ class Post(Notifier):
 
 
 def configure(site: "Site", source: str, more: str = "") -> None:
-    """Install the notifier, and write settings that give it a private key."""
+    """Install the notifier, and write settings with a private key for it."""
     site.plugin("post", source, "Post")
     (site.folder / "key.pem").write_text("\n".join([*LINES, ""]))
     (site.folder / "pulp-hooks.toml").write_text(
@@ -76,16 +76,16 @@ def configure(site: "Site", source: str, more: str = "") -> None:
     )
 
 
-def assert_told_without_key(told: str, sign: str) -> None:
-    """The sign of the error is in what is told, and no eight characters in a row of any line of the key are."""
-    assert sign in told
-    assert "***" in told
+def assert_text_without_key(text: str, sign: str) -> None:
+    """Assert that a text has the marker of the error, and no eight consecutive characters of the key."""
+    assert sign in text
+    assert "***" in text
     pieces = [line[start : start + 8] for line in LINES for start in range(len(line) - 7)]
-    assert [piece for piece in pieces if piece in told] == []
+    assert [piece for piece in pieces if piece in text] == []
 
 
 def fire(hooks: Hooks) -> Report:
-    """Fire from plain code."""
+    """Fire without a running event loop."""
     return hooks.fire(EventType.REPO_SYNC_STARTED, BODY)
 
 
@@ -98,25 +98,25 @@ def afire(hooks: Hooks) -> Report:
 def test_key_in_an_exception_group_is_neither_logged_nor_reported(
     site: "Site", way: Callable[[Hooks], Report], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its lines are found behind the indentation and the bars of the traceback, and in what closing raises."""
+    """Its lines are redacted although a traceback indents them, and in an exception of `close`."""
     configure(site, GROUP)
     with Hooks.discover(site.folder / "pulp-hooks.toml") as hooks:
         report = way(hooks)
-        assert_told_without_key(f"{caplog.text} ***", "ConnectionError: bad key")
-        assert_told_without_key(f"{report} {hooks.listeners} ***", "ExceptionGroup")
-    assert_told_without_key(caplog.text, "OSError: cannot put")
+        assert_text_without_key(f"{caplog.text} ***", "ConnectionError: bad key")
+        assert_text_without_key(f"{report} {hooks.listeners} ***", "ExceptionGroup")
+    assert_text_without_key(caplog.text, "OSError: cannot put")
 
 
 def test_key_is_not_kept_by_the_journal(site: "Site", caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the attempt that a worker records nor what it logs has any of it."""
+    """Neither the recorded attempt nor the worker's log has a part of it."""
     configure(site, GROUP, "[journal]\nurl = 'sqlite:///journal.db'\n")
     caplog.set_level(logging.DEBUG)
     with Hooks.discover(site.folder / "pulp-hooks.toml") as hooks:
         fire(hooks)
         hooks.worker().run_once()
-    assert_told_without_key(caplog.text, "ConnectionError: bad key")
+    assert_text_without_key(caplog.text, "ConnectionError: bad key")
     kept = b"".join(file.read_bytes() for file in site.folder.glob("journal.db*")).decode("latin-1")
-    assert_told_without_key(f"{kept} ***", "ExceptionGroup")
+    assert_text_without_key(f"{kept} ***", "ExceptionGroup")
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,9 @@ def test_key_is_not_kept_by_the_journal(site: "Site", caplog: pytest.LogCaptureF
     ids=["constructor", "schema"],
 )
 def test_key_is_not_in_the_problems_of_a_notifier(site: "Site", source: str, sign: str) -> None:
-    """What its constructor raises, and what its schema says about a value, is redacted before it is shortened."""
+    """Errors of its constructor and its schema are redacted before they are shortened."""
     configure(site, source)
     done = site.run("-m", "pulp_hooks", "check", "--json", "--settings", str(site.folder / "pulp-hooks.toml"))
     assert done.returncode == 1
-    assert_told_without_key(done.stdout, sign)
-    assert_told_without_key(f"{done.stderr} ***", "")
+    assert_text_without_key(done.stdout, sign)
+    assert_text_without_key(f"{done.stderr} ***", "")

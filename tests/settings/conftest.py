@@ -1,4 +1,4 @@
-"""What the tests of the settings share: a clean environment, and a way to write and read a file."""
+"""Fixtures for settings: a clean environment, and functions that write and read a file."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ _NOBODY = 65534
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the working directory, an empty one, in an environment that sets none of our variables."""
+    """Return the working directory, which is empty, in an environment without our variables."""
     for variable in [name for name in os.environ if name.startswith("PULP_HOOKS_")]:
         monkeypatch.delenv(variable)
     monkeypatch.chdir(tmp_path)
@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def write(folder: Path) -> Callable[[str], Path]:
-    """Give a function that writes `pulp-hooks.toml` in the working directory."""
+    """Return a function that writes `pulp-hooks.toml` in the working directory."""
 
     def write(text: str) -> Path:
         path = folder / FILE_NAME
@@ -35,13 +35,13 @@ def write(folder: Path) -> Callable[[str], Path]:
 
 @pytest.fixture
 def read(write: Callable[[str], Path]) -> Callable[[str], ReadSettings]:
-    """Give a function that writes the settings and reads them."""
+    """Return a function that writes the settings and reads them."""
     return lambda text: read_settings(write(text))
 
 
 @pytest.fixture
 def forbidden(folder: Path) -> Callable[[], AbstractContextManager[None]]:
-    """Give a block in which nobody may enter the working directory, root neither."""
+    """Return a context manager in which the working directory cannot be entered, not even by root."""
 
     @contextmanager
     def block() -> Iterator[None]:

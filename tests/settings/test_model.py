@@ -1,4 +1,4 @@
-"""Settings in code: the model that the file is read into, with the same rules."""
+"""Settings in code: the same model and the same rules as for the file."""
 
 import dataclasses
 from collections.abc import Callable
@@ -90,8 +90,8 @@ IN_CODE = Settings(
 )
 
 
-def test_code_can_say_all_that_the_file_can(read: Read) -> None:
-    """Each key of the file is a field of the model, and both make the same settings."""
+def test_code_can_set_everything_that_the_file_can(read: Read) -> None:
+    """Each key of the file is a field of the model, and both result in the same settings."""
     found = read(EVERYTHING)
     assert found.problems == ()
     assert found.settings == IN_CODE
@@ -124,14 +124,14 @@ def test_code_can_say_all_that_the_file_can(read: Read) -> None:
             {"name": "a", "notifier": "jsonl", "results": ("eror",)},
             r"results\[0\] must be one of success",
         ),
-        (PluginSettings, {"block": "console"}, "PluginSettings: block must be a list of texts"),
+        (PluginSettings, {"block": "console"}, "PluginSettings: block must be a list of strings"),
         (Settings, {"journal": "sqlite:///a"}, "Settings: journal must be JournalSettings, not str"),
         (Settings, {"delivery_by_listener": {"a": {}}}, r"delivery_by_listener\['a'\] must be DeliverySettings"),
         (Settings, {"listeners": ("a",)}, r"listeners\[0\] must be ListenerSettings, not str"),
         (
             Settings,
             {"listeners": (ListenerSettings("a", "x"), ListenerSettings("a", "y"))},
-            "listeners must have names of their own, got 'a' twice",
+            "names of listeners must be unique, got 'a' twice",
         ),
     ],
 )
@@ -142,23 +142,23 @@ def test_value_in_code_is_checked_by_the_rules_of_the_file(kind: type, values: d
     assert isinstance(raised.value, ValueError)
 
 
-def test_password_is_in_no_error(read: Read) -> None:
-    """A value that is refused is not repeated: it may be a secret."""
+def test_password_is_not_in_errors(read: Read) -> None:
+    """An error does not repeat the invalid value, which may be a secret."""
     del read
     with pytest.raises(SettingsError) as raised:
         JournalSettings(["postgresql://me:s3cr3t@db/a"])  # type: ignore[arg-type] # wrong on purpose
     assert "s3cr3t" not in f"{raised.value!r} {raised.value.__cause__!r}"
 
 
-def test_lists_and_names_of_event_types_are_taken_too() -> None:
-    """What reads well in code arrives as in the file."""
+def test_lists_and_names_of_event_types_are_accepted() -> None:
+    """Values that are convenient in code are converted to those of the file."""
     made: Any = ListenerSettings
     listener = made("a", "jsonl", event_types=["repo.sync.start"], repo_ids=["zoo-*"])
     assert listener == ListenerSettings("a", "jsonl", event_types=(EventType.REPO_SYNC_STARTED,), repo_ids=("zoo-*",))
 
 
 def test_settings_are_frozen() -> None:
-    """What a `Hooks` was made with stays as it is."""
+    """The settings of a `Hooks` cannot change."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings().dispatch.slow_seconds = 1.0  # type: ignore[misc] # what is proved
 
@@ -168,13 +168,13 @@ def test_settings_are_frozen() -> None:
     [Settings(listeners=(ListenerSettings("a", "jsonl"),)), Settings(plugins=PluginSettings(block=("console",)))],
 )
 def test_settings_of_installed_plugins_are_refused_without_discovery(settings: Settings) -> None:
-    """`Hooks(...)` knows the objects in hand alone: settings that would do nothing are an error."""
+    """`Hooks(...)` loads no installed plugins: settings without effect are an error."""
     with pytest.raises(SettingsError, match=r"fix: use Hooks\.discover\(settings="):
         Hooks(settings=settings)
 
 
 def test_journal_of_settings_in_code_takes_the_events(folder: Path) -> None:
-    """As that of the file does; the names of the listeners are the host's."""
+    """It works like that of the file; the host names the listeners."""
     settings = Settings(journal=JournalSettings(f"sqlite:///{folder}/journal.db"))
     with Hooks(settings=settings) as hooks:
         hooks.repo_sync_started(repo_id="zoo")
@@ -183,13 +183,13 @@ def test_journal_of_settings_in_code_takes_the_events(folder: Path) -> None:
 
 
 def test_wrong_journal_of_settings_in_code_raises_at_once() -> None:
-    """It is the host's own mistake."""
+    """It is a mistake of the host, so it raises."""
     with pytest.raises(JournalError, match="must begin with sqlite:///"):
         Hooks(settings=Settings(journal=JournalSettings("mysql://a/b")))
 
 
-def test_journal_in_hand_goes_before_the_url_of_the_settings(folder: Path) -> None:
-    """The other keys of the settings hold for it."""
+def test_journal_argument_overrides_the_url_of_the_settings(folder: Path) -> None:
+    """The other keys of the settings apply to it."""
     settings = Settings(journal=JournalSettings("sqlite:///elsewhere.db", busy_seconds=3.5))
     url = f"sqlite:///{folder}/journal.db"
     with Hooks(settings=settings, journal=url) as hooks:
@@ -198,8 +198,8 @@ def test_journal_in_hand_goes_before_the_url_of_the_settings(folder: Path) -> No
     assert not (folder / "elsewhere.db").exists()
 
 
-def test_discovery_takes_settings_in_code_in_place_of_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file is read; the variables that block plugins hold all the same."""
+def test_discovery_accepts_settings_in_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file is read; the variables that block plugins still apply."""
     (folder / "pulp-hooks.toml").write_text("no TOML")
     monkeypatch.setenv("PULP_HOOKS_BLOCK", "console,jsonl,b")
     listeners = (ListenerSettings("a", "nowhere"), ListenerSettings("b", "nowhere"))

@@ -1,4 +1,4 @@
-"""Reading `pulp-hooks.toml`: where it is found, what it may say, and everything that can be wrong with it."""
+"""Reading `pulp-hooks.toml`: its path, its keys, and every kind of fault."""
 
 import json
 import os
@@ -31,18 +31,21 @@ FAULTS = {
     "misspelt table": ("[dispach]", "unknown key dispach, did you mean 'dispatch'?"),
     "misspelt listeners": ("[[listener]]\nname = 'a'", "did you mean 'listeners'?"),
     "key outside of tables": ("slow_seconds = 1", "unknown key slow_seconds;"),
-    "plugins is no table": ("plugins = 1", "plugins: must be a table"),
+    "plugins is not a table": ("plugins = 1", "plugins: must be a table"),
     "plugins is an array of tables": ("[[plugins]]", "plugins: must be a table"),
-    "unknown key of plugins": ("[plugins]\nallow = []", "plugins: allow is no key of this table"),
-    "misspelt key of plugins": ("[plugins]\nblok = []", "plugins: blok is no key of this table, did you mean 'block'?"),
+    "unknown key of plugins": ("[plugins]\nallow = []", "plugins: allow is not a key of this table"),
+    "misspelt key of plugins": (
+        "[plugins]\nblok = []",
+        "plugins: blok is not a key of this table, did you mean 'block'?",
+    ),
     "block is text": ("[plugins]\nblock = 'a'", "plugins: block"),
     "block is a table": ("[plugins]\nblock = {}", "plugins: block"),
-    "blocked number": ("[plugins]\nblock = ['a', 1]", "plugins: block[1] must be text"),
-    "blocked list": ("[plugins]\nblock = [['a']]", "plugins: block[0] must be text"),
-    "dispatch is no table": ("dispatch = 'a'", "dispatch: must be a table"),
+    "blocked number": ("[plugins]\nblock = ['a', 1]", "plugins: block[1] must be a string"),
+    "blocked list": ("[plugins]\nblock = [['a']]", "plugins: block[0] must be a string"),
+    "dispatch is not a table": ("dispatch = 'a'", "dispatch: must be a table"),
     "misspelt key of dispatch": (
         "[dispatch]\nslow_second = 1",
-        "dispatch: slow_second is no key of this table, did you mean 'slow_seconds'?",
+        "dispatch: slow_second is not a key of this table, did you mean 'slow_seconds'?",
     ),
     "text for seconds": ("[dispatch]\nslow_seconds = '5'", "dispatch: slow_seconds must be a number"),
     "boolean for seconds": ("[dispatch]\nslow_seconds = true", "dispatch: slow_seconds must be a number"),
@@ -59,17 +62,20 @@ FAULTS = {
     "listener is a number": ("listeners = [1]", "listeners[0]: must be a table"),
     "listener is a list": ("listeners = [{name = 'a', notifier = 'b'}, []]", "listeners[1]: must be a table"),
     "name is missing": ("[[listeners]]\nnotifier = 'post'", "listeners[0]: name is missing"),
-    "name is a number": ("[[listeners]]\nname = 1\nnotifier = 'post'", "listeners[0]: name must be text"),
+    "name is a number": ("[[listeners]]\nname = 1\nnotifier = 'post'", "listeners[0]: name must be a string"),
     "name is empty": ("[[listeners]]\nname = ''\nnotifier = 'post'", "listener '': name must be"),
     "name with a blank": ("[[listeners]]\nname = 'a b'\nnotifier = 'post'", "listener 'a b': name must be"),
     "name with a line break": ("[[listeners]]\nname = \"a\\n\"\nnotifier = 'post'", "listener 'a\\n': name must be"),
     "notifier is missing": ("[[listeners]]\nname = 'desk'", "listener 'desk': notifier is missing"),
-    "notifier is a table": ("[[listeners]]\nname = 'desk'\nnotifier = {}", "listener 'desk': notifier must be text"),
+    "notifier is a table": (
+        "[[listeners]]\nname = 'desk'\nnotifier = {}",
+        "listener 'desk': notifier must be a string",
+    ),
     "misspelt key of a listener": (
         f"{LISTENER}evnt_types = []",
-        "listener 'desk': evnt_types is no key of this table, did you mean 'event_types'?",
+        "listener 'desk': evnt_types is not a key of this table, did you mean 'event_types'?",
     ),
-    "unknown key of a listener": (f"{LISTENER}colour = 'red'", "listener 'desk': colour is no key of this table"),
+    "unknown key of a listener": (f"{LISTENER}colour = 'red'", "listener 'desk': colour is not a key of this table"),
     "one event type without a list": (
         f"{LISTENER}event_types = 'repo-sync-started'",
         f"listener 'desk': {EVENT_TYPE_LIST}",
@@ -88,14 +94,14 @@ FAULTS = {
     ),
     "one glob without a list": (f"{LISTENER}repo_ids = 'a*'", "listener 'desk': repo_ids"),
     "no glob": (f"{LISTENER}repo_ids = []", "listener 'desk': repo_ids must not be empty"),
-    "number for a glob": (f"{LISTENER}repo_ids = ['a', 1]", "listener 'desk': repo_ids[1] must be text"),
+    "number for a glob": (f"{LISTENER}repo_ids = ['a', 1]", "listener 'desk': repo_ids[1] must be a string"),
     "one result without a list": (f"{LISTENER}results = 'failed'", "listener 'desk': results"),
     "no result": (f"{LISTENER}results = []", "listener 'desk': results must not be empty"),
     "misspelt result": (
         f"{LISTENER}results = ['failed', 'eror']",
         "listener 'desk': results[1] must be one of success, failed, error, canceled, skipped",
     ),
-    "number for a result": (f"{LISTENER}results = [1]", "listener 'desk': results[0] must be text"),
+    "number for a result": (f"{LISTENER}results = [1]", "listener 'desk': results[0] must be a string"),
     "config is text": (f"{LISTENER}config = 'a'", "listener 'desk': config"),
     "config is a list": (f"{LISTENER}config = [{{}}]", "listener 'desk': config"),
 }
@@ -103,20 +109,20 @@ FAULTS = {
 
 
 def listener_of(read: ReadSettings) -> ListenerSettings:
-    """Give the one listener of settings without a problem."""
+    """Return the only listener of settings without problems."""
     assert read.problems == ()
     (listener,) = read.settings.listeners
     return listener
 
 
 def wants(listener: ListenerSettings, event_type: EventType, **changes: object) -> bool:
-    """Tell whether a listener's filters let the example event pass, with these changes to its body."""
+    """Return whether a listener's filters accept the example event, with these changes to its body."""
     with Hooks() as hooks:
         return listener.wants(hooks.fire(event_type, {**EXAMPLES[event_type], **changes}).event)
 
 
-def test_without_a_file_everything_has_its_default(folder: Path) -> None:
-    """A host without settings loads every plugin, and that is no problem."""
+def test_without_a_file_the_defaults_apply(folder: Path) -> None:
+    """A host without settings loads every plugin, without a problem."""
     assert not list(folder.iterdir())
     assert read_settings() == ReadSettings(settings=DEFAULTS, path=None, autoload=True, problems=())
 
@@ -124,13 +130,13 @@ def test_without_a_file_everything_has_its_default(folder: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "# nothing\n", "listeners = []", "[plugins]\n[dispatch]\n", "[plugins]\r\nblock = []"]
 )
-def test_file_that_sets_nothing_is_no_problem(read: Read, folder: Path, text: str) -> None:
+def test_empty_file_is_not_a_problem(read: Read, folder: Path, text: str) -> None:
     """An empty file, and empty tables, mean the defaults."""
     assert read(text) == ReadSettings(path=folder / "pulp-hooks.toml")
 
 
 def test_file_is_found_in_the_working_directory(write: Write) -> None:
-    """`pulp-hooks.toml` in the working directory is read, and remembered by its absolute path."""
+    """`pulp-hooks.toml` in the working directory is read; `path` is absolute."""
     path = write("[plugins]\nblock = ['evil']")
     read = read_settings()
     assert read.path == path
@@ -140,7 +146,7 @@ def test_file_is_found_in_the_working_directory(write: Write) -> None:
 def test_file_is_not_looked_for_in_other_directories(
     write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file in the parent of the working directory is somebody else's."""
+    """A file in the parent of the working directory is not read."""
     write("[plugins]\nblock = ['evil']")
     (folder / "inner").mkdir()
     monkeypatch.chdir(folder / "inner")
@@ -148,7 +154,7 @@ def test_file_is_not_looked_for_in_other_directories(
 
 
 def test_variable_names_the_file(write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`PULP_HOOKS_SETTINGS` goes before the working directory."""
+    """`PULP_HOOKS_SETTINGS` overrides the working directory."""
     write("[plugins]\nblock = ['directory']")
     (folder / "site.toml").write_text("[plugins]\nblock = ['variable']")
     monkeypatch.setenv("PULP_HOOKS_SETTINGS", "site.toml")
@@ -158,7 +164,7 @@ def test_variable_names_the_file(write: Write, folder: Path, monkeypatch: pytest
 
 
 def test_empty_variable_names_no_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that is set to nothing is as good as none."""
+    """An empty variable counts as unset."""
     path = write("")
     monkeypatch.setenv("PULP_HOOKS_SETTINGS", "")
     assert read_settings().path == path
@@ -166,7 +172,7 @@ def test_empty_variable_names_no_file(write: Write, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("as_text", [True, False])
 def test_argument_names_the_file(write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch, *, as_text: bool) -> None:
-    """A path in hand, as text or as a path, goes before variable and working directory."""
+    """A path argument, as `str` or `Path`, overrides variable and working directory."""
     write("[plugins]\nblock = ['directory']")
     (folder / "variable.toml").write_text("[plugins]\nblock = ['variable']")
     (folder / "argument.toml").write_text("[plugins]\nblock = ['argument']")
@@ -176,8 +182,8 @@ def test_argument_names_the_file(write: Write, folder: Path, monkeypatch: pytest
     assert read.blocked == {"argument"}
 
 
-def test_home_of_the_file_may_have_any_name(folder: Path) -> None:
-    """Blanks and other scripts in the path, and in the file, are read as they are."""
+def test_path_and_file_may_have_any_characters(folder: Path) -> None:
+    """The path and the file may have spaces and non-ASCII characters."""
     path = folder / "прив ет.toml"
     path.write_text("[plugins]\nblock = ['зло']", encoding="utf-8")
     assert read_settings(path).blocked == {"зло"}
@@ -186,42 +192,42 @@ def test_home_of_the_file_may_have_any_name(folder: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"[plugins\nblock = ['a']", b"\xff\xfe\x00", b"a = 1\na = 2", b"\0", b"a = " + b"9" * 5000]
 )
-def test_file_that_is_no_toml_loads_no_plugin(folder: Path, content: bytes) -> None:
-    """What is no TOML in UTF-8 is one problem that names the file, and no plugin is loaded."""
+def test_file_that_is_not_toml_loads_no_plugin(folder: Path, content: bytes) -> None:
+    """A file that is not TOML in UTF-8 is one problem that names it, and no plugin is loaded."""
     path = folder / "pulp-hooks.toml"
     path.write_bytes(content)
     assert_fails_closed(read_settings(), path)
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "no/such/folder.toml", ".", "x" * 1000, "a\0b"])
-def test_file_in_hand_that_cannot_be_read_loads_no_plugin(folder: Path, name: str) -> None:
-    """A file that was asked for, and that is missing, a folder or no path at all, is one problem."""
+def test_unreadable_path_argument_loads_no_plugin(folder: Path, name: str) -> None:
+    """A path argument that is missing, a folder or invalid is one problem."""
     assert_fails_closed(read_settings(name), folder / name)
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "no/such/folder.toml", ".", "x" * 1000])
-def test_file_of_the_variable_that_cannot_be_read_loads_no_plugin(
+def test_unreadable_path_in_the_environment_loads_no_plugin(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """A file that the environment asks for is missed as much as one in hand."""
+    """A path in the environment is checked like a path argument."""
     monkeypatch.setenv("PULP_HOOKS_SETTINGS", name)
     assert_fails_closed(read_settings(), folder / name)
 
 
 def test_folder_in_place_of_the_file_loads_no_plugin(folder: Path) -> None:
-    """A folder of the name `pulp-hooks.toml` is not taken for the absence of settings."""
+    """A folder named `pulp-hooks.toml` does not count as no settings."""
     (folder / "pulp-hooks.toml").mkdir()
     assert_fails_closed(read_settings(), folder / "pulp-hooks.toml")
 
 
 def test_broken_link_in_place_of_the_file_loads_no_plugin(folder: Path) -> None:
-    """A link to nowhere is not taken for the absence of settings."""
+    """A broken link does not count as no settings."""
     (folder / "pulp-hooks.toml").symlink_to("moved-away.toml")
     assert_fails_closed(read_settings(), folder / "pulp-hooks.toml")
 
 
 def test_unreadable_file_loads_no_plugin(write: Write, forbidden: Forbidden) -> None:
-    """A file that this user may not read is one problem."""
+    """A file without read permission is one problem."""
     path = write("[plugins]\nblock = ['evil']")
     with forbidden():
         read = read_settings(path)
@@ -229,14 +235,14 @@ def test_unreadable_file_loads_no_plugin(write: Write, forbidden: Forbidden) -> 
 
 
 def test_unreadable_working_directory_loads_no_plugin(folder: Path, forbidden: Forbidden) -> None:
-    """Where nobody can see whether there is a file, there may be one that blocks a plugin."""
+    """In an unreadable directory there may be a file that blocks a plugin."""
     with forbidden():
         read = read_settings()
     assert_fails_closed(read, folder / "pulp-hooks.toml")
 
 
-def test_deleted_working_directory_is_no_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host whose working directory is gone starts all the same; there can be no file in it."""
+def test_deleted_working_directory_is_not_a_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host in a deleted working directory starts; there is no file."""
     gone = folder / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -256,13 +262,13 @@ def test_deleted_working_directory_is_no_failure(folder: Path, monkeypatch: pyte
         pytest.param(f"[{'a.' * 20_000}a]", id="table name"),
     ],
 )
-def test_bottomless_file_is_a_problem(read: Read, text: str) -> None:
-    """Nesting without end is reported like any other fault, and raises nothing."""
+def test_too_deep_nesting_is_a_problem(read: Read, text: str) -> None:
+    """Too deep nesting is reported like any other fault."""
     assert read(text).problems
 
 
 def assert_fails_closed(read: ReadSettings, path: Path) -> None:
-    """Assert that there is one problem, that it names the file, and that no plugin would be loaded."""
+    """Assert that there is one problem, which names the file, and that no plugin would be loaded."""
     (problem,) = read.problems
     assert problem.where == str(path)
     assert "no plugin is loaded" in problem.cause
@@ -274,7 +280,7 @@ def assert_fails_closed(read: ReadSettings, path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "cause"), FAULTS.values(), ids=FAULTS)
 def test_fault_names_file_place_key_and_rule(read: Read, folder: Path, text: str, cause: str) -> None:
-    """Each fault is one problem that says where it is and what is allowed there."""
+    """Each fault is one problem with its place and the rule."""
     (problem,) = read(text).problems
     assert problem.where == str(folder / "pulp-hooks.toml")
     assert cause in problem.cause
@@ -283,7 +289,7 @@ def test_fault_names_file_place_key_and_rule(read: Read, folder: Path, text: str
 
 @pytest.mark.parametrize("text", [text for text, _ in FAULTS.values()], ids=FAULTS)
 def test_cause_is_a_sentence_without_a_full_stop(read: Read, text: str) -> None:
-    """Causes are in our own words: they can be joined with the remedy, and name the rule, not a type."""
+    """Causes are in our own words, name the rule, and can be joined with the remedy."""
     (problem,) = read(text).problems
     assert not problem.cause.endswith(".")
     assert "Not a valid" not in problem.cause
@@ -293,7 +299,7 @@ def test_cause_is_a_sentence_without_a_full_stop(read: Read, text: str) -> None:
     ("text", "cause"), [fault for fault in FAULTS.values() if not fault[0].startswith(("listeners", "[listeners"))]
 )
 def test_faulty_settings_leave_the_other_listeners(read: Read, text: str, cause: str) -> None:
-    """A fault anywhere leaves a sound listener of the same file in place, and no faulty one."""
+    """Despite a fault the valid listener of the same file is read, and the faulty one is not."""
     found = read(f"{text}\n[[listeners]]\nname = 'sound'\nnotifier = 'post'\n")
     assert [listener.name for listener in found.settings.listeners] == ["sound"]
     assert len(found.problems) == 1
@@ -302,19 +308,19 @@ def test_faulty_settings_leave_the_other_listeners(read: Read, text: str, cause:
 
 @pytest.mark.parametrize("text", [text for name, (text, _) in FAULTS.items() if "plugins" in name or "block" in name])
 def test_fault_in_the_plugins_table_loads_no_plugin(read: Read, text: str) -> None:
-    """Where the list of blocked plugins is in doubt, none is loaded."""
+    """If the list of blocked plugins is invalid, no plugin is loaded."""
     assert read(text).fault
 
 
 def test_fault_in_the_plugins_table_says_that_no_plugin_is_loaded(read: Read) -> None:
-    """Who wonders why no plugin is loaded reads it in the problem."""
+    """The problem says that no plugin is loaded."""
     (problem,) = read("[plugins]\nblok = ['evil']").problems
     assert "no plugin is loaded" in problem.cause
 
 
 @pytest.mark.parametrize("text", ["[plugin]\nblock = ['evil']", "[PLUGINS]\nblock = ['evil']", "block = ['evil']"])
 def test_misplaced_list_of_blocked_plugins_loads_no_plugin(read: Read, text: str) -> None:
-    """A list of blocked plugins under a misspelt table, or under none, makes the file invalid."""
+    """A list of blocked plugins in a misspelt table, or outside of a table, makes the file invalid."""
     assert read(text).fault
 
 
@@ -322,14 +328,14 @@ def test_misplaced_list_of_blocked_plugins_loads_no_plugin(read: Read, text: str
     "text", [text for text, _ in FAULTS.values() if text.startswith(("[dispatch", "dispatch", "[[listeners]]"))]
 )
 def test_fault_in_another_table_loads_plugins(read: Read, text: str) -> None:
-    """A fault that has nothing to do with blocking does not keep plugins from loading."""
+    """A fault outside of `[plugins]` does not keep plugins from loading."""
     found = read(f"{text}\n[plugins]\nblock = ['evil']")
     assert found.fault is None
     assert found.blocked == {"evil"}
 
 
 def test_every_fault_of_a_file_is_reported_in_its_order(read: Read) -> None:
-    """One reading tells all faults, so that one mending is enough, and always in the same order."""
+    """One reading reports all faults, always in the same order."""
     found = read(
         "[alpha]\n[beta]\n[gamma]\n[delta]\n"
         "[plugins]\nblok = []\n"
@@ -345,7 +351,7 @@ def test_every_fault_of_a_file_is_reported_in_its_order(read: Read) -> None:
 
 
 def test_second_listener_of_a_name_is_left_out(read: Read) -> None:
-    """Two listeners of one name are a problem that names it; the first stays."""
+    """Two listeners with the same name are a problem that names it; the first stays."""
     found = read(f"{LISTENER}{LISTENER.replace('post', 'other')}")
     assert [(listener.name, listener.notifier) for listener in found.settings.listeners] == [("desk", "post")]
     (problem,) = found.problems
@@ -354,21 +360,21 @@ def test_second_listener_of_a_name_is_left_out(read: Read) -> None:
 
 
 def test_dispatch_sets_limits(read: Read) -> None:
-    """`[dispatch]` sets when a listener counts as slow, in seconds, and how large a body may be, in bytes."""
+    """`[dispatch]` sets the limits for slow listeners, in seconds, and for bodies, in bytes."""
     found = read("[dispatch]\nslow_seconds = 0\nmax_body_bytes = 1024")
     assert found.problems == ()
     assert found.settings.dispatch == DispatchSettings(slow_seconds=0.0, max_body_bytes=1024)
 
 
-def test_variable_blocks_beside_the_file(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`PULP_HOOKS_BLOCK` adds names to those of the file; blanks and empty names do not count."""
+def test_variable_blocks_in_addition_to_the_file(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`PULP_HOOKS_BLOCK` adds names to those of the file; spaces and empty names are ignored."""
     monkeypatch.setenv("PULP_HOOKS_BLOCK", " a, b ,,c\n")
     assert read("[plugins]\nblock = ['c', 'd']").blocked == {"a", "b", "c", "d"}
 
 
 @pytest.mark.parametrize("text", [None, "", "[plugins"])
 def test_variable_blocks_without_a_file_too(write: Write, monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
-    """`PULP_HOOKS_BLOCK` holds whether there is a file, and whether it can be read."""
+    """`PULP_HOOKS_BLOCK` applies with and without a file, also if it cannot be read."""
     if text is not None:
         write(text)
     monkeypatch.setenv("PULP_HOOKS_BLOCK", "evil")
@@ -380,7 +386,7 @@ def test_variable_blocks_without_a_file_too(write: Write, monkeypatch: pytest.Mo
 def test_variable_disables_autoload(
     write: Write, monkeypatch: pytest.MonkeyPatch, value: str, *, autoload: bool, with_file: bool
 ) -> None:
-    """Any text in `PULP_HOOKS_DISABLE_AUTOLOAD` loads no plugin, and the rest of the file is read."""
+    """With any text in `PULP_HOOKS_DISABLE_AUTOLOAD` no plugin is loaded; the file is read."""
     if with_file:
         write(LISTENER)
     monkeypatch.setenv("PULP_HOOKS_DISABLE_AUTOLOAD", value)
@@ -388,8 +394,8 @@ def test_variable_disables_autoload(
     assert (read.autoload, len(read.settings.listeners), read.problems) == (autoload, int(with_file), ())
 
 
-def test_listener_receives_everything_unless_told_otherwise(read: Read) -> None:
-    """A listener with nothing but name and notifier gets every event."""
+def test_listener_without_filters_receives_every_event(read: Read) -> None:
+    """A listener with only a name and a notifier receives every event."""
     listener = listener_of(read(LISTENER))
     assert (listener.name, listener.notifier) == ("desk", "post")
     assert listener.event_types == tuple(EventType)
@@ -398,7 +404,7 @@ def test_listener_receives_everything_unless_told_otherwise(read: Read) -> None:
 
 
 def test_listeners_keep_the_order_of_the_file(read: Read) -> None:
-    """Listeners come as the file lists them."""
+    """Listeners are in the order of the file."""
     found = read("".join(LISTENER.replace("desk", name) for name in "cab"))
     assert [listener.name for listener in found.settings.listeners] == ["c", "a", "b"]
 
@@ -412,14 +418,14 @@ def test_event_type_goes_by_any_of_its_names(read: Read, event_type: EventType, 
 
 
 def test_event_types_named_twice_count_once(read: Read) -> None:
-    """One event type under several names is received once, and the order is that of the table of event types."""
+    """An event type under several names counts once; the order is that of the event types."""
     names = ["repo.publish.finish", "repo_sync_started", "repo-sync-started", "repo.sync.start"]
     listener = listener_of(read(f"{LISTENER}event_types = {names}"))
     assert listener.event_types == (EventType.REPO_SYNC_STARTED, EventType.REPO_PUBLISH_FINISHED)
 
 
 @pytest.mark.parametrize("written", ["'*'", "['*']", "['repo-sync-started', '*']"])
-def test_star_means_every_event_type(read: Read, written: str) -> None:
+def test_star_is_every_event_type(read: Read, written: str) -> None:
     """`"*"` is all event types, alone, in a list, and beside others."""
     assert listener_of(read(f"{LISTENER}event_types = {written}")).event_types == tuple(EventType)
 
@@ -445,8 +451,8 @@ def test_repo_ids_are_globs(read: Read, globs: list[str], repo_id: str, *, passe
     assert {wants(listener, event_type, repo_id=repo_id) for event_type in EventType} == {passes}
 
 
-def test_results_let_only_these_results_pass(read: Read) -> None:
-    """Finished events pass with one of the results, and started events, which have none, never do."""
+def test_results_accept_only_these_results(read: Read) -> None:
+    """Finished events with one of the results are accepted; started events, which have none, are not."""
     listener = listener_of(read(f"{LISTENER}results = ['failed', 'error']"))
     results = ("success", "failed", "error", "canceled")
     passed = [result for result in results if wants(listener, EventType.REPO_SYNC_FINISHED, result=result)]
@@ -455,15 +461,15 @@ def test_results_let_only_these_results_pass(read: Read) -> None:
     assert not wants(listener, EventType.REPO_PUBLISH_STARTED)
 
 
-def test_all_results_together_still_hold_started_events_back(read: Read) -> None:
-    """Naming every result is not the same as naming none."""
+def test_list_of_all_results_rejects_started_events(read: Read) -> None:
+    """A list of every result is not the same as no list."""
     listener = listener_of(read(f"{LISTENER}results = ['success', 'failed', 'error', 'canceled', 'skipped']"))
     assert wants(listener, EventType.REPO_PUBLISH_FINISHED, result="skipped")
     assert not wants(listener, EventType.REPO_SYNC_STARTED)
 
 
-def test_filters_hold_together(read: Read) -> None:
-    """An event has to pass both filters."""
+def test_filters_are_combined(read: Read) -> None:
+    """An event must be accepted by both filters."""
     listener = listener_of(read(f"{LISTENER}repo_ids = ['pulp-*']\nresults = ['failed']"))
     finished = EventType.REPO_SYNC_FINISHED
     assert wants(listener, finished, repo_id="pulp-f17", result="failed")
@@ -471,15 +477,15 @@ def test_filters_hold_together(read: Read) -> None:
     assert not wants(listener, finished, repo_id="rhel-9", result="failed")
 
 
-def test_config_is_handed_on_as_it_is(read: Read) -> None:
-    """Every type that TOML knows reaches the notifier's schema unchanged."""
+def test_config_is_passed_unchanged(read: Read) -> None:
+    """Values of every TOML type reach the notifier's schema unchanged."""
     values = "text = 'a'\nnumber = 1\nshare = 0.5\nflag = true\nday = 2012-07-06\nlist = [1, 'a', []]\ninner = {a = {}}"
     listener = listener_of(read(f"{LISTENER}[listeners.config]\n{values}"))
     assert dict(listener.config) == tomllib.loads(values)
 
 
-def test_configuration_is_in_no_repr(read: Read) -> None:
-    """Values that are written in the file are not shown with the settings; references stay as they are."""
+def test_configuration_is_not_in_the_repr(read: Read) -> None:
+    """The repr of the settings does not show values of the configuration; references stay unresolved."""
     found = read(f"{LISTENER}config = {{password = 's3cr3t-written', token = {{env = 'TOKEN'}}}}")
     assert listener_of(found).config == {"password": "s3cr3t-written", "token": {"env": "TOKEN"}}
     assert "s3cr3t" not in repr(found)
@@ -487,7 +493,7 @@ def test_configuration_is_in_no_repr(read: Read) -> None:
 
 
 def toml(value: object) -> str:
-    """Write a value as TOML, tables inline."""
+    """Return a value as TOML, with inline tables."""
     match value:
         case bool():
             return str(value).lower()
@@ -544,7 +550,7 @@ DOCUMENTS: st.SearchStrategy[dict[str, Any]] = TABLES | st.dictionaries(KEYS, VA
 @given(DOCUMENTS)
 @example({"listeners": [{"name": "desk", "notifier": "post", "config": {"env": "HOME"}}]})
 def test_any_document_is_read_or_reported(folder: Path, document: Mapping[str, Any]) -> None:
-    """Whatever stands in the file, reading it raises nothing: what is no listener or limit is a problem."""
+    """Reading any document raises nothing: invalid parts are problems."""
     path = folder / "any.toml"
     text = "".join(f"{toml(key)} = {toml(value)}\n" for key, value in document.items())
     tomllib.loads(text)
@@ -565,7 +571,7 @@ def test_any_document_is_read_or_reported(folder: Path, document: Mapping[str, A
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=40) | st.text("[]{}='\"*.\n#a1", max_size=40).map(str.encode))
 def test_any_bytes_are_read_or_reported(folder: Path, content: bytes) -> None:
-    """Whatever bytes the file holds, reading it raises nothing."""
+    """Reading any bytes raises nothing."""
     path = folder / "any.toml"
     path.write_bytes(content)
     read = read_settings(path)

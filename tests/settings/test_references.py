@@ -1,4 +1,4 @@
-"""Values that settings take from the environment or from files."""
+"""References in the settings to environment variables and files."""
 
 import tomllib
 from collections.abc import Callable
@@ -20,13 +20,13 @@ LISTENER = "[[listeners]]\nname = 'desk'\nnotifier = 'post'\n"
 
 
 def resolved(value: object, folder: Path) -> tuple[Any, list[str]]:
-    """Give the value of a key of the configuration with its references resolved, and the secrets found."""
+    """Return the value of a configuration key with its references resolved, and the secrets found."""
     secrets: list[str] = []
     return resolve({"key": value}, "config", folder, secrets)["key"], secrets
 
 
 def config_of(read: ReadSettings) -> dict[str, Any]:
-    """Return the resolved configuration of the one listener of settings without a problem."""
+    """Return the resolved configuration of the only listener of settings without problems."""
     assert read.problems == ()
     (listener,) = read.settings.listeners
     assert read.path is not None
@@ -34,7 +34,7 @@ def config_of(read: ReadSettings) -> dict[str, Any]:
 
 
 def test_references_are_resolved_at_any_depth(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In tables and arrays within each other every reference becomes the text that it stands for."""
+    """References in nested tables and arrays are replaced by their texts."""
     monkeypatch.setenv("USER_NAME", "ann")
     (folder / "password").write_text("wonder")
     config = {
@@ -48,7 +48,7 @@ def test_references_are_resolved_at_any_depth(folder: Path, monkeypatch: pytest.
 
 
 def test_what_is_resolved_is_a_copy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The document itself keeps its references."""
+    """The document keeps its references."""
     monkeypatch.setenv("TOKEN", "wonder")
     config: dict[str, Any] = {"list": [{"env": "TOKEN"}]}
     resolved(config, folder)
@@ -58,7 +58,7 @@ def test_what_is_resolved_is_a_copy(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_listener_has_values_and_knows_what_is_secret(
     read: Read, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Settings keep the references; what they stand for is known when the notifier is built, and is secret."""
+    """Settings keep the references; they are resolved when the notifier is built, and their texts are secrets."""
     monkeypatch.setenv("USER_NAME", "ann")
     (folder / "password").write_text("wonder\n")
     found = read(f"{LISTENER}[listeners.config]\nuser = {{env = 'USER_NAME'}}\nport = 25\nkey.file = 'password'")
@@ -70,8 +70,8 @@ def test_listener_has_values_and_knows_what_is_secret(
 
 
 @pytest.mark.parametrize("key", ["file", "env"])
-def test_configuration_as_a_whole_is_no_reference(read: Read, key: str) -> None:
-    """A notifier may have a key of its own called `file` or `env`, and be given just this one."""
+def test_configuration_table_is_not_a_reference(read: Read, key: str) -> None:
+    """A notifier may have a key `file` or `env`, also as the only one."""
     assert config_of(read(f"{LISTENER}[listeners.config]\n{key} = 'events.jsonl'")) == {key: "events.jsonl"}
 
 
@@ -93,7 +93,7 @@ def test_configuration_as_a_whole_is_no_reference(read: Read, key: str) -> None:
     ],
 )
 def test_only_one_key_with_text_is_a_reference(folder: Path, value: object) -> None:
-    """Tables with other keys, more keys or other values stay tables, and scalars stay what they are."""
+    """Tables with other keys, more keys or other values stay tables; scalars stay unchanged."""
     assert resolved(value, folder) == (value, [])
 
 
@@ -110,15 +110,15 @@ def test_only_one_key_with_text_is_a_reference(folder: Path, value: object) -> N
         (b"\xef\xbb\xbfwonder\r\n", "wonder"),
     ],
 )
-def test_line_break_at_the_end_of_a_file_is_no_part_of_it(folder: Path, content: bytes, text: str) -> None:
-    """What editors put behind the last line goes; blanks and line breaks inside stay."""
+def test_line_break_at_the_end_of_a_file_is_removed(folder: Path, content: bytes, text: str) -> None:
+    """The line break that editors add at the end is removed; spaces and inner line breaks stay."""
     (folder / "password").write_bytes(content)
     assert resolved({"file": "password"}, folder)[0] == text
 
 
 @pytest.mark.parametrize("value", ["", " wonder ", "wonder\n", "wünder", "{ env = 'HOME' }"])
-def test_value_of_a_variable_is_taken_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """A variable may be empty, and what it holds is neither trimmed nor read as a reference again."""
+def test_value_of_a_variable_is_unchanged(folder: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A variable may be empty; its value is neither trimmed nor resolved again."""
     monkeypatch.setenv("TOKEN", value)
     assert resolved({"env": "TOKEN"}, folder)[0] == value
 
@@ -126,7 +126,7 @@ def test_value_of_a_variable_is_taken_as_it_is(folder: Path, monkeypatch: pytest
 def test_relative_path_starts_at_the_settings_file(
     read: Read, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The file lies beside the settings that name it, wherever the host runs."""
+    """The path is relative to the settings file, whatever the working directory is."""
     (folder / "secrets").mkdir()
     (folder / "secrets" / "password").write_text("wonder")
     text = f"{LISTENER}config = {{key = {{file = 'secrets/password'}}}}"
@@ -134,15 +134,15 @@ def test_relative_path_starts_at_the_settings_file(
     assert config_of(read(text)) == {"key": "wonder"}
 
 
-def test_absolute_path_is_taken_as_it_is(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A secret may lie outside of the folder of the settings."""
+def test_absolute_path_is_unchanged(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A secret may be outside of the folder of the settings."""
     file = tmp_path_factory.mktemp("elsewhere") / "password"
     file.write_text("wonder")
     assert resolved({"file": str(file)}, folder)[0] == "wonder"
 
 
 def test_missing_variable_is_named_with_its_key(folder: Path) -> None:
-    """A variable that is not set is an error that names key and variable."""
+    """An unset variable is an error that names key and variable."""
     with pytest.raises(SettingsError, match=r"config\.key\[1\]\.token: .*NO_SUCH_VARIABLE is not set"):
         resolved(["a", {"token": {"env": "NO_SUCH_VARIABLE"}}], folder)
 
@@ -158,25 +158,25 @@ def test_missing_variable_is_named_with_its_key(folder: Path) -> None:
     ],
 )
 def test_unreadable_file_is_named_with_its_key(folder: Path, name: str, reason: str) -> None:
-    """A file that cannot be read is an error that names key, file and reason."""
+    """An unreadable file is an error that names key, file and reason."""
     (folder / "folder").mkdir()
     (folder / "latin").write_bytes("wünder".encode("latin-1"))
     (folder / "utf-16").write_text("wünder", encoding="utf-16")
     (folder / "utf-16-le").write_text("wünder", encoding="utf-16-le")
     with pytest.raises(SettingsError) as raised:
         resolved({"file": name}, folder)
-    assert str(raised.value) == f"config.key: the file {folder / name} cannot be read: {reason}"
+    assert str(raised.value) == f"config.key: file {folder / name} cannot be read: {reason}"
     assert raised.value.__cause__ is None
 
 
-def test_path_that_is_none_is_an_error(folder: Path) -> None:
-    """A path that no file can have is an error like a missing file."""
+def test_invalid_path_is_an_error(folder: Path) -> None:
+    """An invalid path is an error like a missing file."""
     with pytest.raises(SettingsError, match=r"config\.key: .* cannot be read"):
         resolved({"file": "a\0b"}, folder)
 
 
 def test_missing_reference_is_an_error_that_shows_no_value(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the key; of the references that were found it shows nothing."""
+    """The error names the key, and shows nothing of resolved references."""
     monkeypatch.setenv("TOKEN", "s3cr3t")
     (folder / "latin").write_bytes(b"s3cr3t \xff")
     for missing in ({"env": "NO_SUCH_VARIABLE"}, {"file": "missing"}, {"file": "latin"}):
@@ -185,8 +185,8 @@ def test_missing_reference_is_an_error_that_shows_no_value(folder: Path, monkeyp
         assert "s3cr3t" not in str(raised.value)
 
 
-def test_bottomless_configuration_is_an_error(folder: Path) -> None:
-    """Nesting without end is reported like any other fault."""
+def test_too_deep_configuration_is_an_error(folder: Path) -> None:
+    """Too deep nesting is reported like any other fault."""
     config = tomllib.loads(f"[{'a.' * 2_000}a]\nx = 1")
     with pytest.raises(SettingsError, match="config is nested too deep"):
         resolve_config(config, folder)
@@ -208,7 +208,7 @@ PLAIN = st.text(max_size=5) | st.integers() | st.booleans()
     )
 )
 def test_only_references_change(folder: Path, pair: tuple[object, object]) -> None:
-    """Wherever references stand, they and nothing else are replaced, and each is kept as a secret."""
+    """References, and nothing else, are replaced anywhere, and their texts are secrets."""
     written, expected = pair
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOKEN", "wonder")

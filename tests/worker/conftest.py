@@ -1,4 +1,4 @@
-"""What the tests of the worker share: listeners that do as they are told, and a look into the journal."""
+"""Fixtures for the worker: listeners that call a function, and access to the journal's tables."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +17,10 @@ PATIENCE = 20.0
 
 
 class Listener:
-    """A listener that notes the events it gets and then does as it is told.
+    """A listener that records its events and then calls a function.
 
     Attributes:
-        events: Repository, id and moment (elapsed time) of each call.
+        events: Repository, id and time (elapsed seconds) of each call.
     """
 
     def __init__(self, does: Callable[[Any], object] = lambda _: None) -> None:
@@ -29,23 +29,23 @@ class Listener:
 
     @hookimpl
     def repo_sync_started(self, event: Any) -> None:  # noqa: ANN401 - as pluggy has it
-        """Note the event, and do as told."""
+        """Record the event, and call the function."""
         self.events.append((event.body["repo_id"], event.id, time.monotonic()))
         self._does(event)
 
     @property
     def repo_ids(self) -> list[str]:
-        """The repositories whose events have come."""
+        """The repositories of the recorded events."""
         return [repo_id for repo_id, _, _ in self.events]
 
 
 class Other(Listener):
-    """A listener of another name."""
+    """A listener with another name."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A line of the journal."""
+    """A delivery in the journal."""
 
     event_id: str
     listener: str
@@ -58,7 +58,7 @@ class Delivery:
 
 
 class Host:
-    """Hooks with a journal, whose deliveries are made as a test says."""
+    """Creates Hooks with a journal and the settings of a test."""
 
     def __init__(self, url: str, opened: ExitStack) -> None:
         self.url = url
@@ -71,14 +71,14 @@ class Host:
         return self._opened.enter_context(Hooks(named, settings=settings, journal=self.url))
 
     def deliveries(self) -> list[Delivery]:
-        """Give what is in the journal, in the order of the events."""
+        """Return the deliveries in the journal, in the order of the events."""
         names = list(Delivery.__dataclass_fields__)[1:]
         columns = [schema.event.c.id, *(schema.delivery.c[name] for name in names)]
         query = select(*columns).join(schema.event).order_by(schema.event.c.number)
         return [Delivery(*row) for row in self._rows(query)]
 
     def attempts(self) -> list[tuple[int, str, str | None]]:
-        """Give number, status and error of every attempt, in the order of their beginnings."""
+        """Return number, status and error of every attempt, in order of their start."""
         attempt = schema.attempt.c
         return [
             tuple(row)
@@ -86,11 +86,11 @@ class Host:
         ]
 
     def states(self) -> list[str]:
-        """Give the states of all deliveries."""
+        """Return the states of all deliveries."""
         return [delivery.state for delivery in self.deliveries()]
 
     def pass_time(self, seconds: float) -> None:
-        """Make everything in the journal so much older, as if that time had passed."""
+        """Make everything in the journal older by this time."""
         ages = {schema.delivery: ("due", "created"), schema.listener: ("failing_since", "paced_until")}
         engine = create_engine(self.url)
         with engine.begin() as connection:
@@ -108,19 +108,19 @@ class Host:
 
 @pytest.fixture
 def host(url: str) -> Iterator[Host]:
-    """Give a host with an empty journal in each of the two databases."""
+    """Return a host with an empty journal, for each of the two databases."""
     with ExitStack() as opened:
         yield Host(url, opened)
 
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], object]], None]:
-    """Give a function that waits until something holds, and fails when it never does."""
+    """Return a function that waits until a condition holds, and fails after a time limit."""
 
     def wait(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
         deadline = time.monotonic() + seconds
         while not holds():
-            assert time.monotonic() < deadline, "it never came"
+            assert time.monotonic() < deadline, "the condition never held"
             time.sleep(0.02)
 
     return wait

@@ -1,4 +1,4 @@
-"""No call begins when its lease is over, whatever has stopped the worker meanwhile."""
+"""No call begins after the end of its lease, even if the worker was suspended."""
 
 import os
 import signal
@@ -46,8 +46,8 @@ def lines(file: Path) -> list[list[str]]:
     return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def test_worker_that_was_stopped_begins_nothing_whose_lease_is_over(host: Host, tmp_path: Path, start: Start) -> None:
-    """Stopped in mid-call with more in hand, as by a pause of its machine: what others made since keeps its order."""
+def test_suspended_worker_begins_no_claim_after_its_lease(host: Host, tmp_path: Path, start: Start) -> None:
+    """After a suspension during a call its other claims are not begun, so the deliveries of others keep their order."""
     desk = type("Desk", (Listener,), {})
     hooks = host.hooks(desk(), ordered=True)
     warm = fire(hooks, *(f"warm-{number}" for number in range(10)))
@@ -56,7 +56,7 @@ def test_worker_that_was_stopped_begins_nothing_whose_lease_is_over(host: Host, 
     file = tmp_path / "calls"
     first = start(WORK, host.url, file, "first")
     until(lambda: ["first", *slow] in lines(file))
-    # In the middle of a transaction it would keep its locks on PostgreSQL for as long as it is stopped.
+    # Suspended in a transaction, it would hold its locks on PostgreSQL.
     until(lambda: host.states().count("delivered") >= len(warm))
     os.kill(first.pid, signal.SIGSTOP)
     second = start(WORK, host.url, file, "second")
@@ -69,8 +69,8 @@ def test_worker_that_was_stopped_begins_nothing_whose_lease_is_over(host: Host, 
     assert [[event_id for event_id in called if event_id in ids] for ids in ordered] == ordered
 
 
-def test_claim_whose_lease_is_over_is_given_back_and_not_begun() -> None:
-    """The machine was suspended while it waited, which `time.monotonic` does not know of."""
+def test_claim_after_its_lease_is_released_and_not_begun() -> None:
+    """The machine was suspended while the claim waited; `time.monotonic` does not count that."""
     begun: list[str] = []
     elapsed = [0.0]
     blocked = threading.Event()
@@ -95,8 +95,8 @@ def test_claim_whose_lease_is_over_is_given_back_and_not_begun() -> None:
     pool.close()
 
 
-def test_single_delivery_whose_lease_is_over_is_given_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a task of Celery makes it: the process was stopped between claim and call."""
+def test_single_delivery_after_its_lease_is_released(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a Celery task, the process was suspended between claim and call."""
     listener = Listener()
     hooks = host.hooks(listener)
     (event_id,) = fire(hooks, "a")

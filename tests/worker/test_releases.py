@@ -1,4 +1,4 @@
-"""Hosts and workers of neighbouring releases on one journal: each delivers what the other has stored."""
+"""Hosts and workers of neighboring releases on one journal: each delivers the events of the other."""
 
 import json
 import shutil
@@ -59,20 +59,20 @@ with Hooks({"Listener": Listener()}, journal=sys.argv[1]) as hooks:
 
 
 class Listener:
-    """A listener of this release that keeps the events."""
+    """A listener of this release that records the events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
 
     @hookimpl
     def repo_sync_started(self, event: Event) -> None:
-        """Keep it."""
+        """Record the event."""
         self.events.append(event)
 
 
 @pytest.fixture
 def next_release(tmp_path: Path) -> Path:
-    """Make the package of a simulated next release."""
+    """Write the package of a simulated next release."""
     folder = tmp_path / "next"
     shutil.copytree(Path(pulp_hooks.__file__).parent, folder / "pulp_hooks")
     for name, replacements in NEXT_RELEASE.items():
@@ -86,7 +86,7 @@ def next_release(tmp_path: Path) -> Path:
 
 
 def run(release: Path, program: str, url: str) -> str:
-    """Run a program with a release of the package, and return what it prints."""
+    """Run a program with a release of the package, and return its output."""
     # The working directory comes first on the path of `python -c`.
     done = subprocess.run(
         [sys.executable, "-c", program, url], cwd=release, check=False, capture_output=True, text=True
@@ -96,7 +96,7 @@ def run(release: Path, program: str, url: str) -> str:
 
 
 def test_older_worker_delivers_what_a_newer_host_has_stored(next_release: Path, url: str) -> None:
-    """It ignores the member that it does not know; the field that it does not know reaches the listener."""
+    """It ignores the unknown member of the envelope; the unknown field of the body reaches the listener."""
     run(next_release, HOST, url)
     listener = Listener()
     with Hooks({"Listener": listener}, journal=url) as hooks:
@@ -118,7 +118,7 @@ def test_newer_worker_delivers_what_an_older_host_has_stored(next_release: Path,
 
 
 def test_older_and_newer_releases_share_one_journal(next_release: Path, url: str) -> None:
-    """Hosts of both store, workers of both deliver, and nothing is lost."""
+    """Hosts of both store, workers of both deliver, and no event is lost."""
     listener = Listener()
     with Hooks({"Listener": listener}, journal=url) as hooks:
         hooks.fire(STARTED, {"repo_id": "a"})

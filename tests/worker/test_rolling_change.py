@@ -1,4 +1,4 @@
-"""A rolling change: hosts and workers have other settings for a while, and what the host stored is what counts."""
+"""A rolling change: while hosts and workers have different settings, those of the host apply to its events."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ def age(hooks: Hooks, seconds: float) -> None:
 
 
 def change(hooks: Hooks, **members: Any) -> None:  # noqa: ANN401 - any JSON
-    """Change members of all stored events, as another release may have written them."""
+    """Change members of all stored events, as if another release had written them."""
     assert hooks.journal is not None
     with hooks.journal.backend.writing("change it") as connection:
         for row in connection.execute(schema.event.select()).all():
@@ -39,7 +39,7 @@ def change(hooks: Hooks, **members: Any) -> None:  # noqa: ANN401 - any JSON
             connection.execute(update(schema.event).where(schema.event.c.id == row.id).values(content=content))
 
 
-def test_older_worker_gives_back_what_its_listener_does_not_take(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+def test_older_worker_releases_what_its_listener_does_not_take(host: Host, caplog: pytest.LogCaptureFixture) -> None:
     """No attempt is counted, a single run ends, and a worker with the host's settings makes the delivery."""
     listener = Listener()
     newer = host.hooks(listener)
@@ -53,21 +53,21 @@ def test_older_worker_gives_back_what_its_listener_does_not_take(host: Host, cap
     assert 0.5 < delivery.due - before < 10
     assert (host.attempts(), older.tally) == ([], {Ending.UNWANTED: 1})
     assert f"event {event_id} for listener Listener" in caplog.text
-    assert "given back for another worker" in caplog.text
+    assert "released for another worker" in caplog.text
     settle(host, newer.worker())
     assert (host.states(), host.attempts(), listener.repo_ids) == (["delivered"], [(1, "succeeded", None)], ["a"])
 
 
-def test_worker_that_goes_on_does_not_give_back_in_a_hot_loop(
+def test_older_worker_does_not_release_in_a_hot_loop(
     host: Host, until: Until, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An older worker that is not restarted for a while takes it again seconds later, not at once."""
+    """An older worker claims it again after seconds, not at once."""
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr("pulp_hooks.worker.worker._POLL_SECONDS", 0.01)
     hooks = host.hooks(OLDER())
     assert hooks.journal is not None
     fire(host.hooks(Listener()), "a")
-    # Time stands still a moment later, so that only a hot loop takes the delivery again.
+    # The clock stands still from here on, so that only a hot loop claims the delivery again.
     now, elapsed = time.time() + 0.1, SYSTEM_CLOCK.elapsed() + 0.1
     hooks.journal.now()
     hooks.journal.backend.clock = Clock(lambda: now, lambda: elapsed)
@@ -76,17 +76,17 @@ def test_worker_that_goes_on_does_not_give_back_in_a_hot_loop(
     turn = worker._turn
 
     def noted() -> float:
-        turns.append(caplog.text.count("given back"))
+        turns.append(caplog.text.count("released"))
         return turn()
 
     monkeypatch.setattr(worker, "_turn", noted)
     with worker:
         until(lambda: turns.count(1) > 20 or 2 in turns)
-    assert caplog.text.count("given back") == 1
+    assert caplog.text.count("released") == 1
 
 
 def test_event_that_no_worker_takes_is_skipped_when_its_schedule_is_over(host: Host) -> None:
-    """It waits no longer than failures would be retried for, and is listed with the reason."""
+    """It waits at most as long as failures would be retried, and is listed with the reason."""
     hooks = host.hooks(OLDER(), retry_seconds=(DAY, 2 * DAY))
     fire(host.hooks(Listener()), "a")
     age(hooks, 3 * DAY - 60)
@@ -105,19 +105,19 @@ def test_event_that_no_worker_takes_is_skipped_when_its_schedule_is_over(host: H
     assert (delivery.step, delivery.attempts, delivery.error) == (1, 1, error)
     assert (host.states(), number, status) == (["skipped"], 1, "unwanted")
     assert error is not None
-    assert "does not take this event in this worker, whose plugins or settings differ from the host's" in error
+    assert "in this worker the listener does not take this event; fix: " in error
 
 
 @pytest.mark.parametrize(
     ("age_seconds", "pause"), [(0.0, 1.0), (1.0, 1.0), (60.0, 30.0), (5000.0, 300.0), (10_001.0, None)]
 )
-def test_pause_before_another_worker_is_offered_it_grows_with_its_age(age_seconds: float, pause: float | None) -> None:
-    """From a second to five minutes, and until the schedule is over."""
+def test_pause_before_another_worker_may_claim_grows_with_age(age_seconds: float, pause: float | None) -> None:
+    """The pause grows from a second to five minutes, until the end of the schedule."""
     assert pause_elsewhere(age_seconds, (10.0, 9990.0)) == pause
 
 
-def test_event_of_a_newer_release_is_given_back_too(host: Host) -> None:
-    """An event type that this release does not know is read by the next one."""
+def test_event_of_a_newer_release_is_released(host: Host) -> None:
+    """A worker of the next release can read an event type that is unknown in this one."""
     hooks = host.hooks(Listener())
     fire(hooks, "a")
     change(hooks, type="org.pulpproject.repo.remove.start")
@@ -134,8 +134,8 @@ def test_event_of_a_newer_release_is_given_back_too(host: Host) -> None:
     assert (host.states(), [status for _, status, _ in host.attempts()]) == (["dead"], ["unreadable"])
 
 
-def test_single_delivery_is_given_back_too(host: Host) -> None:
-    """As a task of Celery makes it, one by one."""
+def test_single_delivery_is_released(host: Host) -> None:
+    """A Celery task makes single deliveries."""
     (event_id,) = fire(host.hooks(Listener()), "a")
     attempt = host.hooks(OLDER()).worker().deliver_one(event_id, "Listener")
     assert attempt is not None
@@ -145,8 +145,8 @@ def test_single_delivery_is_given_back_too(host: Host) -> None:
     assert host.hooks(OLDER()).worker().deliver_one(event_id, "Listener") is None
 
 
-def test_repository_waits_for_what_was_given_back(host: Host) -> None:
-    """In strict order a later event of the repository does not overtake one that an older worker did not take."""
+def test_repository_waits_for_a_released_delivery(host: Host) -> None:
+    """With `ordered`, later events of the repository do not overtake one that an older worker released."""
     called: list[str] = []
     members = {"repo_sync_finished": hookimpl(lambda _, body: called.append(body["repo_id"]))}
     newer = host.hooks(type("Listener", (Listener,), members)(), ordered=True)
@@ -161,8 +161,8 @@ def test_repository_waits_for_what_was_given_back(host: Host) -> None:
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])
-def test_order_that_the_host_stored_holds_at_a_worker_that_knows_of_none(host: Host, *, one_by_one: bool) -> None:
-    """The worker was started before `ordered` was set: a failure holds back its repository all the same."""
+def test_ordering_keys_of_the_host_hold_in_a_worker_without_order(host: Host, *, one_by_one: bool) -> None:
+    """The worker was started before `ordered` was set; a failure blocks its repository nevertheless."""
 
     def does(event: Any) -> None:  # noqa: ANN401 - as pluggy has it
         if event.body["repo_id"] == "a" and len(listener.events) == 1:
@@ -179,8 +179,8 @@ def test_order_that_the_host_stored_holds_at_a_worker_that_knows_of_none(host: H
     assert [event_id for _, event_id, _ in listener.events] == [ids[0], *ids]
 
 
-def test_what_was_stored_without_order_waits_for_nothing_at_a_worker_that_has_one(host: Host) -> None:
-    """The worker was restarted first: what an older host stores is delivered as that host meant it."""
+def test_events_without_ordering_keys_do_not_wait_in_a_worker_with_order(host: Host) -> None:
+    """The worker was restarted first; events of an older host are delivered without order."""
 
     def does(event: Any) -> None:  # noqa: ANN401 - as pluggy has it
         if event.id == ids[0]:
@@ -193,23 +193,21 @@ def test_what_was_stored_without_order_waits_for_nothing_at_a_worker_that_has_on
 
 
 def test_order_begins_while_a_worker_runs(host: Host) -> None:
-    """Nothing is claimed out of order that is stored between a worker's look and its claim."""
+    """Events stored between a worker's query and its claim are claimed in order."""
     journal = Journal(host.url)
     claims = journal.queue
     hooks = host.hooks(Listener(), ordered=True)
     assert claims.dues({}) == {}
     fire(hooks, "a", "a")
-    # It was told before that nothing keeps an order.
+    # Its query before found no ordering keys.
     assert claims.claim("Listener", 9, 30, ordered=False) == []
     assert len(claims.claim("Listener", 9, 30)) == 1
     journal.close()
 
 
 @pytest.mark.parametrize(("ordered", "claimed"), [(False, 3), (True, 1)])
-def test_events_that_a_new_listener_missed_keep_the_order_that_it_asks_for(
-    host: Host, *, ordered: bool, claimed: int
-) -> None:
-    """A replay to a listener stores what its settings say, as a fire does."""
+def test_backfill_keeps_the_order_of_the_listener(host: Host, *, ordered: bool, claimed: int) -> None:
+    """Backfill stores ordering keys by the settings of the listener, as `fire` does."""
     hooks = host.hooks()
     for _ in range(3):
         hooks.fire(STARTED, {"repo_id": "a"})

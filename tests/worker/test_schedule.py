@@ -1,4 +1,4 @@
-"""When a delivery that failed is tried again, and how far a listener may ask for something else."""
+"""The pauses between attempts, and the limits of pauses that a listener requests."""
 
 import pytest
 
@@ -14,7 +14,7 @@ SETTINGS = DeliverySettings(retry_seconds=(10.0,))
 
 
 def failed(attempts: int, after: float) -> Attempt:
-    """Return an attempt of a listener that asks for another one after so many seconds."""
+    """Return an attempt whose listener requested a retry after this many seconds."""
     outcome = Outcome("a", "repo_sync_started", Status.FAILED, 0.0, "busy", control=RetryLater("busy", after=after))
     claim = Claim(1, "e", "a", "token", b"", 1, attempts, NOW)
     return Attempt(claim, Ending.FAILED, NOW, 0.0, "busy", (outcome,))
@@ -24,21 +24,21 @@ def failed(attempts: int, after: float) -> Attempt:
     ("after", "waited"), [(0, 0), (3600, 3600), (DAY - 1, DAY - 1), (DAY, DAY), (DAY + 1, DAY), (1e12, DAY)]
 )
 def test_retry_later_waits_at_most_a_day(after: float, waited: float) -> None:
-    """A longer wish is cut to a day."""
+    """A longer pause is shortened to a day."""
     result = result_of(failed(1, after), SETTINGS, started=NOW, now=NOW)
     assert (result.state, result.due, result.uses_step) == (State.RETRYING, NOW + waited, False)
 
 
 @pytest.mark.parametrize("attempts", [1, 98, 99])
 def test_retry_later_holds_below_a_hundred_attempts(attempts: int) -> None:
-    """The pause is the listener's, and no step of the schedule is used up."""
+    """The listener's pause applies, and no step of the schedule is used up."""
     result = result_of(failed(attempts, 60.0), SETTINGS, started=NOW, now=NOW)
     assert (result.due, result.uses_step) == (NOW + 60.0, False)
 
 
 @pytest.mark.parametrize("attempts", [100, 101, 5000])
 def test_schedule_holds_from_a_hundred_attempts_on(attempts: int) -> None:
-    """A listener that always asks for more time does not keep a delivery for ever."""
+    """A listener that always requests a retry does not keep a delivery for ever."""
     result = result_of(failed(attempts, 60.0), SETTINGS, started=NOW, now=NOW)
     assert result.due is not None
     assert NOW + 8 <= result.due <= NOW + 12

@@ -1,4 +1,4 @@
-"""OpenTelemetry: spans and metrics where it is installed, and nothing of it where it is not."""
+"""OpenTelemetry: spans and metrics if it is installed, and no effect if it is not."""
 
 import asyncio
 import contextvars
@@ -23,12 +23,12 @@ STARTED = "repo-sync-started"
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[InMemorySpanExporter, InMemoryMetricReader]]:
-    """Give what OpenTelemetry is told, set up as a program does."""
+def exporters(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[InMemorySpanExporter, InMemoryMetricReader]]:
+    """Return exporters of OpenTelemetry, set up as in a program."""
     spans, reader = InMemorySpanExporter(), InMemoryMetricReader()
     tracers, meters = TracerProvider(), MeterProvider([reader])
     tracers.add_span_processor(SimpleSpanProcessor(spans))
-    # A program sets these once for its life; a test has to take them back.
+    # A program sets these once; a test has to restore them.
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: tracers)
     monkeypatch.setattr(trace, "get_tracer", tracers.get_tracer)
     monkeypatch.setattr(metrics, "get_meter", meters.get_meter)
@@ -40,7 +40,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[InMemorySpanExporter
 
 
 def raises(_event: object) -> None:
-    """Be a listener that fails."""
+    """Fail as a listener."""
     raise RuntimeError("out of paper")
 
 
@@ -48,13 +48,15 @@ def _no_network(*_: object) -> None:
     raise RuntimeError("no network")
 
 
-def test_firing_and_attempts_are_spans(host: Host, told: tuple[InMemorySpanExporter, InMemoryMetricReader]) -> None:
-    """Both name the event, so that they are found together; a failed attempt is an error."""
+def test_firing_and_attempts_are_spans(
+    host: Host, exporters: tuple[InMemorySpanExporter, InMemoryMetricReader]
+) -> None:
+    """Both have the id of the event; a failed attempt is an error."""
     hooks = host.hooks(Listener(), Other(raises), retry_seconds=())
     event_id = hooks.fire(STARTED, {"repo_id": "zoo"}).event.id
     hooks.worker(threads_per_listener=1).run_once()
     sent, *processed = sorted(
-        told[0].get_finished_spans(), key=lambda span: (span.name != f"send {STARTED}", span.start_time or 0)
+        exporters[0].get_finished_spans(), key=lambda span: (span.name != f"send {STARTED}", span.start_time or 0)
     )
     assert (sent.name, sent.kind) == (f"send {STARTED}", SpanKind.PRODUCER)
     assert {span.name for span in processed} == {f"process {STARTED}"}
@@ -67,13 +69,15 @@ def test_firing_and_attempts_are_spans(host: Host, told: tuple[InMemorySpanExpor
     assert all(one["pulp_hooks.attempt"] == 1 for one in attributes[1:])
 
 
-def test_events_and_attempts_are_measured(host: Host, told: tuple[InMemorySpanExporter, InMemoryMetricReader]) -> None:
-    """The counter of events and the histogram of attempts tell how many there were, and how they ended."""
+def test_events_and_attempts_are_measured(
+    host: Host, exporters: tuple[InMemorySpanExporter, InMemoryMetricReader]
+) -> None:
+    """There is a counter of events, and a histogram of attempts by ending."""
     hooks = host.hooks(Listener(), Other(raises), retry_seconds=())
     for _ in range(3):
         hooks.fire(STARTED, {"repo_id": "zoo"})
     hooks.worker(threads_per_listener=1).run_once()
-    data: Any = told[1].get_metrics_data()
+    data: Any = exporters[1].get_metrics_data()
     found = {metric.name: metric.data.data_points for metric in data.resource_metrics[0].scope_metrics[0].metrics}
     assert [point.value for point in found["pulp_hooks.events"]] == [3]
     counts = {
@@ -83,40 +87,42 @@ def test_events_and_attempts_are_measured(host: Host, told: tuple[InMemorySpanEx
     assert counts == {("Listener", "succeeded"): 3, ("Other", "failed"): 3}
 
 
-def test_event_that_the_journal_refuses_is_not_counted(told: tuple[InMemorySpanExporter, InMemoryMetricReader]) -> None:
-    """Its span is an error, and the counter of events that were fired stays as it is."""
+def test_event_that_the_journal_refuses_is_not_counted(
+    exporters: tuple[InMemorySpanExporter, InMemoryMetricReader],
+) -> None:
+    """Its span is an error, and the counter of events does not change."""
     url = "sqlite:////no/folder/journal.db"
     with Hooks({"Listener": Listener()}, journal=url) as hooks, pytest.raises(JournalError):
         hooks.fire(STARTED, {"repo_id": "zoo"})
-    assert [span.status.status_code for span in told[0].get_finished_spans()] == [StatusCode.ERROR]
-    assert told[1].get_metrics_data() is None
+    assert [span.status.status_code for span in exporters[0].get_finished_spans()] == [StatusCode.ERROR]
+    assert exporters[1].get_metrics_data() is None
 
 
 class Broken(SpanProcessor):
-    """Raises when a span begins, or when it ends."""
+    """A span processor that raises when a span begins or ends."""
 
     def __init__(self, place: str) -> None:
         self._place = place
 
     def on_start(self, span: object, parent_context: object = None) -> None:
-        """Raise, if it is here."""
+        """Raise, if configured so."""
         del span, parent_context
         if self._place == "start":
             raise RuntimeError("no network")
 
     def on_end(self, span: object) -> None:
-        """Raise, if it is here."""
+        """Raise, if configured so."""
         del span
         if self._place == "end":
             raise RuntimeError("no network")
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("exporters")
 @pytest.mark.parametrize("place", ["start", "end", "meter"])
-def test_telemetry_that_fails_harms_nobody_and_is_logged_once(
+def test_failing_telemetry_has_no_effect_and_is_logged_once(
     place: str, host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Events are fired and delivered as without it, what listeners raise is theirs, and errors stay what they are."""
+    """Events are fired and delivered as without it, and exceptions and errors are unchanged."""
     if place == "meter":
         broken: Any = telemetry._api()
         monkeypatch.setattr(broken.events, "add", _no_network)
@@ -139,11 +145,11 @@ def test_telemetry_that_fails_harms_nobody_and_is_logged_once(
 
 
 @pytest.mark.parametrize("way", ["fire", "afire"])
-def test_interruption_passes_through_a_span_whose_end_fails(
-    way: str, told: tuple[InMemorySpanExporter, InMemoryMetricReader], monkeypatch: pytest.MonkeyPatch
+def test_interruption_propagates_through_a_span_whose_end_fails(
+    way: str, exporters: tuple[InMemorySpanExporter, InMemoryMetricReader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a listener lets through is what leaves `fire`."""
-    del told
+    """The interruption of the listener propagates out of `fire`."""
+    del exporters
     tracers: Any = trace.get_tracer_provider()
     tracers.add_span_processor(Broken("end"))
     monkeypatch.setattr(telemetry, "_warned", [])
@@ -162,9 +168,9 @@ def test_interruption_passes_through_a_span_whose_end_fails(
 
 @pytest.mark.parametrize("way", ["fire", "afire"])
 def test_span_of_a_fire_is_the_current_one_of_its_listeners_only(
-    way: str, told: tuple[InMemorySpanExporter, InMemoryMetricReader]
+    way: str, exporters: tuple[InMemorySpanExporter, InMemoryMetricReader]
 ) -> None:
-    """Listeners may make spans of their own below it; the host's own context stays as it is."""
+    """Listeners may create child spans; the host's own context does not change."""
     seen: list[str | None] = []
 
     def look(_event: object) -> None:
@@ -181,35 +187,35 @@ def test_span_of_a_fire_is_the_current_one_of_its_listeners_only(
     else:
         asyncio.run(afire())
     assert telemetry.trace_context() is None
-    (span,) = told[0].get_finished_spans()
+    (span,) = exporters[0].get_finished_spans()
     assert span.context
     assert seen == [f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-{span.context.trace_flags:02x}"]
 
 
-def test_attempt_is_linked_to_the_fire(told: tuple[InMemorySpanExporter, InMemoryMetricReader]) -> None:
-    """The journal keeps the trace context from the one to the other; an odd one is no link and no error."""
+def test_attempt_is_linked_to_the_fire(exporters: tuple[InMemorySpanExporter, InMemoryMetricReader]) -> None:
+    """The journal stores the trace context; an invalid one is ignored."""
     contexts: list[str | None] = []
     hooks = Hooks([Listener(lambda _event: contexts.append(telemetry.trace_context()))])
     hooks.fire(STARTED, {"repo_id": "zoo"})
     for fired_in in (contexts[0], None, "odd", "00-0-0-0"):
         begun = contextvars.copy_context().run(telemetry.begin_attempt, STARTED, "id", "a", 1, fired_in)
         telemetry.end_attempt(begun, None)
-    fired, linked, *others = told[0].get_finished_spans()
+    fired, linked, *others = exporters[0].get_finished_spans()
     assert [link.context.span_id for link in linked.links] == [fired.context and fired.context.span_id]
     assert linked.parent is None
     assert [len(span.links) for span in others] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("is_wrong", [False, True])
-def test_trace_context_is_null_where_there_is_no_span(*, is_wrong: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither where no SDK is set up, nor where OpenTelemetry fails, is there anything to store."""
+def test_trace_context_is_null_without_a_span(*, is_wrong: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an SDK, or if OpenTelemetry fails, there is no trace context to store."""
     if is_wrong:
         monkeypatch.setattr(telemetry, "_warned", [])
         monkeypatch.setattr(telemetry, "_api", _no_network)
     assert telemetry.trace_context() is None
 
 
-def test_nothing_is_told_where_it_is_not_installed() -> None:
+def test_telemetry_is_optional() -> None:
     """Everything works without it."""
     code = (
         "import sys\n"

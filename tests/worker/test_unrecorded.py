@@ -1,4 +1,4 @@
-"""What cannot be recorded is not called again: results are kept, and recording is tried until it works."""
+"""Attempts that cannot be recorded: results are kept, and recording is retried until it succeeds."""
 
 import threading
 import time
@@ -37,8 +37,8 @@ def execute(host: Host, statements: dict[str, list[str]]) -> None:
     engine.dispose()
 
 
-def test_nobody_is_called_when_results_could_not_be_recorded(host: Host) -> None:
-    """A right that is missing is found before the first call; nothing is claimed, and nothing is counted."""
+def test_no_listener_is_called_when_results_cannot_be_recorded(host: Host) -> None:
+    """A missing privilege is found before the first call; nothing is claimed, and no attempt is counted."""
     listener = Listener()
     hooks = host.hooks(listener)
     (event_id, _) = fire(hooks, "a", "b")
@@ -54,10 +54,10 @@ def test_nobody_is_called_when_results_could_not_be_recorded(host: Host) -> None
     assert sorted(listener.repo_ids) == ["a", "b"]
 
 
-def test_worker_calls_nobody_until_it_can_record_again(
+def test_worker_begins_no_call_until_it_can_record_again(
     host: Host, until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What it has in hand is not begun, and the result that it kept is recorded in the end: one call each."""
+    """Waiting claims are not begun, and the kept result is recorded later: one call each."""
     gate = threading.Event()
 
     def does(event: Any) -> None:  # noqa: ANN401 - as pluggy has it
@@ -74,7 +74,7 @@ def test_worker_calls_nobody_until_it_can_record_again(
         until(lambda: worker._pools["Listener"].in_hand >= 10)
         gate.set()
         until(lambda: caplog.text.count("could not record what was delivered") >= 3)
-        # What began before the first failure was known has ended meanwhile.
+        # Calls that began before the first failure was known have ended.
         called = len(listener.events)
         until(lambda: caplog.text.count("could not record what was delivered") >= 4)
         assert len(listener.events) == called
@@ -84,8 +84,8 @@ def test_worker_calls_nobody_until_it_can_record_again(
     assert len(listener.events) == 31
 
 
-def test_single_run_says_what_it_could_not_record(host: Host, until: Until, caplog: pytest.LogCaptureFixture) -> None:
-    """It tries for a few seconds, and counts the calls that will be made again."""
+def test_single_run_reports_unrecorded_calls(host: Host, until: Until, caplog: pytest.LogCaptureFixture) -> None:
+    """It retries for a few seconds, and reports the number of calls that will be repeated."""
 
     def does(_event: object) -> None:
         if len(listener.events) == 1:
@@ -97,7 +97,7 @@ def test_single_run_says_what_it_could_not_record(host: Host, until: Until, capl
     listener = Listener(does)
     hooks = host.hooks(listener)
     fire(hooks, "a", "b", "c")
-    with pytest.raises(JournalError, match="2 calls of listeners could not be recorded, and will be made again"):
+    with pytest.raises(JournalError, match="2 calls of listeners could not be recorded and will be repeated"):
         hooks.worker(threads_per_listener=1).run_once()
     assert len(listener.events) == 2
     assert host.states() == ["pending"] * 3
@@ -105,7 +105,7 @@ def test_single_run_says_what_it_could_not_record(host: Host, until: Until, capl
 
 @contextmanager
 def allowed_after_a_failure(host: Host, until: Until, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Let results be recorded again once that has failed."""
+    """Allow recording again after the first failure."""
 
     def allow() -> None:
         until(lambda: "could not record what was delivered" in caplog.text)
@@ -118,10 +118,10 @@ def allowed_after_a_failure(host: Host, until: Until, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])
-def test_single_run_goes_on_when_it_can_record_in_time(
+def test_single_run_continues_when_recording_recovers_in_time(
     host: Host, until: Until, caplog: pytest.LogCaptureFixture, *, one_by_one: bool
 ) -> None:
-    """A failure that is soon over costs nobody a second call."""
+    """After a short failure no call is repeated."""
 
     def does(_event: object) -> None:
         if len(listener.events) == 1:

@@ -1,4 +1,4 @@
-"""The worker: what it delivers, what follows a failure, and that no listener waits for another."""
+"""The worker: deliveries, retries, limits, and isolation of listeners."""
 
 import logging
 import threading
@@ -25,12 +25,12 @@ STARTED = "repo-sync-started"
 
 
 def fire(hooks: Any, *repo_ids: str) -> list[str]:  # noqa: ANN401 - Hooks
-    """Fire an event for each repository, and give the ids."""
+    """Fire an event for each repository, and return the ids."""
     return [hooks.fire(STARTED, {"repo_id": repo_id}).event.id for repo_id in repo_ids]
 
 
 def raising(*errors: BaseException | None) -> Callable[[object], None]:
-    """Give what raises each of these in turn, and the last one from then on."""
+    """Return a function that raises each of these in turn, and then always the last."""
     left = list(errors)
 
     def does(_event: object) -> None:
@@ -42,7 +42,7 @@ def raising(*errors: BaseException | None) -> Callable[[object], None]:
 
 
 def settle(host: Host, worker: Worker) -> None:
-    """Let an hour pass and a worker run again and again, until nothing is pending or retrying any more."""
+    """Let an hour pass and run a worker, repeatedly, until nothing is pending or retrying."""
     for _ in range(100):
         worker.run_once()
         if not {"pending", "retrying"} & set(host.states()):
@@ -52,20 +52,20 @@ def settle(host: Host, worker: Worker) -> None:
 
 
 def dues(host: Host) -> list[float]:
-    """Return when the pending deliveries are due."""
+    """Return the due times of the pending deliveries."""
     return [delivery.due for delivery in host.deliveries() if delivery.due is not None]
 
 
 @pytest.fixture
 def blocked() -> Iterator[threading.Event]:
-    """Give an event for which listeners of a test wait; in the end they go on."""
+    """Return a `threading.Event` that listeners wait for; it is set at the end of the test."""
     event = threading.Event()
     yield event
     event.set()
 
 
 def test_what_is_due_is_delivered_once(host: Host) -> None:
-    """Every listener gets every event that was fired, with its own id, exactly once."""
+    """Every listener gets every fired event, with its id, exactly once."""
     first, second = Listener(), Other()
     hooks = host.hooks(first, second)
     ids = fire(hooks, "a", "b", "c")
@@ -80,7 +80,7 @@ def test_what_is_due_is_delivered_once(host: Host) -> None:
 
 
 def test_threads_in_the_host_deliver_at_once(host: Host, until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker in the same process is woken by the event, and need not look for it."""
+    """A worker in the same process is woken by the event, without polling."""
     monkeypatch.setattr("pulp_hooks.worker.worker._POLL_SECONDS", 3600.0)
     listener = Listener()
     hooks = host.hooks(listener)
@@ -92,8 +92,8 @@ def test_threads_in_the_host_deliver_at_once(host: Host, until: Until, monkeypat
     assert listener.repo_ids == ["first", "second"]
 
 
-def test_failure_is_tried_again_by_the_schedule_and_then_dead(host: Host) -> None:
-    """Each pause comes from the schedule, varied by a fifth; after the last try the delivery is given up."""
+def test_failure_is_retried_on_the_schedule_and_then_dead(host: Host) -> None:
+    """Each pause is that of the schedule, varied by a fifth; after the last attempt the delivery is dead."""
     listener = Listener(raising(RuntimeError("out of paper")))
     hooks = host.hooks(listener, retry_seconds=(100, 1000))
     fire(hooks, "zoo")
@@ -113,7 +113,7 @@ def test_failure_is_tried_again_by_the_schedule_and_then_dead(host: Host) -> Non
 
 
 def test_success_after_a_failure_ends_it(host: Host) -> None:
-    """The second attempt has the same event id and its own number."""
+    """The second attempt has the same event id and the next number."""
     listener = Listener(raising(RuntimeError("not yet"), None))
     hooks = host.hooks(listener, retry_seconds=(0.0,))
     (event_id,) = fire(hooks, "zoo")
@@ -125,7 +125,7 @@ def test_success_after_a_failure_ends_it(host: Host) -> None:
 
 
 def test_permanent_failure_is_dead_at_once(host: Host) -> None:
-    """Nobody tries again what can never work; a replay still can."""
+    """There is no retry; a replay is possible."""
     listener = Listener(raising(PermanentFailure("400 Bad Request"), None))
     hooks = host.hooks(listener)
     (event_id,) = fire(hooks, "zoo")
@@ -138,8 +138,8 @@ def test_permanent_failure_is_dead_at_once(host: Host) -> None:
     assert [number for number, _, _ in host.attempts()] == [1, 2]
 
 
-def test_retry_later_waits_as_asked_and_uses_no_step_up(host: Host) -> None:
-    """The pause is the listener's, and the schedule begins where it was."""
+def test_retry_later_waits_as_requested_and_uses_no_step(host: Host) -> None:
+    """The listener's pause applies, and the schedule continues at the same step."""
     listener = Listener(raising(*[RetryLater("busy", after=200)] * 3, None))
     hooks = host.hooks(listener, retry_seconds=())
     fire(hooks, "zoo")
@@ -154,17 +154,17 @@ def test_retry_later_waits_as_asked_and_uses_no_step_up(host: Host) -> None:
     assert (host.states(), host.deliveries()[0].attempts, host.deliveries()[0].step) == (["delivered"], 4, 1)
 
 
-def test_listener_that_asks_for_it_is_disabled_and_nothing_of_it_is_lost(
+def test_listener_that_requests_it_is_disabled_and_its_deliveries_are_held(
     host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What it was to have is held with the reason, what the others have is delivered, and enabling resumes it."""
+    """Its deliveries are held with the reason, those of others are made, and enabling it resumes them."""
     gone, other = Listener(raising(DisableListener("410 Gone"), None)), Other()
     hooks = host.hooks(gone, other)
     fire(hooks, "a", "b", "c")
     hooks.worker(threads_per_listener=1).run_once()
     assert len(gone.events) == 1
     assert sorted(host.states()) == ["delivered"] * 3 + ["held"] * 3
-    assert "failed, held until the listener is enabled: DisableListener: 410 Gone" in caplog.text
+    assert "failed, on hold until the listener is enabled: DisableListener: 410 Gone" in caplog.text
     fire(hooks, "d")
     hooks.worker().run_once()
     assert len(gone.events) == 1
@@ -186,7 +186,7 @@ def _known(journal: Journal) -> list[Any]:
 
 
 def test_listener_that_fails_for_too_long_is_disabled(host: Host) -> None:
-    """The time counts from the first failure after which there was no success."""
+    """The time counts from the first failure since the last success."""
     listener, other = Listener(raising(RuntimeError("down"))), Other()
     hooks = host.hooks(listener, other, retry_seconds=[600] * 50, disable_after_hours=2.5)
     fire(hooks, "a")
@@ -200,7 +200,7 @@ def test_listener_that_fails_for_too_long_is_disabled(host: Host) -> None:
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseException("bare")])
 def test_whatever_a_listener_raises_is_a_failure(error: BaseException, host: Host) -> None:
-    """Neither the worker nor another listener feels it."""
+    """Neither the worker nor another listener is affected."""
     listener, other = Listener(raising(error)), Other()
     hooks = host.hooks(listener, other, retry_seconds=())
     fire(hooks, "a")
@@ -209,10 +209,10 @@ def test_whatever_a_listener_raises_is_a_failure(error: BaseException, host: Hos
     assert type(error).__name__ in str(next(d.error for d in host.deliveries() if d.state == "dead"))
 
 
-def test_listener_that_takes_too_long_is_abandoned_and_its_thread_replaced(
+def test_call_over_the_time_limit_is_abandoned_and_its_thread_replaced(
     host: Host, until: Until, blocked: threading.Event
 ) -> None:
-    """At the time limit the attempt counts as failed; the next delivery of the same listener is made meanwhile."""
+    """At the time limit the attempt fails; the next delivery of the listener is made in another thread."""
     listener = Listener(lambda event: blocked.wait(60) if event.body["repo_id"] == "slow" else None)
     hooks = host.hooks(listener, timeout_seconds=0.3, retry_seconds=())
     fire(hooks, "slow", "quick")
@@ -225,7 +225,7 @@ def test_listener_that_takes_too_long_is_abandoned_and_its_thread_replaced(
 
 
 def test_blocked_listener_delays_no_other(host: Host, until: Until, blocked: threading.Event) -> None:
-    """However much waits for a listener that hangs, the others get theirs at once."""
+    """However many deliveries wait for a hung listener, the others get theirs at once."""
     hung, other = Listener(lambda _: blocked.wait(60)), Other()
     hooks = host.hooks(hung, other, timeout_seconds=30)
     fire(hooks, *map(str, range(50)))
@@ -238,7 +238,7 @@ def test_blocked_listener_delays_no_other(host: Host, until: Until, blocked: thr
 
 
 def test_hung_threads_are_bounded(host: Host, until: Until, blocked: threading.Event) -> None:
-    """A listener that always hangs gets no new threads once sixteen of them do, and goes on when they come back."""
+    """A listener with sixteen hung threads gets no new ones, and continues when they return."""
     listener = Listener(lambda _: blocked.wait(60))
     hooks = host.hooks(listener, timeout_seconds=0.02, retry_seconds=())
     before = threading.active_count()
@@ -252,8 +252,8 @@ def test_hung_threads_are_bounded(host: Host, until: Until, blocked: threading.E
     assert len(listener.events) == 60
 
 
-def test_stopped_worker_finishes_what_is_under_way(host: Host, until: Until, blocked: threading.Event) -> None:
-    """Within the grace time an attempt goes on to its end and is recorded; nothing new is begun."""
+def test_stopped_worker_finishes_attempts_in_progress(host: Host, until: Until, blocked: threading.Event) -> None:
+    """Within the grace time an attempt in progress ends and is recorded; none is begun."""
     listener = Listener(lambda _: blocked.wait(60))
     hooks = host.hooks(listener)
     fire(hooks, "a", "b", "c")
@@ -268,8 +268,8 @@ def test_stopped_worker_finishes_what_is_under_way(host: Host, until: Until, blo
     assert sorted(delivery.step for delivery in host.deliveries()) == [0, 0, 1]
 
 
-def test_stopped_worker_gives_back_what_does_not_end(host: Host, until: Until, blocked: threading.Event) -> None:
-    """When the grace time is over the delivery is due again at once, for others, and the attempt is on record."""
+def test_stopped_worker_releases_attempts_that_do_not_end(host: Host, until: Until, blocked: threading.Event) -> None:
+    """After the grace time the delivery is due at once for other workers, and the attempt is recorded."""
     listener = Listener(raising(None))
     listener._does = lambda _: blocked.wait(60)
     hooks = host.hooks(listener)
@@ -288,7 +288,7 @@ def test_stopped_worker_gives_back_what_does_not_end(host: Host, until: Until, b
 
 
 def test_listener_may_close_the_hooks_that_call_it(host: Host, until: Until) -> None:
-    """It does not wait for itself."""
+    """The call does not wait for itself."""
     closed = threading.Event()
 
     def close(_event: object) -> None:
@@ -302,8 +302,8 @@ def test_listener_may_close_the_hooks_that_call_it(host: Host, until: Until) -> 
     until(lambda: host.states() == ["delivered"])
 
 
-def test_order_per_repository_is_strict_when_asked_for(host: Host) -> None:
-    """A failure holds back the later events of its repository, and no other's."""
+def test_order_per_repository_is_strict_if_configured(host: Host) -> None:
+    """A failure blocks the later events of its repository, not those of others."""
 
     def does(event: Any) -> None:  # noqa: ANN401 - as pluggy has it
         if event.id == "a-1" and [event_id for _, event_id, _ in listener.events].count("a-1") < 3:
@@ -322,7 +322,7 @@ def test_order_per_repository_is_strict_when_asked_for(host: Host) -> None:
 
 
 def test_concurrency_holds_over_all_workers(host: Host, until: Until) -> None:
-    """Two workers with many threads make no more attempts at a time than the setting says."""
+    """Two workers with many threads make no more simultaneous attempts than the setting allows."""
     running, most, lock = [0], [0], threading.Lock()
 
     def does(_event: object) -> None:
@@ -341,7 +341,7 @@ def test_concurrency_holds_over_all_workers(host: Host, until: Until) -> None:
 
 
 def test_rate_limit_holds_over_all_workers(host: Host, until: Until) -> None:
-    """Two workers make no more attempts in a second than the setting says, after a burst of one second's worth."""
+    """Two workers make no more attempts in a second than the setting allows, after a burst of one second's worth."""
     listener = Listener()
     hooks = host.hooks(listener, global_rate_per_second=10)
     fire(hooks, *map(str, range(25)))
@@ -349,12 +349,12 @@ def test_rate_limit_holds_over_all_workers(host: Host, until: Until) -> None:
     with hooks.worker(), hooks.worker():
         until(lambda: host.states() == ["delivered"] * 25)
     moments = sorted(moment for _, _, moment in listener.events)
-    # Ten at once, and then one in each tenth of a second at most, however late the calls are.
+    # Ten at once, and then at most one in each tenth of a second, however late the calls are.
     assert all(moment - began >= (place - 9) / 10 - 0.02 for place, moment in enumerate(moments))
 
 
-def test_listener_that_is_not_loaded_keeps_what_waits_for_it(host: Host) -> None:
-    """What an uninstalled or broken listener was to have is neither lost nor given up."""
+def test_listener_that_is_not_loaded_keeps_its_deliveries(host: Host) -> None:
+    """Deliveries of an uninstalled or broken listener are neither lost nor dead."""
     first = host.hooks(Listener(), Other())
     fire(first, "a")
     other = Other()
@@ -365,7 +365,7 @@ def test_listener_that_is_not_loaded_keeps_what_waits_for_it(host: Host) -> None
 
 
 def test_each_attempt_is_a_log_line_with_fields(host: Host, caplog: pytest.LogCaptureFixture) -> None:
-    """A program finds event, delivery, listener, attempt and seconds on the record."""
+    """The record has event, delivery, listener, attempt and seconds as attributes."""
     hooks = host.hooks(Listener(raising(RuntimeError("no"), None)), retry_seconds=(0.0,))
     (event_id,) = fire(hooks, "zoo")
     with caplog.at_level(logging.INFO, "pulp_hooks.worker"):
@@ -388,13 +388,13 @@ def test_each_attempt_is_a_log_line_with_fields(host: Host, caplog: pytest.LogCa
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_worker_without_threads_is_refused(threads: int, host: Host) -> None:
-    """It would deliver nothing."""
+    """A worker without threads would deliver nothing."""
     with pytest.raises(ValueError, match="threads_per_listener must be at least 1"):
         host.hooks(Listener()).worker(threads_per_listener=threads)
 
 
 class Lazy(RetryLater):
-    """One whose author has forgotten the constructor of its base."""
+    """A `RetryLater` whose author forgot to call the base constructor."""
 
     def __init__(self) -> None:
         pass
@@ -407,8 +407,8 @@ def _changed(after: object) -> RetryLater:
 
 
 @pytest.mark.parametrize("wish", [Lazy(), _changed(None), _changed("60"), _changed(float("nan")), _changed(-1)])
-def test_wish_that_is_no_pause_is_a_failure_like_others(wish: RetryLater, host: Host) -> None:
-    """The schedule holds, and neither the worker nor another delivery has any harm of it."""
+def test_invalid_pause_is_retried_on_the_schedule(wish: RetryLater, host: Host) -> None:
+    """The schedule applies, and neither the worker nor other deliveries are affected."""
     listener = Listener(raising(wish, None))
     hooks = host.hooks(listener, retry_seconds=[60])
     fire(hooks, "a", "b")
@@ -417,10 +417,10 @@ def test_wish_that_is_no_pause_is_a_failure_like_others(wish: RetryLater, host: 
     assert len(listener.events) == 3
 
 
-def test_worker_goes_on_after_an_error_that_nobody_has_thought_of(
+def test_worker_continues_after_an_unexpected_error(
     host: Host, until: Until, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged with its traceback, and what was not recorded is."""
+    """It is logged with its traceback, and the attempts are recorded later."""
     listener = Listener()
     hooks = host.hooks(listener)
     worker = hooks.worker()
@@ -439,10 +439,10 @@ def test_worker_goes_on_after_an_error_that_nobody_has_thought_of(
     assert len(listener.events) == 1
 
 
-def test_stop_while_the_journal_is_away_ends_soon_and_quietly(
+def test_stop_during_an_outage_of_the_journal_ends_soon_and_quietly(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, until: Until
 ) -> None:
-    """Where nothing was begun nothing is waited for, and the log is not flooded."""
+    """If nothing was begun, the stop does not wait, and the log is not flooded."""
     failed = []
 
     def away(*_: object, **__: object) -> None:
@@ -460,8 +460,8 @@ def test_stop_while_the_journal_is_away_ends_soon_and_quietly(
         assert caplog.text.count("the server is gone") <= len(failed) + 1
 
 
-def test_attempt_is_in_hand_until_its_end_is_known(until: Until) -> None:
-    """When nothing is in hand, every end is known, so that none goes unrecorded."""
+def test_attempt_is_in_hand_until_the_worker_has_it(until: Until) -> None:
+    """If nothing is in hand, the worker has every attempt, so that none goes unrecorded."""
     seen: list[int] = []
     claim = Claim(1, "e", "a", "token", b"", 1, 1, 0.0)
     pool = ListenerPool(
@@ -478,8 +478,8 @@ def test_attempt_is_in_hand_until_its_end_is_known(until: Until) -> None:
     assert seen == [1]
 
 
-def test_thread_goes_on_when_a_call_breaks_out_of_the_guard(until: Until) -> None:
-    """Whatever comes out, the attempt has failed, and the next claim is taken."""
+def test_thread_continues_after_an_exception_of_the_guard(until: Until) -> None:
+    """Whatever the call raises, the attempt fails, and the thread takes the next claim."""
     ended: list[Attempt] = []
 
     def call(claim: Claim, began: float) -> Attempt:
@@ -494,8 +494,8 @@ def test_thread_goes_on_when_a_call_breaks_out_of_the_guard(until: Until) -> Non
     assert [(one.ending, one.error) for one in ended] == [(Ending.FAILED, "SystemExit"), (Ending.SUCCEEDED, None)]
 
 
-def test_refusal_of_an_event_says_nothing_of_the_listener(host: Host) -> None:
-    """A permanent failure, or an event that is not taken any more, does not count among the failures that disable."""
+def test_refused_event_is_not_a_failure_of_the_listener(host: Host) -> None:
+    """A permanent failure or an unwanted event does not count as a failure that disables the listener."""
     listener = Listener(raising(PermanentFailure("400"), RuntimeError("down")))
     hooks = host.hooks(listener, retry_seconds=[])
     assert hooks.journal is not None
@@ -508,8 +508,8 @@ def test_refusal_of_an_event_says_nothing_of_the_listener(host: Host) -> None:
     assert seen == [[False], [True]]
 
 
-def test_calls_that_hang_are_bounded_one_by_one_too(host: Host, blocked: threading.Event) -> None:
-    """Where each delivery is asked for by itself, a listener that hangs gets no more than sixteen threads."""
+def test_hung_calls_of_single_deliveries_are_bounded(host: Host, blocked: threading.Event) -> None:
+    """With single deliveries a hung listener gets at most sixteen threads."""
     listener = Listener(lambda _: blocked.wait(60))
     hooks = host.hooks(listener, timeout_seconds=0.01, retry_seconds=[])
     fire(hooks, *map(str, range(20)))
@@ -519,7 +519,7 @@ def test_calls_that_hang_are_bounded_one_by_one_too(host: Host, blocked: threadi
 
 
 def test_secret_of_a_listener_is_not_stored_whatever_it_raises(sqlite_url: str) -> None:
-    """Not even an interrupt, which passes the guard, brings it into the journal."""
+    """Not even a `KeyboardInterrupt`, which the guard does not catch, writes it to the journal."""
 
     def interrupted() -> None:
         raise KeyboardInterrupt("the token is hunter2-hunter2")
@@ -539,27 +539,27 @@ def test_secret_of_a_listener_is_not_stored_whatever_it_raises(sqlite_url: str) 
 
 
 def test_pruning_survives_an_outage(caplog: pytest.LogCaptureFixture) -> None:
-    """A server that does not even tell the time is logged, and asked again later."""
+    """A failure of the server is logged, and pruning is retried later."""
     Maintenance(Journal("postgresql://me@127.0.0.1:9/journal"), JournalSettings("-")).prune()
     assert "the server cannot be reached or is gone" in caplog.text
 
 
 def test_worker_that_was_stopped_is_not_started_again(host: Host) -> None:
-    """It would deliver nothing, and nobody would know why."""
+    """It would silently deliver nothing."""
     hooks = host.hooks(Listener())
     worker = hooks.worker()
     worker.stop()
-    with pytest.raises(ClosedError, match="create another one"):
+    with pytest.raises(ClosedError, match="create another"):
         worker.start()
     hooks.close()
     with pytest.raises(ClosedError):
         hooks.worker()
 
 
-def test_two_deliveries_that_a_worker_may_have_died_of_are_not_made_at_the_same_time(
+def test_two_suspect_deliveries_are_not_made_at_the_same_time(
     host: Host, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the one ends would count against the other; a single run makes both, one after the other."""
+    """A crash by one would count against the other; a single run makes both, one after the other."""
     monkeypatch.setattr("pulp_hooks.worker.worker._POLL_SECONDS", 0.01)
     running: list[str] = []
     beside: list[list[str]] = []
