@@ -21,7 +21,7 @@ from pulp_hooks.journal.journal import Journal
 Make = Callable[..., Event]
 
 SIGNALS = """
-import random, signal, sys, threading
+import gc, random, signal, sys, threading
 from dataclasses import replace
 from pulp_hooks.event import Event
 from pulp_hooks.identifiers import new_id
@@ -32,6 +32,8 @@ class Alarm(BaseException): pass
 def handler(*_):
     raise Alarm
 
+# Python swallows what is raised in a callback of a weak reference, as SQLAlchemy has them.
+gc.disable()
 journal, event = Journal(sys.argv[1], busy_seconds=5), Event.from_json(sys.argv[2])
 stored = 0
 
@@ -47,8 +49,9 @@ times, longest = (2000, 5e-4) if journal.is_file else (300, 5e-3)
 for _ in range(times):
     try:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(longest / 50, longest))
-        while True:
+        for _ in range(1000):
             append()
+        signal.setitimer(signal.ITIMER_REAL, 0)
     except Alarm as alarm:
         # A host may keep what was raised, and with it every frame in which it was.
         kept = [*kept[-20:], alarm]
@@ -165,13 +168,15 @@ def test_event_fired_while_its_thread_opens_the_journal_is_refused_at_once(sqlit
 
 
 MOMENTS = """
-import signal, sys
+import gc, signal, sys
 from dataclasses import replace
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.journal.journal import Journal
 
+# Python swallows what is raised in a callback of a weak reference, as SQLAlchemy has them.
+gc.disable()
 journal, event = Journal(sys.argv[1], busy_seconds=5), Event.from_json(sys.argv[2])
 
 class Boom(BaseException): pass
