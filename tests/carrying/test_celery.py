@@ -138,7 +138,8 @@ def test_lost_message_is_sent_again(cluster: Cluster, sqlite_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "seconds"), [({"ordered": "true"}, 0.0), ({"concurrency": 1}, 0.0), ({"per_second": 20}, 0.4)]
+    ("limit", "seconds"),
+    [({"ordered": "true"}, 0.0), ({"global_concurrency": 1}, 0.0), ({"global_rate_per_second": 20}, 0.4)],
 )
 def test_limits_hold_and_delay_deliveries_no_longer_than_necessary(
     cluster: Cluster, url: str, limit: dict[str, Any], seconds: float
