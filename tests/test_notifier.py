@@ -226,10 +226,10 @@ def test_notifier_without_a_listener_is_available(office: Office) -> None:
     [
         ("pst", "'pst' is not installed", "did you mean 'post'?"),
         ("nonsense", "'nonsense' is not installed", "pulp-hooks listeners"),
-        ("function", "'function' is not a notifier that could be loaded", "pulp-hooks listeners"),
-        ("wide", "'wide' is not a notifier that could be loaded", "pulp-hooks listeners"),
-        ("gone", "'gone' is not a notifier that could be loaded", "pulp-hooks listeners"),
-        ("twice", "'twice' is not a notifier that could be loaded", "pulp-hooks listeners"),
+        ("function", "'function' is not a usable notifier", "pulp-hooks listeners"),
+        ("wide", "'wide' is not a usable notifier", "pulp-hooks listeners"),
+        ("gone", "'gone' is not a usable notifier", "pulp-hooks listeners"),
+        ("twice", "'twice' is not a usable notifier", "pulp-hooks listeners"),
     ],
 )
 def test_listener_without_a_valid_notifier_is_a_problem(office: Office, name: str, said: str, remedy: str) -> None:

@@ -225,11 +225,9 @@ class Loader:
         if configured.notifier not in self._notifiers:
             nearest = difflib.get_close_matches(configured.notifier, self._notifiers, n=1)
             suggestion = (
-                f"did you mean {nearest[0]!r}?"
-                if nearest
-                else "install it; `pulp-hooks listeners` lists the installed ones"
+                f"did you mean {nearest[0]!r}?" if nearest else "run `pulp-hooks listeners` to list the installed ones"
             )
-            what = "cannot be loaded" if found else "is not installed"
+            what = "is not a usable notifier" if found else "is not installed"
             raise faults(f"notifier {configured.notifier!r} {what}", remedy=suggestion)
         notifier = self._notifiers[configured.notifier]
         known: list[str] = []

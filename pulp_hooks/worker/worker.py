@@ -116,7 +116,7 @@ class Worker:
             grace_seconds: How long attempts in progress may continue; seconds.
 
         Returns:
-            False if the call came from a listener that the worker is calling: then it did not wait.
+            Whether the worker waited; not so if a listener that it is calling made the call.
         """
         if self._own.is_parent:
             return True
