@@ -44,10 +44,6 @@ class Journal:
         schema: Schema of the tables in a PostgreSQL database; null: the first one of the search path.
         clock: The clock of this machine.
 
-    Attributes:
-        queue: Where workers claim deliveries.
-        backend: The database.
-
     Raises:
         JournalError: The URL is not one of a SQLite file or of PostgreSQL.
     """
@@ -68,6 +64,7 @@ class Journal:
             self.backend: SqliteBackend | PostgresqlBackend = SqliteBackend(parsed, busy_seconds, synchronous, clock)
         else:
             self.backend = PostgresqlBackend(parsed, busy_seconds, schema, clock)
+        # For workers: it is not part of the public API, nor is the database.
         self.queue = Queue(self.backend)
         self._subscribers: list[Callable[[], None]] = []
 
