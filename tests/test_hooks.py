@@ -418,7 +418,7 @@ def test_wrong_plugin_in_hand_is_refused_at_once() -> None:
     plugin = listener("a", nothing)
     with pytest.raises(PluginError, match="none of the four hooks"):
         Hooks([ModuleType("empty")])
-    with pytest.raises(PluginError, match="given twice"):
+    with pytest.raises(PluginError, match="is passed twice"):
         Hooks([plugin, plugin])
 
 
