@@ -73,8 +73,9 @@ class Operation(ABC):
 
     # A misspelt attribute is an error, and not a count that nobody reports.
     __slots__ = (
-        *("_begun", "_caused_by", "_event_id", "_failure", "_hooks", "_id", "_ids", "_is_stored", "_may_be_stored"),
-        *("_transaction", "call_report", "details", "summary"),
+        *("_begun", "_caused_by", "_event_id", "_failure", "_hooks", "_id"),
+        *("_ids", "_is_over", "_is_stored", "_may_be_stored", "_transaction"),
+        *("call_report", "details", "summary"),
     )
 
     _started_type: ClassVar[EventType]
@@ -102,6 +103,7 @@ class Operation(ABC):
         self._may_be_stored = False
         self._transaction: HostTransaction | None = None
         self._is_stored = False
+        self._is_over = False
 
     @property
     def id(self) -> str:
@@ -160,6 +162,7 @@ class Operation(ABC):
 
     def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
         """Fire `finished` on every way out; an exception of the block propagates."""
+        self._is_over = True
         handled = sys.exc_info()[1]
         fault: BaseException | None = None
         for is_last in (False, True):
@@ -206,6 +209,7 @@ class Operation(ABC):
             raise canceled
 
     async def _afinish(self, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._is_over = True
         handled = sys.exc_info()[1]
         fault: BaseException | None = None
         for is_last in (False, True):
@@ -261,8 +265,10 @@ class Operation(ABC):
         """Return the body for `succeed`."""
         if connection is None:
             raise JournalError("connection must be an SQLAlchemy connection, not None; fix: pass your transaction's")
-        if not self._begun:
-            raise ClosedError(f"this {type(self).__name__} has not begun; fix: call succeed() inside its block")
+        if not self._begun or self._is_over:
+            raise ClosedError(
+                f"succeed() of this {type(self).__name__} was called outside of its block; fix: call it inside"
+            )
         self._event_id = self._event_id or new_id()
         self._may_be_stored = True
         self._is_stored = False

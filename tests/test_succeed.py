@@ -570,7 +570,7 @@ def test_operation_that_has_not_begun_cannot_succeed(name: str, server: Server) 
         result = getattr(sync, name)(connection=connection)
         asyncio.run(cast("Coroutine[Any, Any, None]", result))
 
-    with server.engine.connect() as connection, pytest.raises(ClosedError, match="fix: call succeed"):
+    with server.engine.connect() as connection, pytest.raises(ClosedError, match="outside of its block"):
         host(connection)
 
 

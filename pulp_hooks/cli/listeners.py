@@ -1,8 +1,10 @@
 """`pulp-hooks listeners`."""
 
 import os
+from dataclasses import asdict
 
 import click
+from marshmallow import ValidationError
 
 from pulp_hooks.cli.journal_access import ListenerParameter, confirmed, journal_of, known_listener
 from pulp_hooks.cli.output import (
@@ -21,6 +23,7 @@ from pulp_hooks.errors import PulpHooksError
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.plugins.listeners import Kind, Listener, State
 from pulp_hooks.settings.reading import AUTOLOAD_VARIABLE
+from pulp_hooks.settings.schemas import NAME
 
 _COLOURS = {"loaded": "green", "broken": "red", "blocked": "yellow", "disabled": "red"}
 
@@ -97,11 +100,13 @@ def disable(  # noqa: PLR0913 - one for each argument and option
             raise click.UsageError(f"{name!r} is a notifier, which has no deliveries; name a listener made of it")
         known_listener(name, [*kinds, *(known.name for known in journal.listeners())])
         confirmed(f"Put all deliveries to {name} on hold?", yes=yes)
+        before = next((known.reason for known in journal.listeners() if known.name == name and known.disabled_at), None)
         held = journal.disable(name, reason)
     if as_json:
         echo_json({"listener": name, "disabled": True, "held": held})
     else:
-        click.echo(f"{name} is disabled, {deliveries(held)} on hold")
+        already = "" if before is None else f" already ({printable(before)})"
+        click.echo(f"{name} is disabled{already}, {deliveries(held)} on hold")
 
 
 @command.command("enable", epilog="\b\nExample:\n  pulp-hooks listeners enable audit")
@@ -137,19 +142,24 @@ def rename(  # noqa: PLR0913 - one for each argument and option
 ) -> None:
     """Move all deliveries of a listener to a new name, after you renamed the listener.
 
-    Stop the workers that know the old name first. If an event has a delivery under both names, the one under the new
-    name is kept.
+    Stop the workers that know the old name first, and run `pulp-hooks backfill` only afterwards. If an event has a
+    delivery under both names, a finished one is kept, otherwise the one under the new name; the other one is deleted.
     """
-    if not new.strip() or old == new:
-        raise click.UsageError("the new name must be another name, and not empty")
+    if old == new:
+        raise click.UsageError("the new name must be another name")
+    try:
+        NAME(new)
+    except ValidationError as error:
+        raise click.UsageError(f"the new name {new!r} {error.messages[0]}") from error
     with journal_of(settings or inherited) as (journal, _):
         known_listener(old, [known.name for known in journal.listeners()])
         confirmed(f"Move all deliveries of {old} to {new}?", yes=yes)
-        moved = journal.rename(old, new)
+        renamed = journal.rename(old, new)
     if as_json:
-        echo_json({"old": old, "new": new, "moved": moved})
+        echo_json({"old": old, "new": new} | asdict(renamed))
     else:
-        click.echo(f"{deliveries(moved)} moved from {old} to {new}")
+        deleted = f", {deliveries(renamed.deleted)} of the same events deleted" if renamed.deleted else ""
+        click.echo(f"{deliveries(renamed.moved)} moved from {old} to {new}{deleted}")
 
 
 def _disabled(settings: str | None) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
 from pulp_hooks.journal import appending, listeners, queries, replay, retention
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
-from pulp_hooks.journal.listeners import StoredListener
+from pulp_hooks.journal.listeners import Renamed, StoredListener
 from pulp_hooks.journal.opening import Upgrade
 from pulp_hooks.journal.postgresql import PostgresqlBackend
 from pulp_hooks.journal.queries import ALL, Filter, Page, Statistics, StoredAttempt, StoredDelivery, StoredEvent
@@ -287,7 +287,8 @@ class Journal:
     def disable(self, listener: str, reason: str, *, now: float | None = None) -> int:
         """Disable a listener, and return how many deliveries are now on hold.
 
-        A delivery that a worker has claimed is left to it. All are changed in one transaction: with a million of them
+        A delivery that a worker has claimed is left to it. If the listener is disabled already, its first reason stays.
+        All are changed in one transaction: with a million of them
         other writers wait for many seconds.
         """
         return listeners.disable(self.backend, listener, reason, now)
@@ -305,10 +306,11 @@ class Journal:
         """
         return listeners.enable(self.backend, listener, per_second, now)
 
-    def rename(self, old: str, new: str) -> int:
-        """Move all deliveries of a listener to another name, and return how many.
+    def rename(self, old: str, new: str) -> Renamed:
+        """Move all deliveries of a listener to another name, and return how many were moved and deleted.
 
-        Of an event that both have a delivery of, that of the new name stays, and the other one is deleted.
+        Of an event that both names have a delivery of, a finished one stays, otherwise that of the new name; the other
+        one is deleted. A disabled listener stays disabled.
 
         Raises:
             JournalError: There is no listener of the old name, a worker is delivering to it, or the database failed.

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, case, delete, func, or_, select, update
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.backend import Backend
@@ -25,6 +25,19 @@ class StoredListener:
     disabled_at: float | None
     reason: str | None
     failing_since: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """What a renaming changed.
+
+    Attributes:
+        moved: Deliveries that have the new name now.
+        deleted: Deliveries of events that both names had one of.
+    """
+
+    moved: int
+    deleted: int
 
 
 def known(backend: Backend) -> list[StoredListener]:
@@ -54,15 +67,15 @@ def disable(backend: Backend, name: str, reason: str, now: float | None) -> int:
     with backend.writing("disable a listener") as connection:
         backend.lock_deliveries(connection)
         connection.execute(backend.insert(listener).values(name=name).on_conflict_do_nothing())
-        connection.execute(
-            update(listener)
-            .where(listener.c.name == name)
-            .values(disabled_at=func.coalesce(listener.c.disabled_at, now), reason=reason)
-        )
+        enabled = update(listener).where(listener.c.name == name, listener.c.disabled_at.is_(None))
+        connection.execute(enabled.values(disabled_at=now, reason=reason))
         unclaimed = or_(delivery.c.lease.is_(None), delivery.c.due <= now)
         hold = update(delivery).where(delivery.c.due.is_not(None), unclaimed)
         hold = hold.values(state=State.HELD.value, due=None, lease=None)
-        return sum(connection.execute(hold.where(*part)).rowcount for part in _unfinished(name))
+        held = select(func.count()).select_from(delivery).where(delivery.c.state == State.HELD.value)
+        for part in _unfinished(name):
+            connection.execute(hold.where(*part))
+        return sum(connection.execute(held.where(*part)).scalar_one() for part in _unfinished(name))
 
 
 def enable(backend: Backend, name: str, per_second: float, now: float | None) -> int:
@@ -98,12 +111,13 @@ def enable(backend: Backend, name: str, per_second: float, now: float | None) ->
     return count
 
 
-def rename(backend: Backend, old: str, new: str) -> int:
+def rename(backend: Backend, old: str, new: str) -> Renamed:
     """Move the deliveries of a listener to another name; see `Journal.rename`."""
     with backend.writing("rename a listener") as connection:
         backend.lock_deliveries(connection)
-        known_names = connection.execute(select(listener.c.name).where(listener.c.name.in_([old, new]))).scalars().all()
-        if old not in known_names:
+        states = connection.execute(select(listener).where(listener.c.name.in_([old, new]))).all()
+        stored = {row.name: row for row in states}
+        if old not in stored:
             raise JournalError(f"the journal has no listener {old!r}; run `pulp-hooks stats` for those it has")
         claimed = select(delivery.c.event).where(delivery.c.listener == old, delivery.c.lease.is_not(None))
         if connection.execute(claimed.limit(1)).first():
@@ -111,23 +125,36 @@ def rename(backend: Backend, old: str, new: str) -> int:
                 f"a worker is delivering to {old!r}; fix: stop the workers that know it, wait until its leases end, "
                 "and run the command again"
             )
-        other = delivery.alias("other")
-        has = select(other.c.event).where(other.c.event == delivery.c.event, other.c.listener == new)
-        moved = connection.execute(
-            update(delivery).where(delivery.c.listener == old, ~has.exists()).values(listener=new)
-        ).rowcount
-        # Of an event that both have, that of the new name counts.
-        connection.execute(delete(delivery).where(delivery.c.listener == old))
-        if new in known_names:
-            connection.execute(delete(listener).where(listener.c.name == old))
-        else:
-            connection.execute(update(listener).where(listener.c.name == old).values(name=new))
-        is_disabled = connection.execute(select(listener.c.disabled_at).where(listener.c.name == new)).scalar()
-        if is_disabled is not None:
-            hold = update(delivery).where(delivery.c.listener == new, delivery.c.due.is_not(None))
-            connection.execute(hold.values(state=State.HELD.value, due=None))
+        deleted = _delete_twins(connection, old, new)
+        moved = connection.execute(update(delivery).where(delivery.c.listener == old).values(listener=new)).rowcount
+        connection.execute(delete(listener).where(listener.c.name == old))
+        connection.execute(backend.insert(listener).values(name=new).on_conflict_do_nothing())
+        before = stored[old]
+        if before.disabled_at is not None:
+            still_enabled = update(listener).where(listener.c.name == new, listener.c.disabled_at.is_(None))
+            connection.execute(still_enabled.values(disabled_at=before.disabled_at, reason=before.reason))
+        if connection.execute(select(listener.c.disabled_at).where(listener.c.name == new)).scalar() is not None:
+            hold = update(delivery).where(delivery.c.due.is_not(None), delivery.c.lease.is_(None))
+            for part in _unfinished(new):
+                connection.execute(hold.where(*part).values(state=State.HELD.value, due=None))
         backend.notify(connection)
-    return moved
+    return Renamed(moved, deleted)
+
+
+def _delete_twins(connection: Connection, old: str, new: str) -> int:
+    """Keep one of two deliveries of an event: a finished one, else that of the new name. Return how many went."""
+    other = delivery.alias("other")
+    twin = select(other.c.event).where(other.c.event == delivery.c.event, other.c.lease.is_(None))
+    finished_old = twin.where(other.c.listener == old, other.c.finished.is_not(None))
+    of_new = delete(delivery).where(
+        delivery.c.listener == new,
+        delivery.c.finished.is_(None),
+        delivery.c.lease.is_(None),
+        finished_old.exists(),
+    )
+    deleted = connection.execute(of_new).rowcount
+    same = select(other.c.event).where(other.c.event == delivery.c.event, other.c.listener == new)
+    return deleted + connection.execute(delete(delivery).where(delivery.c.listener == old, same.exists())).rowcount
 
 
 def _unfinished(name: str) -> list[list[ColumnElement[bool]]]:

@@ -179,7 +179,9 @@ def deliveries(backend: Backend, wanted: Filter, limit: int, before: str | None)
             *_in_window(backend, connection, wanted, delivery.c.event),
         ]
         if before is not None:
-            event_id, _, name = before.rpartition("/")
+            event_id, slash, name = before.rpartition("/")
+            if not slash:
+                raise JournalError(f"{before!r} is not the ID of a delivery; fix: pass EVENT/LISTENER, as in the list")
             place = tuple_(delivery.c.event, delivery.c.listener)
             conditions.append(place < tuple_(_number_of(connection, event_id), name))
         query = _DELIVERIES.where(*conditions)

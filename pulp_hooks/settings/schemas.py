@@ -10,7 +10,9 @@ from pulp_hooks.event_types import EventType
 
 ALL = "*"
 
-NAME = Regexp(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z", error="must be letters, digits, '.', '_' and '-'")
+NAME = Regexp(
+    r"[A-Za-z0-9][A-Za-z0-9._-]*\Z", error="must be letters, digits, '.', '_' and '-', a letter or digit first"
+)
 """Rule for names of listeners, which are arguments of commands and part of the ids of deliveries."""
 
 _AT_LEAST_ONE = Length(min=1, error="must not be empty; remove the key to receive all")

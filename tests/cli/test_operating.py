@@ -454,6 +454,41 @@ def test_disabled_listener_is_shown_and_enabled(run: Run, fire: Callable[..., st
     assert (unknown.returncode, "did you mean 'desk'?" in unknown.stderr) == (2, True)
 
 
+@pytest.mark.usefixtures("folder")
+def test_second_disabling_tells_the_first_reason(run: Run, fire: Callable[..., str]) -> None:
+    """The cause is not lost, and all deliveries on hold are counted."""
+    fire("before")
+    run("listeners", "disable", "desk", "--yes", "--reason", "no paper")
+    fire("meanwhile")
+    assert (
+        run("listeners", "disable", "desk", "--yes").stdout
+        == "desk is disabled already (no paper), 2 deliveries on hold\n"
+    )
+
+
+@pytest.mark.usefixtures("folder")
+def test_deliveries_of_a_renamed_listener_are_moved(run: Run, fire: Callable[..., str], as_json: Json) -> None:
+    """After a question, and under a name that a listener can have."""
+    fire("before")
+    asked = run("listeners", "rename", "desk", "counter")
+    assert (asked.returncode, "pass --yes" in asked.stderr) == (2, True)
+    for name in ("a b", "a/b", "", "desk"):
+        refused = run("listeners", "rename", "desk", name, "--yes")
+        assert (refused.returncode, "the new name" in refused.stderr) == (2, True)
+    assert as_json("listeners", "rename", "desk", "counter", "--yes") == {
+        "old": "desk",
+        "new": "counter",
+        "moved": 1,
+        "deleted": 0,
+    }
+    assert [delivery["listener"] for delivery in as_json("deliveries")["deliveries"]] == ["counter"]
+    back = run("listeners", "rename", "counter", "desk", "--yes")
+    assert back.stdout == "1 delivery moved from counter to desk\n"
+    assert run("worker", "--once").stdout.count("heard") == 1
+    unknown = run("listeners", "rename", "counter", "desk", "--yes")
+    assert (unknown.returncode, "unknown listener 'counter'" in unknown.stderr) == (2, True)
+
+
 def test_pruning_deletes_what_is_old_and_asks_before(
     folder: Path, run: Run, fire: Callable[..., str], as_json: Json
 ) -> None:

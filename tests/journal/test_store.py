@@ -15,6 +15,7 @@ from pulp_hooks.journal import replay as replays
 from pulp_hooks.journal import schema
 from pulp_hooks.journal.claims import NO_LIMITS, Claim, Due, Limits, Result
 from pulp_hooks.journal.journal import Journal
+from pulp_hooks.journal.listeners import Renamed
 from pulp_hooks.journal.queue import Queue
 from pulp_hooks.journal.replay import Finished, Missed
 from pulp_hooks.journal.retention import Pruned
@@ -480,3 +481,62 @@ def test_what_a_worker_may_have_died_of_is_put_off_where_it_is_not_asked_for(jou
     assert claims.claim("a", 9, 5, now=20.5) == []
     (again,) = claims.claim("a", 9, 30, now=21)
     assert (again.event_id, again.is_suspect, again.step, again.attempts) == (lost.event_id, True, 2, 2)
+
+
+def test_rename_moves_all_deliveries_with_their_attempts(journal: Journal, new_event: Make) -> None:
+    """What was delivered, what is pending and what is ordered belong to the new name, which keeps its schedule."""
+    events = [new_event("x") for _ in range(3)]
+    for place, event in enumerate(events):
+        journal.append(event, ["old"], now=place, ordered={"old"} if place else ())
+    claims = journal.queue
+    claims.finish([delivered(claim) for claim in claims.claim("old", 1, 30, now=0)], now=1)
+    assert journal.rename("old", "new") == Renamed(moved=3, deleted=0)
+    assert sorted(states(journal).values()) == ["delivered", "pending", "pending"]
+    assert [known.name for known in journal.listeners()] == ["new"]
+    assert [attempt.status for attempt in journal.attempts(events[0].id, "new")] == ["done"]
+    assert [claim.event_id for claim in claims.claim("new", 9, 30, now=9)] == [events[1].id]
+
+
+@pytest.mark.parametrize(("finished", "kept"), [("old", "delivered"), ("new", "delivered"), (None, "pending")])
+def test_rename_keeps_a_finished_delivery_of_an_event_that_both_names_have(
+    journal: Journal, new_event: Make, finished: str | None, kept: str
+) -> None:
+    """A listener does not get again what it had under its other name."""
+    journal.append(new_event(), ["new", "old"], now=1)
+    if finished:
+        journal.queue.finish([delivered(claim) for claim in journal.queue.claim(finished, 1, 30, now=1)], now=2)
+    renamed = journal.rename("old", "new")
+    assert (renamed.moved + renamed.deleted, renamed.deleted) == ((2, 1) if finished == "old" else (1, 1))
+    assert list(states(journal).values()) == [kept]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_renamed_listener_stays_disabled(journal: Journal, new_event: Make, *, exists: bool) -> None:
+    """Its deliveries stay on hold, also those that the new name had before."""
+    journal.append(new_event(), ["new", "old"] if exists else ["old"], now=1)
+    journal.append(new_event(), ["old"], now=1)
+    journal.disable("old", "gone", now=2)
+    journal.rename("old", "new")
+    assert set(states(journal).values()) == {"held"}
+    assert [(known.name, known.reason) for known in journal.listeners()] == [("new", "gone")]
+    assert journal.enable("new", 10, now=3) == 2
+
+
+def test_rename_is_refused_while_a_worker_delivers_and_for_an_unknown_name(journal: Journal, new_event: Make) -> None:
+    """A result that comes later would find nothing to record."""
+    journal.append(new_event(), ["old"], now=1)
+    journal.queue.claim("old", 1, 30, now=1)
+    with pytest.raises(JournalError, match="a worker is delivering to 'old'; fix:"):
+        journal.rename("old", "new")
+    with pytest.raises(JournalError, match="no listener 'other'"):
+        journal.rename("other", "new")
+    assert list(states(journal)) == [(journal.events().items[0].id, "old")]
+
+
+def test_first_reason_of_a_disabled_listener_stays(journal: Journal, new_event: Make) -> None:
+    """Whoever disables it again is told how many deliveries are on hold in all."""
+    journal.append(new_event(), ["a"], now=1)
+    assert journal.disable("a", "the disk is full", now=2) == 1
+    journal.append(new_event(), ["a"], now=3)
+    assert journal.disable("a", "by hand", now=4) == 2
+    assert [(known.disabled_at, known.reason) for known in journal.listeners()] == [(2, "the disk is full")]
