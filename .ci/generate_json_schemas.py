@@ -27,7 +27,7 @@ def instant(_converter: object, field: fields.Field[Any], **_: object) -> dict[s
 
 
 def generate(event_type: EventType) -> str:
-    """Give the JSON Schema as text."""
+    """Return the JSON Schema as text."""
     plugin = MarshmallowPlugin()
     APISpec("bodies", "1", openapi_version="3.1.0", plugins=[plugin])
     if plugin.converter is None:

@@ -37,13 +37,13 @@ def serialized() -> Any:  # noqa: ANN401 - a body
 
 
 def ours(listeners: int) -> Callable[[], object]:
-    """Give the firing of an event at so many listeners."""
+    """Return the firing of an event at so many listeners."""
     hooks = Hooks([Listener() for _ in range(listeners)])
     return lambda: hooks.fire(TYPE, BODY)
 
 
 def floor(listeners: int, receive: Callable[[Any], None] = lambda _: None) -> Callable[[], object]:
-    """Give the least: serialize the body once, and let pluggy call so many listeners as they are."""
+    """Return the least: serialize the body once, and let pluggy call so many listeners as they are."""
     spec, impl = pluggy.HookspecMarker("floor"), pluggy.HookimplMarker("floor")
 
     class Spec:
@@ -64,12 +64,12 @@ def floor(listeners: int, receive: Callable[[Any], None] = lambda _: None) -> Ca
 
 
 def each_for_itself(listeners: int) -> Callable[[], object]:
-    """Give what happens without a common serialization: every listener does it again."""
+    """Return what happens without a common serialization: every listener does it again."""
     return floor(listeners - 1, lambda _: serialized())
 
 
 def with_blinker(listeners: int) -> Callable[[], object]:
-    """Give the same with blinker: shared body, no guards."""
+    """Return the same with blinker: shared body, no guards."""
     signal = blinker.Signal()
     receivers = [lambda sender, body: None for _ in range(listeners)]  # noqa: ARG005 - what blinker calls
     for receiver in receivers:
@@ -78,14 +78,14 @@ def with_blinker(listeners: int) -> Callable[[], object]:
 
 
 def with_stevedore(listeners: int) -> Callable[[], object]:
-    """Give the same with stevedore: shared body, exceptions logged."""
+    """Return the same with stevedore: shared body, exceptions logged."""
     extensions = [Extension(f"listener{number}", None, None, Listener()) for number in range(listeners)]  # type: ignore[arg-type] # no entry point needed
     manager = ExtensionManager.make_test_instance(extensions)
     return lambda: manager.map_method("repo_sync_finished", body=serialized(), event=None)
 
 
 def with_django(listeners: int) -> Callable[[], object]:
-    """Give the same with Django's `send_robust`: shared body, exceptions returned."""
+    """Return the same with Django's `send_robust`: shared body, exceptions returned."""
     signal = django.dispatch.Signal()
     receivers = [lambda sender, body, **kwargs: None for _ in range(listeners)]  # noqa: ARG005 - what Django calls
     for number, receiver in enumerate(receivers):
@@ -94,7 +94,7 @@ def with_django(listeners: int) -> Callable[[], object]:
 
 
 def measure() -> Iterator[Figure]:
-    """Give the figures."""
+    """Yield the figures."""
     logging.getLogger("pulp_hooks").addHandler(logging.NullHandler())
     for listeners, bar in ((0, 1.2), (10, 1.6), (100, 4.5)):
         yield at_most(f"fire to {listeners} listeners / the floor", ratio_of(ours(listeners), floor(listeners)), bar)

@@ -125,7 +125,7 @@ def _fire_and_deliver(event_type: EventType, synchronous: Synchronous) -> Iterat
 
 
 def _seconds(action: Callable[[], object]) -> float:
-    """Give how long one of many takes."""
+    """Return how long one of many takes."""
     began = time.perf_counter()
     for _ in range(_EVENTS):
         action()
@@ -221,7 +221,7 @@ def _fill(journal: Journal, path: Path, stored: int) -> None:
 
 
 def _claim_and_finish(journal: Journal) -> float:
-    """Give the median seconds of claiming and finishing 50 deliveries."""
+    """Return the median seconds of claiming and finishing 50 deliveries."""
     hooks, claims, seconds = Hooks({"Listener": Listener()}, journal=journal), journal.queue, []
     for _ in range(40):
         for _ in range(50):

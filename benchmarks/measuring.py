@@ -26,12 +26,12 @@ class Figure:
 
 
 def at_most(what: str, ratio: float, bar: float) -> Figure:
-    """Give the figure of a ratio that has an upper limit."""
+    """Return the figure of a ratio that has an upper limit."""
     return Figure(what, f"{ratio:.2f} x", f"<= {bar:g} x", ratio <= bar)
 
 
 def at_least(what: str, ratio: float, bar: float) -> Figure:
-    """Give the figure of a ratio that has a lower limit."""
+    """Return the figure of a ratio that has a lower limit."""
     return Figure(what, f"{ratio:.2f} x", f">= {bar:g} x", ratio >= bar)
 
 

@@ -9,7 +9,7 @@ from pulp_hooks.journal.sqlite_file import Synchronous
 
 
 def plain(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
-    """Give a connection to a new file with one table of one column, `event`."""
+    """Return a connection to a new file with one table of one column, `event`."""
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
@@ -25,7 +25,7 @@ def insert(connection: sqlite3.Connection, content: bytes) -> None:
 
 
 def plain_seconds(content: bytes, synchronous: Synchronous, number: int) -> float:
-    """Give how long one of so many takes."""
+    """Return how long one of so many takes."""
     with tempfile.TemporaryDirectory() as folder:
         connection = plain(Path(folder) / "plain.db", synchronous)
         began = time.perf_counter()

@@ -10,14 +10,14 @@ _SERVER = make_url(os.environ.get("PULP_HOOKS_TEST_POSTGRESQL", "postgresql://ro
 
 
 def url_of(schema: str) -> str:
-    """Give the URL under which this schema is all there is."""
+    """Return the URL under which this schema is all there is."""
     url = _SERVER.set(drivername="postgresql").update_query_dict({"options": f"-csearch_path={schema}"})
     return url.render_as_string(hide_password=False)
 
 
 @contextmanager
 def schema(name: str) -> Iterator[str]:
-    """Give the URL of a new schema, which is dropped behind the block.
+    """Yield the URL of a new schema, which is dropped after the block.
 
     Raises:
         sqlalchemy.exc.OperationalError: There is no server.

@@ -86,13 +86,13 @@ def file_guard() -> Iterator[FileGuard]:
 
 @pytest.fixture(params=_EXAMPLES, ids=lambda path: path.stem)
 def example(request: pytest.FixtureRequest) -> tuple[EventType, dict[str, Any]]:
-    """Give each of the specification's five examples: its event type and its body."""
+    """Return each of the specification's five examples: its event type and its body."""
     return _read(request.param)
 
 
 @pytest.fixture(scope="session")
 def body_of() -> Callable[..., dict[str, Any]]:
-    """Give a function that makes a valid body of an event type, with some of its fields changed by keyword."""
+    """Return a function that makes a valid body of an event type, with some of its fields changed by keyword."""
     # Sorted by name the successful sync comes last, and is the one that stays.
     texts = {event_type: json.dumps(body) for event_type, body in map(_read, _EXAMPLES)}
 
@@ -104,7 +104,7 @@ def body_of() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def as_json() -> Callable[[object], str]:
-    """Give a function that writes a value as JSON, and fails if it is not plain data in RFC 8259 and UTF-8."""
+    """Return a function that writes a value as JSON, and fails if it is not plain data in RFC 8259 and UTF-8."""
 
     def write(value: object) -> str:
         assert {type(part) for part in _parts(value)} <= {dict, list, str, int, float, bool, type(None)}
@@ -118,7 +118,7 @@ def as_json() -> Callable[[object], str]:
 
 @pytest.fixture
 def postgresql_url() -> Iterator[str]:
-    """Give the URL of a schema of its own on a real PostgreSQL server; skip where there is none, except in CI."""
+    """Yield the URL of a schema of its own on a real PostgreSQL server; skip where there is none, except in CI."""
     schema = f"journal_{uuid.uuid4().hex}"
     engine = create_engine(SERVER, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
     try:
@@ -139,19 +139,19 @@ def postgresql_url() -> Iterator[str]:
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
-    """Give the URL of a SQLite file that is not there yet."""
+    """Return the URL of a SQLite file that is not there yet."""
     return f"sqlite:///{tmp_path / 'journal.db'}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest) -> str:
-    """Give the URL of an empty database of each of the two kinds."""
+    """Return the URL of an empty database of each of the two kinds."""
     return cast("str", request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture(scope="session")
 def new_event(body_of: Callable[..., dict[str, Any]]) -> Callable[..., Event]:
-    """Give a function that makes an event of a repository."""
+    """Return a function that makes an event of a repository."""
 
     def make(repo_id: str = "zoo", moment: float = 1000.0, event_id: str | None = None) -> Event:
         event_type = EventType.REPO_SYNC_FINISHED

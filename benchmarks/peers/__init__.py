@@ -97,7 +97,7 @@ def _killed(system: str, folder: Path) -> Iterator[Figure]:
 
 @contextlib.contextmanager
 def _working(system: str, folder: Path, **variables: str) -> Iterator[None]:
-    """Have a worker run during a block, and kill it behind that with all that it has started."""
+    """Run a worker during a block, and kill it afterwards with all that it has started."""
     worker = _run(system, folder, "work", **variables)
     try:
         yield

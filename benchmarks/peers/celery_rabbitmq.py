@@ -31,7 +31,7 @@ def use(folder: Path) -> None:
 
 @contextmanager
 def firing(folder: Path) -> Iterator[Callable[[str], object]]:
-    """Give what fires."""
+    """Yield what fires."""
     use(folder)
     yield do.delay
 

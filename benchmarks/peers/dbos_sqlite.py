@@ -21,7 +21,7 @@ def do(content: str) -> None:
 
 @contextmanager
 def firing(_: Path) -> Iterator[Callable[[str], object]]:
-    """Give what fires."""
+    """Yield what fires."""
     launch()
     DBOS.destroy()
     client = DBOSClient(system_database_url=_URL)

@@ -17,7 +17,7 @@ do: Any = huey.task()(job.do)
 
 @contextmanager
 def firing(_: Path) -> Iterator[Callable[[str], object]]:
-    """Give what fires."""
+    """Yield what fires."""
     yield do
 
 

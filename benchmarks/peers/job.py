@@ -13,7 +13,7 @@ DONE, BEGUN = "done", "begun"
 
 
 def content() -> str:
-    """Give what is fired: 1.1 kB of JSON."""
+    """Return what is fired: 1.1 kB of JSON."""
     return json.dumps({"repo_id": "pulp-f17", "details": "x" * 1050})
 
 

@@ -11,7 +11,7 @@ from benchmarks.postgresql import url_of
 
 
 def app_of(connector: type[PsycopgConnector | SyncPsycopgConnector], folder: Path) -> App:
-    """Give an app that has a schema of its own, with the job as its task."""
+    """Return an app that has a schema of its own, with the job as its task."""
     app = App(connector=connector(conninfo=url_of(folder.name)))
     app.task(name="do")(job.do)
     return app
@@ -19,7 +19,7 @@ def app_of(connector: type[PsycopgConnector | SyncPsycopgConnector], folder: Pat
 
 @contextmanager
 def firing(folder: Path) -> Iterator[Callable[[str], object]]:
-    """Give what fires."""
+    """Yield what fires."""
     with app_of(SyncPsycopgConnector, folder).open() as app:
         app.schema_manager.apply_schema()
         task = app.configure_task("do")

@@ -32,7 +32,7 @@ class Listener:
 
 
 def hooks_on(url: str) -> Hooks:
-    """Give hooks with a journal, and a time limit of 5 seconds for an attempt."""
+    """Return hooks with a journal, and a time limit of 5 seconds for an attempt."""
     settings = Path("pulp-hooks.toml")
     settings.write_text(_SETTINGS.format(url=url))
     return Hooks.discover(settings, listeners={"Listener": Listener()})
@@ -40,7 +40,7 @@ def hooks_on(url: str) -> Hooks:
 
 @contextmanager
 def firing_into(url: str) -> Iterator[Callable[[str], object]]:
-    """Give what fires."""
+    """Yield what fires."""
     body = EXAMPLES[EventType.REPO_SYNC_FINISHED] | {"details": "x" * 550}
     with hooks_on(url) as hooks:
         yield lambda _: hooks.fire(EventType.REPO_SYNC_FINISHED, body)

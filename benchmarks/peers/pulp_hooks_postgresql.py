@@ -11,7 +11,7 @@ from benchmarks.postgresql import url_of
 
 @contextmanager
 def firing(folder: Path) -> Iterator[Callable[[str], object]]:
-    """Give what fires."""
+    """Yield what fires."""
     with firing_into(url_of(folder.name)) as fire:
         yield fire
 

@@ -12,7 +12,7 @@ _URL = "sqlite:///journal.db"
 
 @contextmanager
 def firing(_: Path) -> Iterator[Callable[[str], object]]:
-    """Give what fires."""
+    """Yield what fires."""
     with firing_into(_URL) as fire:
         yield fire
 

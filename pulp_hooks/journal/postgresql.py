@@ -57,7 +57,7 @@ _BEGINNING = "pulp_hooks_beginning"
 
 
 def _engine(url: URL, name: str, busy_seconds: float) -> Engine:
-    """Give what connects to the server.
+    """Return what connects to the server.
 
     Args:
         url: URL of the database.

@@ -100,7 +100,7 @@ def is_full(error: JournalError) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """Give why a driver raised this."""
+    """Return why a driver raised this."""
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         return _SQLITE_REASONS.get(code, "SQLite refused")

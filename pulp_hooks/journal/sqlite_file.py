@@ -162,7 +162,7 @@ class SqliteFile:
         )
 
     def is_in_place(self) -> bool:
-        """Tell whether the file is still the one that `engine` connects to, and nobody has removed or replaced it.
+        """Return whether the file is still the one that `engine` connects to, and nobody has removed or replaced it.
 
         It is looked at ten times a second at most: a look at each of many fires would cost as much as to insert a row.
         """

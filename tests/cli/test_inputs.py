@@ -33,7 +33,7 @@ def repo_sync_started(body):
 
 @pytest.fixture
 def settings(tmp_path: Path, url: str) -> Path:
-    """Give settings with a journal, empty, in each of the two databases."""
+    """Return settings with a journal, empty, in each of the two databases."""
     path = tmp_path / "site.toml"
     path.write_text(f"[journal]\nurl = {json.dumps(url)}\n")
     return path

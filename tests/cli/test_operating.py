@@ -80,7 +80,7 @@ async def repo_sync_started(body):
 
 @pytest.fixture
 def folder(tmp_path: Path, run: Run, install: Install) -> Path:
-    """Give the working directory of the commands, with settings that have a journal, and a listener."""
+    """Return the working directory of the commands, with settings that have a journal, and a listener."""
     del run
     install("desk", LISTENER)
     folder = tmp_path / "work"

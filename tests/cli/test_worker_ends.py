@@ -90,7 +90,7 @@ class Pager(Notifier):
 
 @pytest.fixture
 def folder(tmp_path: Path, run: Run) -> Path:
-    """Give the working directory of the commands, with settings that have a journal."""
+    """Return the working directory of the commands, with settings that have a journal."""
     del run
     folder = tmp_path / "work"
     (folder / "pulp-hooks.toml").write_text(SETTINGS)

@@ -187,7 +187,7 @@ class PageRunner:
 
 @pytest.fixture(scope="session")
 def offline_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with all that a page's environment needs without a network.
+    """Return a folder with all that a page's environment needs without a network.
 
     `libraries` has what is installed for the tests, but neither this package nor any listener: pages install those
     themselves. `bin` has the `python3` that makes virtual environments, and `wheels` this package.
@@ -212,7 +212,7 @@ def offline_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run_page(tmp_path: Path, offline_environment: Path, monkeypatch: pytest.MonkeyPatch) -> RunPage:
-    """Give what runs a page in an empty folder, and in an environment in which this package alone is installed.
+    """Return what runs a page in an empty folder, and in an environment in which this package alone is installed.
 
     A page that makes an environment itself begins without one.
     """
@@ -252,7 +252,7 @@ def run_page(tmp_path: Path, offline_environment: Path, monkeypatch: pytest.Monk
 
 
 def _commands(source: str) -> Iterator[tuple[str, str]]:
-    """Give the commands of a console block, each with the output that is shown."""
+    """Yield the commands of a console block, each with the output that is shown."""
     for part in re.split(r"^\$ ", source, flags=re.MULTILINE)[1:]:
         first, *others = part.splitlines()
         continued = [line[2:] for line in others if line.startswith("> ")]

@@ -33,25 +33,25 @@ SOURCES = {file.relative_to(ROOT): file.read_text(encoding="utf-8") for file in 
 
 
 def section(page: str, heading: str) -> str:
-    """Give what stands under a heading, without its code blocks."""
+    """Return what stands under a heading, without its code blocks."""
     prose = re.sub(r"^```.*?^```$", "", PAGES[page], flags=re.MULTILINE | re.DOTALL)
     _, *parts = re.split(r"^#+ (.+)$", prose, flags=re.MULTILINE)
     return dict(zip(parts[::2], parts[1::2], strict=True))[heading]
 
 
 def rows(page: str, heading: str) -> dict[str, list[str]]:
-    """Give the rows of the table under a heading: the code in the first cell, and the other cells."""
+    """Return the rows of the table under a heading: the code in the first cell, and the other cells."""
     table = re.findall(r"^\| `([^`]+)` \| (.*) \|$", section(page, heading), flags=re.MULTILINE)
     return {first: rest.split(" | ") for first, rest in table}
 
 
 def keys(row: list[str]) -> set[str]:
-    """Give what a row names as code."""
+    """Return what a row names as code."""
     return set(re.findall(r"`([^`]+)`", " ".join(row)))
 
 
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
-    """Give every command with its name and a context."""
+    """Yield every command with its name and a context."""
     for name in COMMANDS:
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
@@ -59,18 +59,18 @@ def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
 
 
 def subcommands(command: click.Command) -> list[click.Command]:
-    """Give the commands of a command that is a group."""
+    """Return the commands of a command that is a group."""
     return list(command.commands.values()) if isinstance(command, click.Group) else []
 
 
 def options(command: click.Command, context: click.Context) -> list[str]:
-    """Give the options of a command but `--help`, as its help shows them."""
+    """Return the options of a command but `--help`, as its help shows them."""
     records = [option.get_help_record(context) for option in command.params if isinstance(option, click.Option)]
     return [record[0] for record in records if record]
 
 
 def errors(of: type[PulpHooksError] = PulpHooksError) -> Iterator[str]:
-    """Give the name of every error class."""
+    """Yield the name of every error class."""
     yield of.__name__
     for error in of.__subclasses__():
         yield from errors(error)

@@ -14,7 +14,7 @@ RunPage = Callable[[Path], None]
 
 @pytest.fixture
 def run_text(tmp_path: Path, run_page: RunPage) -> Callable[[str], None]:
-    """Give what runs a text as the page `index`, which has no environment and so begins at once."""
+    """Return what runs a text as the page `index`, which has no environment and so begins at once."""
 
     def run(text: str) -> None:
         page = tmp_path / "index.md"

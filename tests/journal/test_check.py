@@ -30,7 +30,7 @@ def check(url: str) -> None:
 
 @pytest.fixture
 def admin(postgresql_url: str) -> Iterator[Engine]:
-    """Give an engine of the tests' own, which may do everything."""
+    """Yield an engine of the tests' own, which may do everything."""
     engine = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
     yield engine
     engine.dispose()
@@ -38,7 +38,7 @@ def admin(postgresql_url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def role(admin: Engine) -> Iterator[str]:
-    """Give the name of a role that may log in and use the schema, and nothing else."""
+    """Yield the name of a role that may log in and use the schema, and nothing else."""
     name = f"role_{new_id()}"
     with admin.connect() as connection:
         schema = connection.exec_driver_sql("SELECT current_schema()").scalar()
@@ -52,7 +52,7 @@ def role(admin: Engine) -> Iterator[str]:
 
 @pytest.fixture
 def journal_url(postgresql_url: str, new_event: Make) -> str:
-    """Give the URL of a journal with an event in PostgreSQL."""
+    """Return the URL of a journal with an event in PostgreSQL."""
     journal = Journal(postgresql_url)
     journal.append(new_event(), ["a"])
     journal.close()
@@ -60,7 +60,7 @@ def journal_url(postgresql_url: str, new_event: Make) -> str:
 
 
 def as_role(url: str, role: str) -> str:
-    """Give the URL with the rights of a role, whoever may log in."""
+    """Return the URL with the rights of a role, whoever may log in."""
     options = make_url(url).query["options"]
     changed = make_url(url).update_query_dict({"options": f"{options} -crole={role}"})
     return changed.render_as_string(hide_password=False)
@@ -156,7 +156,7 @@ def test_replica_is_found(postgresql_url: str, new_event: Make, *, is_new: bool)
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder on a disk of its own; skip where only root may mount one and we are not root."""
+    """Yield a folder on a disk of its own; skip where only root may mount one and we are not root."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]

@@ -58,7 +58,7 @@ def count_reads(engine: Engine) -> list[int]:
 
 
 def growth(url: str, use: Callable[[Queue, str], object], key: Key = lambda _: None) -> float:
-    """Give how much more is read for a listener for which ten times as much waits."""
+    """Return how much more is read for a listener for which ten times as much waits."""
     journal, read = Journal(url), []
     numbers = {"few": _FEW, "many": _MANY}
     for name, number in numbers.items():

@@ -30,7 +30,7 @@ MOUNTS = (
 
 @pytest.fixture(params=["1m"])
 def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """Give a folder on a disk of 1 MB; skip where only root may mount one and we are not root."""
+    """Yield a folder on a disk of 1 MB; skip where only root may mount one and we are not root."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(

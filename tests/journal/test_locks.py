@@ -20,7 +20,7 @@ Make = Callable[..., Event]
 
 @pytest.fixture
 def journal(postgresql_url: str) -> Iterator[Journal]:
-    """Give an empty journal on a real server."""
+    """Yield an empty journal on a real server."""
     journal = Journal(postgresql_url, busy_seconds=5)
     yield journal
     journal.close()

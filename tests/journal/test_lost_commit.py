@@ -87,13 +87,13 @@ class Proxy:
 
 @pytest.fixture
 def proxy(postgresql_url: str) -> Iterator[Proxy]:
-    """Give a proxy in front of an empty database."""
+    """Yield a proxy in front of an empty database."""
     with closing(Proxy(postgresql_url)) as proxy:
         yield proxy
 
 
 def stored(url: str) -> list[tuple[str, str]]:
-    """Give the event and the listener of every delivery, as another program sees them."""
+    """Return the event and the listener of every delivery, as another program sees them."""
     engine = create_engine(url)
     with engine.connect() as connection:
         rows = connection.execute(

@@ -40,7 +40,7 @@ class Listener:
 
 @pytest.fixture
 def database(postgresql_url: str) -> Iterator[str]:
-    """Give the URL of an empty database of its own, as a pooler does not let clients choose a schema."""
+    """Yield the URL of an empty database of its own, as a pooler does not let clients choose a schema."""
     url = make_url(postgresql_url).difference_update_query(["options"])
     name = f"pooled_{uuid.uuid4().hex}"
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
@@ -54,14 +54,14 @@ def database(postgresql_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Give an empty folder for PgBouncer."""
+    """Yield an empty folder for PgBouncer."""
     with server_folder() as folder:
         yield folder
 
 
 @pytest.fixture
 def pooled(database: str, folder: Path) -> Iterator[str]:
-    """Give the URL of an empty database behind a pooler; skip where PgBouncer is not installed, except in CI."""
+    """Yield the URL of an empty database behind a pooler; skip where PgBouncer is not installed, except in CI."""
     if _PGBOUNCER is None:
         if os.environ.get("CI") == "true":
             pytest.fail("PgBouncer is not installed")
@@ -111,7 +111,7 @@ def _until(holds: Callable[[], object], seconds: float = 20.0) -> None:
 
 @pytest.fixture
 def server(database: str) -> Iterator[Engine]:
-    """Give an engine that is connected without the pooler."""
+    """Yield an engine that is connected without the pooler."""
     engine = create_engine(database)
     yield engine
     engine.dispose()

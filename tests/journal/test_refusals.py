@@ -21,7 +21,7 @@ GONE = "the server cannot be reached or is gone"
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Server]:
-    """Give a server that asks for passwords, and has room for two connections of ordinary users."""
+    """Yield a server that asks for passwords, and has room for two connections of ordinary users."""
     options = "-c max_connections=4 -c superuser_reserved_connections=2"
     with server_folder() as folder:
         server = Server(folder, settings=options, password=PASSWORD)
@@ -38,7 +38,7 @@ def strict() -> Iterator[Server]:
 
 @pytest.fixture
 def good(strict: Server) -> URL:
-    """Give the URL with which an ordinary user may connect."""
+    """Return the URL with which an ordinary user may connect."""
     return make_url(strict.url).set(username="ordinary", password=PASSWORD)
 
 

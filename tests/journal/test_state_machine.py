@@ -198,7 +198,7 @@ class Model(RuleBasedStateMachine):
         self.states = {key: s for key, s in self.states.items() if s in UNFINISHED}
 
     def claimable(self, name: str) -> list[Any]:
-        """Give the rows of a listener that may be claimed when they are due."""
+        """Return the rows of a listener that may be claimed when they are due."""
         if name in self.disabled:
             return []
         query = DELIVERIES.where(schema.delivery.c.listener == name)
@@ -212,15 +212,15 @@ class Model(RuleBasedStateMachine):
         return [row for row in free if row.due is not None]
 
     def due(self, key: tuple[str, str]) -> float | None:
-        """Give what the journal says of a delivery's due time."""
+        """Return what the journal says of a delivery's due time."""
         return cast("float | None", self.row(key).due)
 
     def lease(self, key: tuple[str, str]) -> str | None:
-        """Give what the journal says of a delivery's lease."""
+        """Return what the journal says of a delivery's lease."""
         return cast("str | None", self.row(key).lease)
 
     def row(self, key: tuple[str, str]) -> Any:  # noqa: ANN401 - a row has the type of its columns
-        """Give a delivery's row."""
+        """Return a delivery's row."""
         with self.journal.backend.reading("look") as connection:
             query = DELIVERIES.where(schema.event.c.id == key[0], schema.delivery.c.listener == key[1])
             return connection.execute(query).one()

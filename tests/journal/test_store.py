@@ -25,18 +25,18 @@ Make = Callable[..., Event]
 
 
 def dues(claims: Queue, **listeners: Limits) -> dict[str, float]:
-    """Give when the next delivery of each listener can be claimed."""
+    """Return when the next delivery of each listener can be claimed."""
     return {name: due.claimable for name, due in claims.dues(listeners).items()}
 
 
 def count(journal: Journal, table: str) -> int:
-    """Give how many rows a table has."""
+    """Return how many rows a table has."""
     with journal.backend.reading("count") as connection:
         return connection.execute(select(func.count()).select_from(getattr(schema, table))).scalars().one()
 
 
 def states(journal: Journal) -> dict[tuple[str, str], str]:
-    """Give the state of every delivery."""
+    """Return the state of every delivery."""
     delivery = schema.delivery.c
     query = select(schema.event.c.id, delivery.listener, delivery.state).join(schema.event)
     with journal.backend.reading("look") as connection:
@@ -44,17 +44,17 @@ def states(journal: Journal) -> dict[tuple[str, str], str]:
 
 
 def delivered(claim: Claim) -> Result:
-    """Give the result of an attempt that went well."""
+    """Return the result of an attempt that went well."""
     return Result(claim, State.DELIVERED, started=1.0, seconds=0.5, status="done")
 
 
 def failed(claim: Claim, due: float, error: str = "no") -> Result:
-    """Give the result of an attempt that is to be made again."""
+    """Return the result of an attempt that is to be made again."""
     return Result(claim, State.RETRYING, started=1.0, seconds=0.5, status="failed", error=error, due=due)
 
 
 def dead(claim: Claim) -> Result:
-    """Give the result of the last attempt."""
+    """Return the result of the last attempt."""
     return Result(claim, State.DEAD, started=1.0, seconds=0.5, status="failed", error="no")
 
 

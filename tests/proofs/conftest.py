@@ -22,7 +22,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Give a function that starts a Python program in a process group of its own; in the end all are killed."""
+    """Yield a function that starts a Python program in a process group of its own; in the end all are killed."""
     with ExitStack() as stack:
 
         def start(code: str, *arguments: object) -> subprocess.Popen[str]:
@@ -122,7 +122,7 @@ def programs() -> Path:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """Give a running PostgreSQL server; skip where its programs are not installed, except in CI."""
+    """Yield a running PostgreSQL server; skip where its programs are not installed, except in CI."""
     with server_folder() as folder:
         server = Server(folder)
         server.start()

@@ -66,7 +66,7 @@ POISONED = WORK.replace(
 
 
 def calls(file: Path) -> list[tuple[str, float]]:
-    """Give id and time of each call of the listener."""
+    """Return id and time of each call of the listener."""
     if not file.exists():
         return []
     return [(line.split()[0], float(line.split()[1])) for line in file.read_text().splitlines()]

@@ -35,7 +35,7 @@ class Desk:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Give a working directory in which a listener is installed."""
+    """Return a working directory in which a listener is installed."""
     folder = tmp_path / "work"
     info = folder / "desk-1.0.dist-info"
     info.mkdir(parents=True)

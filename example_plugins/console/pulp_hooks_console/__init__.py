@@ -45,13 +45,13 @@ def repo_publish_finished(body: "RepoPublishFinished", event: "Event") -> None:
 
 
 def _error(body: "RepoSyncFinished | RepoPublishFinished") -> list[str]:
-    """Give the first line of the error, where there is one."""
+    """Return the first line of the error, where there is one."""
     text = (body["error_message"] or body["exception"] or "").strip()
     return [_shown(line) for line in text.splitlines()[:1]]
 
 
 def _shown(text: str) -> str:
-    """Give a text that came from elsewhere so that it can neither leave its line nor pass for what we print around it.
+    """Return a text that came from elsewhere so that it stays on its line and cannot pass for what we print.
 
     A repr is quoted, and escapes whatever is not printable: line breaks, control characters, marks that turn the
     direction of writing.

@@ -54,14 +54,14 @@ maybe_text = st.none() | any_text
 
 @pytest.fixture(scope="module")
 def hooks() -> Iterator[Hooks]:
-    """Give a host whose only listener is the console."""
+    """Yield a host whose only listener is the console."""
     with Hooks([pulp_hooks_console]) as hooks:
         yield hooks
 
 
 @contextmanager
 def pipe() -> Iterator[tuple[TextIO, TextIO]]:
-    """Give the reading and the writing end of a pipe."""
+    """Yield the reading and the writing end of a pipe."""
     reading, writing = os.pipe()
     with os.fdopen(reading, encoding="utf-8") as reader, os.fdopen(writing, "w", encoding="utf-8") as writer:
         yield reader, writer
@@ -69,14 +69,14 @@ def pipe() -> Iterator[tuple[TextIO, TextIO]]:
 
 @contextmanager
 def terminal() -> Iterator[tuple[TextIO, TextIO]]:
-    """Give what a terminal shows, and the standard output of a program that runs in it."""
+    """Yield what a terminal shows, and the standard output of a program that runs in it."""
     shown, program = pty.openpty()
     with os.fdopen(shown, encoding="utf-8") as screen, os.fdopen(program, "w", encoding="utf-8") as stdout:
         yield screen, stdout
 
 
 def lines_of(captured: pytest.CaptureFixture[str]) -> list[str]:
-    """Give what was printed, without the times."""
+    """Return what was printed, without the times."""
     text = captured.readouterr().out
     assert text.endswith("\n")
     return [TIME.sub("", line, count=1).strip() for line in text.split("\n")[:-1]]
@@ -318,7 +318,7 @@ def fire_a_publish(hooks: Hooks) -> Report:
 
 
 def environment(installed_in: Path | None = None) -> dict[str, str]:
-    """Give the environment of a process that can import what this one can.
+    """Return the environment of a process that can import what this one can.
 
     Args:
         installed_in: A folder in which this package is to be found as an installed one, its entry points included.
@@ -339,5 +339,5 @@ def environment(installed_in: Path | None = None) -> dict[str, str]:
 
 
 def without_times(text: str) -> list[str]:
-    """Give the lines with every time and duration replaced by its name."""
+    """Return the lines with every time and duration replaced by its name."""
     return [re.sub(r"\b\d\.\d{3}\b", "SECONDS", TIME.sub("TIME", line)).rstrip() for line in text.splitlines()]

@@ -49,7 +49,7 @@ class JsonLines(Notifier):
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Give a descriptor of the file at this path, made if need be, which nobody else writes to in this block.
+    """Yield a descriptor of the file at this path, made if need be, which nobody else writes to in this block.
 
     It is opened anew each time: a descriptor that was kept would be shared, lock included, with forked processes, and
     would go on writing to a file that was rotated away.
@@ -70,7 +70,7 @@ def _locked(path: Path) -> Iterator[int]:
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Tell whether this is still the file at that path, and was not rotated away while we waited for the lock."""
+    """Return whether this is still the file at that path, and was not rotated away while we waited for the lock."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

@@ -101,20 +101,20 @@ sys.exit(len(hooks.repo_sync_started(repo_id="pulp-f17").failures))
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Give the path of a file that is not there yet."""
+    """Return the path of a file that is not there yet."""
     return tmp_path / "events.jsonl"
 
 
 @pytest.fixture
 def hooks(path: Path) -> Iterator[Hooks]:
-    """Give a host whose only listener writes to that file."""
+    """Yield a host whose only listener writes to that file."""
     with Hooks([JsonLines({"path": str(path)})]) as hooks:
         yield hooks
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Give the folder of a file system that holds 128 KiB."""
+    """Yield the folder of a file system that holds 128 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
@@ -125,7 +125,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def repo_ids(*paths: Path) -> list[str]:
-    """Give the repositories of the events in these files; every line must be an event."""
+    """Return the repositories of the events in these files; every line must be an event."""
     texts = [path.read_bytes() for path in paths]
     assert all(text == b"" or text.endswith(b"\n") for text in texts)
     return [str(Event.from_json(line).body["repo_id"]) for text in texts for line in text.split(b"\n")[:-1]]
@@ -137,7 +137,7 @@ def fire(hooks: Hooks, repo_id: str) -> None:
 
 
 def environment(*folders: Path) -> dict[str, str]:
-    """Give the environment of a process that can import what this one can, and before it from these folders."""
+    """Return the environment of a process that can import what this one can, and before it from these folders."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PULP_HOOKS_")}
     return own | {"PYTHONPATH": os.pathsep.join([*map(str, folders), *sys.path])}
 
@@ -177,12 +177,12 @@ def finish(process: subprocess.Popen[bytes]) -> str:
 
 
 def open_descriptors() -> list[str]:
-    """Give the numbers of the descriptors that this process has open."""
+    """Return the numbers of the descriptors that this process has open."""
     return sorted(entry.name for entry in Path("/dev/fd").iterdir())
 
 
 def blocked_writer(hooks: Hooks, repo_id: str) -> threading.Thread:
-    """Give a thread that has opened the file and cannot lock it."""
+    """Return a thread that has opened the file and cannot lock it."""
     before = len(open_descriptors())
     thread = threading.Thread(target=fire, args=(hooks, repo_id))
     thread.start()
@@ -194,7 +194,7 @@ def blocked_writer(hooks: Hooks, repo_id: str) -> threading.Thread:
 
 
 def without_seconds(text: str) -> list[str]:
-    """Give the lines with every duration replaced by its name."""
+    """Return the lines with every duration replaced by its name."""
     return [re.sub(r"\b\d\.\d{3}\b", "SECONDS", line).rstrip() for line in text.splitlines()]
 
 
