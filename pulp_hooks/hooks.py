@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextvars import Context, copy_context
+from contextvars import Context
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -25,18 +25,17 @@ from pulp_hooks.errors import JournalError, SettingsError
 from pulp_hooks.event import Event, check_id, check_source
 from pulp_hooks.event_types import EventType
 from pulp_hooks.firing_methods import FiringMethods
-from pulp_hooks.foreign_code import call_foreign
 from pulp_hooks.forks import OwnProcess
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.operations import Operation, PublishOperation, SyncOperation
 from pulp_hooks.outbox import Outbox, open_journal, run_sync_of
+from pulp_hooks.plugins.closing import close_listener
 from pulp_hooks.plugins.listeners import Kind, Listener
 from pulp_hooks.plugins.loading import Loader, load_in_hand
 from pulp_hooks.problems import Problem
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import DEFAULTS, JournalSettings, Settings
 from pulp_hooks.settings.reading import ReadSettings, read_settings
-from pulp_hooks.text import one_line
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -46,9 +45,6 @@ if TYPE_CHECKING:
     from pulp_hooks.worker.worker import Worker
 
 _log = safe_logger(__name__)
-
-_CLOSE_SECONDS = 10.0
-"""How long `close` waits for one listener."""
 
 
 class Hooks(FiringMethods):
@@ -466,7 +462,7 @@ class Hooks(FiringMethods):
             self._outbox.close()
         for listener in reversed(self.listeners):
             if listener.close:
-                _close_in_time(listener, listener.close)
+                close_listener(listener, listener.close)
 
     def __enter__(self) -> Self:
         return self
@@ -494,40 +490,6 @@ class Hooks(FiringMethods):
             operation_id=None if operation_id is None else check_id(operation_id, "operation_id"),
             caused_by=None if caused_by is None else check_id(caused_by, "caused_by"),
         )
-
-
-def _close_in_time(listener: Listener, close: Callable[[], None]) -> None:
-    """Close a listener in a thread of its own, which is left to itself when that does not end."""
-
-    def run() -> None:
-        try:
-            result = call_foreign(close)
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-            interruptions.append(error)
-        else:
-            if result is not None:
-                failures.append(result.error)
-
-    failures: list[BaseException] = []
-    interruptions: list[BaseException] = []
-    thread = threading.Thread(
-        target=copy_context().run, args=(run,), name=f"pulp_hooks closing {listener.name}", daemon=True
-    )
-    try:
-        thread.start()
-    except RuntimeError:  # the interpreter is shutting down, and starts no more threads
-        run()
-    else:
-        thread.join(_CLOSE_SECONDS)
-        if thread.is_alive():
-            _log.error(
-                "listener %s is not closed after %g s, and is left behind; fix: end its close()",
-                *(listener.name, _CLOSE_SECONDS),
-            )
-    for error in interruptions:
-        raise error
-    for error in failures:
-        _log.error("listener %s could not be closed: %s", listener.name, one_line(error, listener.secrets))
 
 
 def _with_journal(read: ReadSettings, journal: "str | Journal | None") -> ReadSettings:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pulp_hooks import Event, Hooks, Notifier, hooks
+from pulp_hooks import Event, Hooks, Notifier
+from pulp_hooks.plugins import closing
 
 
 def test_listener_whose_close_hangs_is_named_and_abandoned(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other listeners are closed, and `close` returns."""
-    monkeypatch.setattr(hooks, "_CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(closing, "_CLOSE_SECONDS", 0.1)
     release, closed = threading.Event(), threading.Event()
 
     class Quick(Notifier):
