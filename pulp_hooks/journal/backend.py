@@ -9,7 +9,7 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, TwoPhaseTransaction
@@ -20,6 +20,7 @@ from pulp_hooks.forks import OwnProcess, keep_in_children
 from pulp_hooks.frames import calls_under_way
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.journal.opening import READS, is_journal
+from pulp_hooks.journal.places import Place, Places
 from pulp_hooks.journal.reasons import reason
 from pulp_hooks.journal.urls import shown
 from pulp_hooks.safe_logger import safe_logger
@@ -29,6 +30,9 @@ from pulp_hooks.text import one_line
 _log = safe_logger(__name__)
 
 _T = TypeVar("_T")
+
+WRITERS = 8
+"""Connections that are kept for events, so that as many threads can fire without opening one."""
 
 _BREAKS = re.compile(r"\s*(\\[nt])+\s*")
 
@@ -72,7 +76,7 @@ class Backend(ABC):
     """SQLAlchemy's INSERT of the dialect, which can pass over rows that exist."""
 
     has_writers_beside: ClassVar[bool]
-    """Whether a transaction can write while another one does."""
+    """Whether a transaction can write while another one does; at most `WRITERS` of a process then do."""
 
     wakes: ClassVar[bool]
     """Whether `listening` tells of new deliveries of other processes."""
@@ -85,6 +89,8 @@ class Backend(ABC):
         self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError, sqlite3.Error)
         self._opening = threading.Lock()
         self._engine: Engine | None = None
+        self._kept: list[tuple[Engine, PoolProxiedConnection]] = []
+        self._places = Places(WRITERS) if self.has_writers_beside else None
         self._texts: dict[str, str] = {}
         self.known_listeners: set[str] = set()
         self._process = OwnProcess("these Hooks and their journal")
@@ -124,27 +130,51 @@ class Backend(ABC):
             BaseException: Ctrl-C, or what a signal handler of the host has raised, even if the driver has wrapped it.
         """
         handled = sys.exc_info()[1]
-        connection = None
+        connection = place = None
         done: list[_T] = []
         try:
             engine = self.open()
+            place = self._places.take(self.busy_seconds) if self._places else None
             connection = self._take(engine)
             cursor = connection.cursor()
             self._begin(connection, cursor)
-            # The pool rolls back what was not committed.
             done.append(work(cursor))
             connection.commit()
         except BaseException as error:
             is_lost = bool(done) and self._is_lost(connection)
             if connection is not None:
                 self._drop(connection)
-            _raise_interruption(error, handled)
+            # The traceback keeps this frame.
+            place = None
+            raise_interruption(error, handled)
             if isinstance(error, self._failures):
                 said = self._failure(doing, error)
                 raise (CommitLostError(said, done[0]) if is_lost else JournalError(said)) from error
             raise
-        self._give_back(engine, connection)
+        self._give_back(engine, connection, place)
         return done[0]
+
+    def _take(self, engine: Engine) -> PoolProxiedConnection:
+        """Return a connection to write with.
+
+        To take one from SQLAlchemy's pool costs as much as an INSERT into a file, and what a signal handler raises in
+        the middle of the pool's code could leave its lock held for ever.
+        """
+        while self._kept:
+            with suppress(IndexError):  # another thread was quicker
+                owner, connection = self._kept.pop()
+                if owner is engine and self._is_alive(connection):
+                    return connection
+                self._drop(connection)
+        return self._connect()
+
+    def _give_back(self, engine: Engine, connection: PoolProxiedConnection, place: Place | None) -> None:
+        if len(self._kept) < WRITERS:
+            self._kept.append((engine, connection))
+        else:
+            connection.close()
+        if self._places and place:
+            self._places.give_back(place)
 
     @contextmanager
     def within(self, connection: Connection, doing: str) -> Iterator[Connection]:
@@ -201,7 +231,7 @@ class Backend(ABC):
         try:
             yield
         except BaseException as error:
-            _raise_interruption(error, handled)
+            raise_interruption(error, handled)
             if isinstance(error, self._failures):
                 raise JournalError(self._failure(doing, error)) from error
             raise
@@ -248,6 +278,8 @@ class Backend(ABC):
 
     def _close(self) -> None:
         self.known_listeners = set()
+        while self._kept:
+            self._kept.pop()[1].close()
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
@@ -439,7 +471,8 @@ class Backend(ABC):
     def _snapshot(self, connection: Connection) -> Connection: ...
 
     @abstractmethod
-    def _take(self, engine: Engine) -> PoolProxiedConnection: ...
+    def _connect(self) -> PoolProxiedConnection:
+        """Return a new connection that belongs to no pool."""
 
     @abstractmethod
     def _begin(self, connection: PoolProxiedConnection, cursor: Any) -> None: ...  # noqa: ANN401 - of either driver
@@ -447,9 +480,6 @@ class Backend(ABC):
     @abstractmethod
     def _drop(self, connection: PoolProxiedConnection) -> None:
         """Close a connection that may have been interrupted in whatever it did."""
-
-    @abstractmethod
-    def _give_back(self, engine: Engine, connection: PoolProxiedConnection) -> None: ...
 
     @abstractmethod
     def _begin_within(self, connection: Connection) -> None: ...
@@ -464,6 +494,10 @@ class Backend(ABC):
     @abstractmethod
     def _check_new(self, connection: Connection) -> None: ...
 
+    def _is_alive(self, connection: PoolProxiedConnection) -> bool:  # noqa: ARG002 - of the other backend
+        """Return whether a connection that was kept can be used."""
+        return True
+
     def _is_lost(self, connection: PoolProxiedConnection | None) -> bool:
         """Return whether the driver knows that a connection to a server is gone."""
         return connection is not None and bool(getattr(connection.driver_connection, "closed", False))
@@ -473,7 +507,7 @@ class Backend(ABC):
         return True
 
 
-def _raise_interruption(error: BaseException, handled: BaseException | None) -> None:
+def raise_interruption(error: BaseException, handled: BaseException | None) -> None:
     """Raise what was addressed to the host and an exception has wrapped; return if there is nothing of that kind.
 
     A driver may turn it into an error of its own, and the host's exception may itself be an `OSError`.

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
@@ -9,18 +10,20 @@ from typing import Any, ClassVar
 from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, create_engine, event
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.interfaces import DBAPICursor
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from pulp_hooks.errors import JournalError
-from pulp_hooks.journal.backend import Backend
+from pulp_hooks.journal.backend import WRITERS, Backend, raise_interruption
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.journal.opening import READS, check_names, check_version, create, is_journal
-from pulp_hooks.journal.reasons import CONNECTIONS
 from pulp_hooks.journal.schema import PREFIX
 from pulp_hooks.journal.urls import HARMLESS
 
+_CONNECTIONS = 15
+"""Connections of a process, at most: those that events are fired through, and those for everything else."""
+
 _POOL_SIZE = 5
-"""Connections of a process that stay open."""
+"""How many of those for everything else stay open."""
 
 _CREATION_LOCK = 0x70756C70
 """Number of the advisory lock under which one process at a time creates or upgrades the tables."""
@@ -56,7 +59,7 @@ _BEGINNING = "pulp_hooks_beginning"
 """Key of what is known of a connection: the statement that begins each transaction, where there is a pooler."""
 
 
-def _engine(url: URL, name: str, busy_seconds: float) -> Engine:
+def _engine(url: URL, name: str, busy_seconds: float, **pool: Any) -> Engine:  # noqa: ANN401 - what SQLAlchemy takes
     """Return what connects to the server.
 
     Args:
@@ -64,6 +67,7 @@ def _engine(url: URL, name: str, busy_seconds: float) -> Engine:
         name: What it is called in messages.
         busy_seconds: How long to wait for others that have locked something, and for a server that cannot be reached,
             unless the URL says so.
+        pool: Options of the pool.
 
     Raises:
         JournalError: psycopg is not installed.
@@ -86,10 +90,7 @@ def _engine(url: URL, name: str, busy_seconds: float) -> Engine:
             connect_args={**waiting, **hidden, "prepare_threshold": None},
             hide_parameters=True,
             isolation_level="READ COMMITTED",
-            pool_pre_ping=True,
-            pool_size=_POOL_SIZE,
-            max_overflow=CONNECTIONS - _POOL_SIZE,
-            pool_timeout=busy_seconds,
+            **pool,
         )
     except ImportError:
         raise JournalError(
@@ -170,11 +171,21 @@ class PostgresqlBackend(Backend):
     def __init__(self, url: URL, busy_seconds: float, schema: str | None, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__(url, busy_seconds, clock)
         self._schema = schema
+        self._unpooled: Engine
         self._identity: dict[str, str] = {}
         self._ahead: tuple[float, float] | None = None
 
     def _connected(self) -> Engine:
-        engine = _engine(self._url, self.name, self.busy_seconds)
+        engine = _engine(
+            self._url,
+            self.name,
+            self.busy_seconds,
+            pool_pre_ping=True,
+            pool_size=_POOL_SIZE,
+            max_overflow=_CONNECTIONS - WRITERS - _POOL_SIZE,
+            pool_timeout=self.busy_seconds,
+        )
+        self._unpooled = _engine(self._url, self.name, self.busy_seconds, poolclass=NullPool)
         from psycopg import Error  # noqa: PLC0415 - for those who have PostgreSQL
 
         self._failures = (*self._failures, Error)
@@ -205,6 +216,9 @@ class PostgresqlBackend(Backend):
         with engine.connect().execution_options(**{READS: True}) as connection:
             check_version(connection, self.name)
             self._identity = self._identity_at(connection)
+        # SQLAlchemy makes the first connection of an engine under a lock, for which an event that is fired in the
+        # middle of it (in a signal handler, a `__del__` method) would wait for ever.
+        self._kept.append((engine, self._connect()))
         return engine
 
     def _create(self, connection: Connection) -> None:
@@ -241,15 +255,20 @@ class PostgresqlBackend(Backend):
 
     # Transactions
 
-    def _take(self, engine: Engine) -> PoolProxiedConnection:
-        return engine.raw_connection()
+    def _connect(self) -> PoolProxiedConnection:
+        return self._unpooled.raw_connection()
+
+    def _is_alive(self, connection: PoolProxiedConnection) -> bool:
+        handled = sys.exc_info()[1]
+        try:
+            return self._unpooled.dialect.do_ping(connection.driver_connection)  # type: ignore[arg-type]
+        except self._failures as error:
+            raise_interruption(error, handled)
+            return False
 
     def _begin(self, connection: PoolProxiedConnection, cursor: Any) -> None:  # noqa: ANN401 - psycopg may not be installed
         # The driver begins the transaction with the first statement.
         _limit_waiting(connection, cursor)
-
-    def _give_back(self, engine: Engine, connection: PoolProxiedConnection) -> None:
-        connection.close()
 
     def _drop(self, connection: PoolProxiedConnection) -> None:
         # The pool would try to roll back, and log a traceback.

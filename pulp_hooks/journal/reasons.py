@@ -7,9 +7,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pulp_hooks.errors import JournalError
 
-CONNECTIONS = 15
-"""Connections of a process to a PostgreSQL server, at most."""
-
 _SQLITE_REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_BUSY: "another process has locked it for too long",
@@ -107,7 +104,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError):
         return "the file cannot be opened"
     if isinstance(error, PoolTimeoutError):
-        return f"all {CONNECTIONS} connections of this process are in use; fix: use it in fewer threads"
+        return "all connections of this process are in use; fix: use it in fewer threads"
     state = getattr(error, "sqlstate", None)
     return _state_reason(state) if state else _connection_reason(error)
 

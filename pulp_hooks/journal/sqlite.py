@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection
@@ -13,9 +13,6 @@ from pulp_hooks.journal.backend import AUTOCOMMIT, Backend
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.journal.opening import READS, check_names, check_version, create, is_journal
 from pulp_hooks.journal.sqlite_file import SqliteFile, Synchronous, roll_back, turn_on_write_ahead_log
-
-_MOST_KEPT = 8
-"""Connections that are kept for events, so that as many threads can fire without opening one."""
 
 
 class SqliteBackend(Backend):
@@ -39,7 +36,6 @@ class SqliteBackend(Backend):
     def __init__(self, url: URL, busy_seconds: float, synchronous: Synchronous, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__(url, busy_seconds, clock)
         self.file = SqliteFile(url, self.name, synchronous, busy_seconds)
-        self._kept: list[tuple[Engine, PoolProxiedConnection]] = []
 
     def _connected(self) -> Engine:
         return self.file.engine()
@@ -99,35 +95,17 @@ class SqliteBackend(Backend):
 
     # Transactions
 
-    def _take(self, engine: Engine) -> PoolProxiedConnection:
-        # To take one from a pool costs as much as an INSERT.
-        while self._kept:
-            with suppress(IndexError):  # another thread was quicker
-                owner, connection = self._kept.pop()
-                if owner is engine:
-                    return connection
-                connection.close()
+    def _connect(self) -> PoolProxiedConnection:
         return self.file.connect()
 
     def _begin(self, connection: PoolProxiedConnection, cursor: Any) -> None:  # noqa: ANN401 - as the other backend takes it
         self.file.keep_room(connection)
         self.file.begin_immediate(connection, cursor, on_busy=self._refuse_itself)
 
-    def _give_back(self, engine: Engine, connection: PoolProxiedConnection) -> None:
-        if len(self._kept) < _MOST_KEPT:
-            self._kept.append((engine, connection))
-        else:
-            connection.close()
-
     def _drop(self, connection: PoolProxiedConnection) -> None:
         roll_back(connection)
         connection.invalidate()
         connection.close()
-
-    def _close(self) -> None:
-        while self._kept:
-            self._kept.pop()[1].close()
-        super()._close()
 
     def _snapshot(self, connection: Connection) -> Connection:
         return connection

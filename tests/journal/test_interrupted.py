@@ -46,7 +46,7 @@ append()
 signal.signal(signal.SIGALRM, handler)
 kept = []
 times, longest = (2000, 5e-4) if journal.is_file else (300, 5e-3)
-for _ in range(times):
+for time in range(times):
     try:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(longest / 50, longest))
         for _ in range(1000):
@@ -54,8 +54,11 @@ for _ in range(times):
         signal.setitimer(signal.ITIMER_REAL, 0)
     except Alarm as alarm:
         # A host may keep what was raised, and with it every frame in which it was.
-        kept = [*kept[-20:], alarm]
+        kept = [*kept[-5:], alarm]
     append()
+    if time % 10 == 0:
+        # A connection that was interrupted while it was made is closed here.
+        gc.collect()
 threads = [threading.Thread(target=append) for _ in range(10)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()

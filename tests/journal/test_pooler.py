@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -201,18 +201,25 @@ def test_statements_are_prepared_without_a_pooler(database: str, new_event: Make
     journal = Journal(database)
     for _ in range(10):
         journal.append(new_event(), ["a"])
-    with journal.backend.reading("look") as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar_one() > 0
-        assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "10s"
+
+    def look(cursor: Any) -> tuple[int, str]:  # noqa: ANN401 - the driver's
+        prepared = cursor.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()[0]
+        return prepared, cursor.execute("SHOW lock_timeout").fetchone()[0]
+
+    prepared, lock_timeout = journal.backend.write("look", look)
+    assert prepared > 0
+    assert lock_timeout == "10s"
     journal.close()
 
 
 def test_connections_that_are_all_in_use_are_said(database: str, new_event: Make) -> None:
     """A host with many threads learns that it has too many, after `busy_seconds`."""
     journal = Journal(database, busy_seconds=0.2)
-    taken = [journal.backend.open().connect() for _ in range(15)]
-    with pytest.raises(JournalError, match="all 15 connections of this process are in use"):
-        journal.append(new_event(), ["a"])
-    for connection in taken:
-        connection.close()
+    with ExitStack() as readers:
+        for _ in range(7):
+            readers.enter_context(journal.backend.reading("look"))
+        with pytest.raises(JournalError, match="all connections of this process are in use"):
+            readers.enter_context(journal.backend.reading("look"))
+        # Readers take none of those that events are fired through.
+        assert journal.append(new_event(), ["a"])
     journal.close()
