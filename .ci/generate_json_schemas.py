@@ -12,7 +12,7 @@ from marshmallow import fields, missing
 from pulp_hooks import EventType
 from pulp_hooks.bodies.examples import EXAMPLES
 from pulp_hooks.bodies.fields import Instant
-from pulp_hooks.bodies.json_schema import VERSION
+from pulp_hooks.bodies.json_schema import schema_id
 from pulp_hooks.bodies.schemas import schema_of
 
 FOLDER = Path(__file__).parent.parent / "pulp_hooks" / "bodies" / "json_schemas"
@@ -43,7 +43,7 @@ def generate(event_type: EventType) -> str:
             properties[name]["type"] = "string"
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:pulp-hooks:body:{event_type}:{VERSION}",
+        "$id": schema_id(event_type),
         "title": f"Body of {event_type}",
         "type": "object",
         "properties": properties,

@@ -40,6 +40,7 @@ nitpick_ignore_regex = [
     # standard library and into marshmallow cannot be had.
     ("py:.*", r"(asyncio|celery|collections|datetime|marshmallow|os|pathlib|sqlalchemy|types|typing)\..*"),
     ("py:class", "(Async)?Connection"),
+    ("py:exc", "ValidationError"),
     # A type variable has no page.
     ("py:class", r"pulp_hooks\.journal\.queries\._T"),
     # What a listener in the list of listeners holds for the use of this package alone.

@@ -1,7 +1,7 @@
 """The base class of notifiers: listeners that take configuration."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self, cast
 
 from marshmallow import RAISE, Schema
 
@@ -41,6 +41,15 @@ class Notifier(ABC):
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
+
+    @classmethod
+    def configured(cls, /, **config: Any) -> Self:  # noqa: ANN401 - what TOML may hold
+        """Return a notifier with this configuration, checked and completed by `Config` as that of the settings is.
+
+        Raises:
+            ValidationError: `Config` refuses it.
+        """
+        return cls(cast("dict[str, Any]", cls.Config().load(config)))
 
     @abstractmethod
     def notify(self, event: Event) -> object:

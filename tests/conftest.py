@@ -14,8 +14,6 @@ from hypothesis import settings
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
-from pulp_hooks.bodies.examples import EXAMPLES
-from pulp_hooks.bodies.serializer import BodySerializer
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
 from pulp_hooks.identifiers import new_id
@@ -164,17 +162,6 @@ def new_event(body_of: Callable[..., dict[str, Any]]) -> Callable[..., Event]:
             body=body,
             call_report=None,
         )
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def event() -> Callable[..., Event]:
-    """Return a function that makes an event of a type, with changes to its example body."""
-
-    def make(event_type: EventType, **changes: object) -> Event:
-        body = BodySerializer().serialize(event_type, {**EXAMPLES[event_type], **changes})
-        return Event(id="e1", type=event_type, time=datetime.now(UTC), source="test://", body=body)
 
     return make
 

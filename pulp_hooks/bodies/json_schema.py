@@ -11,3 +11,8 @@ VERSION = 1
 def json_schema(event_type: EventType) -> str:
     """Return the JSON Schema of this event type's bodies, as JSON text."""
     return (resources.files("pulp_hooks.bodies") / "json_schemas" / f"{event_type}.json").read_text(encoding="utf-8")
+
+
+def schema_id(event_type: EventType) -> str:
+    """Return the `$id` of the JSON Schema of this event type's bodies."""
+    return f"urn:pulp-hooks:body:{event_type}:{VERSION}"

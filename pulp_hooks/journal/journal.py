@@ -260,6 +260,10 @@ class Journal:
         """Return how many deliveries `replay_finished` would make due again."""
         return replay.count_finished(self.backend, wanted)
 
+    def end_pauses(self, *, now: float | None = None) -> int:
+        """Make every delivery due that waits for its next attempt, and return how many."""
+        return replay.end_pauses(self.backend, now)
+
     def backfill(self, listener: str, missed: Missed, *, ordered: bool = False, now: float | None = None) -> int:
         """Store deliveries of events that a listener has none of, and return how many.
 

@@ -1,4 +1,4 @@
-"""Replay of finished deliveries, and backfill for listeners that were added later."""
+"""Replay of finished deliveries, the end of pauses, and backfill for listeners that were added later."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -64,6 +64,17 @@ def replay_many(backend: Backend, wanted: Finished, now: float | None) -> int:
     """Replay finished deliveries; see `Journal.replay_finished`."""
     with backend.writing("replay") as connection:
         return _again(backend, connection, _conditions(backend, connection, wanted), now)
+
+
+def end_pauses(backend: Backend, now: float | None) -> int:
+    """Make deliveries due that wait for their next attempt; see `Journal.end_pauses`."""
+    with backend.writing("end pauses") as connection:
+        backend.lock_deliveries(connection)
+        now = backend.now(connection) if now is None else now
+        waiting = [delivery.c.due > now, delivery.c.lease.is_(None)]
+        ended = connection.execute(update(delivery).where(*waiting).values(due=now)).rowcount
+        backend.notify(connection)
+    return ended
 
 
 def count_finished(backend: Backend, wanted: Finished) -> int:

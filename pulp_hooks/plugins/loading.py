@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from marshmallow import ValidationError
 
@@ -239,10 +239,8 @@ class Loader:
             raise _FaultsError([Problem(self._read.origin, cause, REMEDY)]) from None
 
         def make() -> Listener:
-            schema = notifier.Config()
-            known.extend(schema.fields)
-            config = cast("dict[str, Any]", schema.load(resolved))
-            return notifying(notifier(config), configured.name, configured, found, secrets)
+            known.extend(notifier.Config().fields)
+            return notifying(notifier.configured(**resolved), configured.name, configured, found, secrets)
 
         with preserved() as changed:
             listener = call_foreign(make)

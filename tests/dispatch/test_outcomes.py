@@ -33,6 +33,7 @@ from pulp_hooks.dispatch.failures import MAX_TRACEBACK_BYTES, ListenerError
 from pulp_hooks.dispatch.outcomes import Report, exception_to_log
 from pulp_hooks.dispatch.registry import Registry
 from pulp_hooks.plugins.notifiers import notifying
+from pulp_hooks.testing import example_event
 from tests.dispatch.test_hostile import ODD, kind_of, raising
 
 BODY = {"repo_id": "zoo"}
@@ -144,10 +145,10 @@ def test_statuses_have_one_spelling() -> None:
     assert json.dumps(list(Status)) == '["succeeded", "failed", "queued", "not-queued"]'
 
 
-def test_failures_are_failed_and_not_queued_outcomes(event: Callable[..., Any]) -> None:
+def test_failures_are_failed_and_not_queued_outcomes() -> None:
     """Failures are outcomes with status failed or not-queued."""
     outcomes = tuple(Outcome(status, "repo_sync_started", status, 0.0) for status in Status)
-    report = Report(event(EventType.REPO_SYNC_STARTED), outcomes)
+    report = Report(example_event(EventType.REPO_SYNC_STARTED), outcomes)
     assert [outcome.listener for outcome in report.failures] == ["failed", "not-queued"]
     assert not report.is_duplicate
 

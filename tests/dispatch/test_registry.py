@@ -13,8 +13,7 @@ from pulp_hooks.hooks import Hooks
 from pulp_hooks.hookspecs import hookimpl
 from pulp_hooks.plugins.inspection import Implementation
 from pulp_hooks.plugins.listeners import Kind, Listener, State
-
-MakeEvent = Callable[..., Event]
+from pulp_hooks.testing import example_event
 
 STARTED = EventType.REPO_SYNC_STARTED
 
@@ -39,22 +38,22 @@ def called(listeners: Sequence[Listener], event: Event) -> list[str]:
     return [guard.listener for guard in Registry(listeners, slow_seconds=60).guards(event)]
 
 
-def test_listeners_are_called_in_order_of_name(event: MakeEvent) -> None:
+def test_listeners_are_called_in_order_of_name() -> None:
     """The order in which listeners are passed does not matter."""
-    assert called([listener("b"), listener("c"), listener("a")], event(STARTED)) == ["a", "b", "c"]
+    assert called([listener("b"), listener("c"), listener("a")], example_event(STARTED)) == ["a", "b", "c"]
 
 
-def test_tryfirst_and_trylast_hold(event: MakeEvent) -> None:
+def test_tryfirst_and_trylast_hold() -> None:
     """`tryfirst` is called before all others, `trylast` after them."""
     listeners = [listener("a", trylast=True), listener("b"), listener("c"), listener("d", tryfirst=True)]
-    assert called(listeners, event(STARTED)) == ["d", "b", "c", "a"]
+    assert called(listeners, example_event(STARTED)) == ["d", "b", "c", "a"]
 
 
-def test_equal_options_are_called_in_order_of_name(event: MakeEvent) -> None:
+def test_equal_options_are_called_in_order_of_name() -> None:
     """Among those with `tryfirst`, and among those with `trylast`, the name decides."""
     first = [listener("b", tryfirst=True), listener("a", tryfirst=True)]
     last = [listener("z", trylast=True), listener("y", trylast=True)]
-    assert called([*last, *first], event(STARTED)) == ["a", "b", "y", "z"]
+    assert called([*last, *first], example_event(STARTED)) == ["a", "b", "y", "z"]
 
 
 @given(
@@ -77,14 +76,14 @@ def test_order_depends_only_on_names_and_options(listeners: list[Listener]) -> N
     assert called(listeners, event) == [listener.name for listener in sorted(listeners, key=rank)]
 
 
-def test_only_implementations_of_the_event_type_are_called(event: MakeEvent) -> None:
+def test_only_implementations_of_the_event_type_are_called() -> None:
     """A listener gets only the events whose hooks it implements."""
     listeners = [
         listener("all", *EventType),
         listener("finished", EventType.REPO_SYNC_FINISHED),
         listener("syncs", STARTED, EventType.REPO_SYNC_FINISHED),
     ]
-    assert {event_type: called(listeners, event(event_type)) for event_type in EventType} == {
+    assert {event_type: called(listeners, example_event(event_type)) for event_type in EventType} == {
         EventType.REPO_SYNC_STARTED: ["all", "syncs"],
         EventType.REPO_SYNC_FINISHED: ["all", "finished", "syncs"],
         EventType.REPO_PUBLISH_STARTED: ["all"],
@@ -92,14 +91,14 @@ def test_only_implementations_of_the_event_type_are_called(event: MakeEvent) -> 
     }
 
 
-def test_event_that_a_filter_rejects_has_no_guard(event: MakeEvent) -> None:
+def test_event_that_a_filter_rejects_has_no_guard() -> None:
     """A listener is not called for an event that its filter rejects; the others are."""
     listeners = [listener("a", wants=lambda event: event.body["repo_id"] == "f17"), listener("b")]
-    assert called(listeners, event(STARTED, repo_id="f17")) == ["a", "b"]
-    assert called(listeners, event(STARTED, repo_id="f18")) == ["b"]
+    assert called(listeners, example_event(STARTED, repo_id="f17")) == ["a", "b"]
+    assert called(listeners, example_event(STARTED, repo_id="f18")) == ["b"]
 
 
-def test_filter_is_asked_once_for_each_event(event: MakeEvent) -> None:
+def test_filter_is_asked_once_for_each_event() -> None:
     """The filter of a listener is called exactly once for each event of its types."""
     asked: list[Event] = []
 
@@ -107,19 +106,19 @@ def test_filter_is_asked_once_for_each_event(event: MakeEvent) -> None:
         asked.append(event)
         return True
 
-    fired = event(STARTED)
+    fired = example_event(STARTED)
     called([listener("a", wants=wants)], fired)
     assert asked == [fired]
 
 
-def test_no_guards_without_listeners(event: MakeEvent) -> None:
+def test_no_guards_without_listeners() -> None:
     """Without listeners there are no guards."""
-    assert called([], event(STARTED)) == []
+    assert called([], example_event(STARTED)) == []
 
 
-def test_both_implementations_of_one_hook_are_called(event: MakeEvent) -> None:
+def test_both_implementations_of_one_hook_are_called() -> None:
     """A listener that implements a hook twice is called twice."""
-    assert called([listener("a", STARTED, STARTED), listener("b")], event(STARTED)) == ["a", "a", "b"]
+    assert called([listener("a", STARTED, STARTED), listener("b")], example_event(STARTED)) == ["a", "a", "b"]
 
 
 def test_plugins_that_compare_equal_are_all_called() -> None:
@@ -145,9 +144,9 @@ def test_plugins_that_compare_equal_are_all_called() -> None:
     assert got == ["a", "b"]
 
 
-def test_two_registries_are_independent(event: MakeEvent) -> None:
+def test_two_registries_are_independent() -> None:
     """Each registry calls its own listeners only."""
-    fired = event(STARTED)
+    fired = example_event(STARTED)
     first, second = Registry([listener("a")], slow_seconds=60), Registry([listener("b")], slow_seconds=60)
     assert [guard.listener for guard in first.guards(fired)] == ["a"]
     assert [guard.listener for guard in second.guards(fired)] == ["b"]

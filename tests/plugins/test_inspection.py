@@ -15,6 +15,7 @@ from pulp_hooks.event_types import EventType
 from pulp_hooks.hookspecs import hookimpl
 from pulp_hooks.plugins.inspection import inspect_plugin
 from pulp_hooks.plugins.listeners import State
+from pulp_hooks.testing import example_event
 
 if TYPE_CHECKING:
     from pulp_hooks.dispatch.outcomes import Outcome
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from tests.plugins.conftest import Site
 
 Written = Callable[[str], ModuleType]
-MakeEvent = Callable[..., Event]
 
 STARTED = "repo_sync_started"
 ALL_HOOKS = "repo_sync_started, repo_sync_finished, repo_publish_started, repo_publish_finished"
@@ -369,10 +369,10 @@ def test_each_of_several_faults_is_reported(module: Written) -> None:
     "arguments", ["body", "event", "body, event", "event, body", "", "event, body, /", "body, volume=11"]
 )
 @pytest.mark.parametrize("kind", ["def", "async def"])
-def test_any_choice_of_arguments_is_passed(module: Written, event: MakeEvent, kind: str, arguments: str) -> None:
+def test_any_choice_of_arguments_is_passed(module: Written, kind: str, arguments: str) -> None:
     """`body`, `event`, both in either order or neither: plain and async functions get the arguments that they name."""
     plugin = module(f"got = []\n@hookimpl\n{kind} repo_sync_started({arguments}): got.append(dict(locals()))")
-    (outcome,) = called(plugin, fired := event(EventType.REPO_SYNC_STARTED, repo_id="pulp-f17"))
+    (outcome,) = called(plugin, fired := example_event(EventType.REPO_SYNC_STARTED, repo_id="pulp-f17"))
     assert outcome.error is None
     (got,) = plugin.got
     assert got == {
@@ -381,15 +381,15 @@ def test_any_choice_of_arguments_is_passed(module: Written, event: MakeEvent, ki
 
 
 @pytest.mark.parametrize("source", SOUND.values(), ids=SOUND)
-def test_valid_implementation_is_called_once(module: Written, event: MakeEvent, source: str) -> None:
+def test_valid_implementation_is_called_once(module: Written, source: str) -> None:
     """Every valid way to write a hook is found without a problem, and called exactly once."""
     loaded = module("got = []\n" + source)
-    (outcome,) = called(plugin_of(loaded), fired := event(EventType.REPO_SYNC_STARTED))
+    (outcome,) = called(plugin_of(loaded), fired := example_event(EventType.REPO_SYNC_STARTED))
     assert outcome.error is None
     assert loaded.got == [fired.body]
 
 
-def test_wrapper_with_arguments_of_its_own_is_not_called_wrongly(module: Written, event: MakeEvent) -> None:
+def test_wrapper_with_arguments_of_its_own_is_not_called_wrongly(module: Written) -> None:
     """A `functools.wraps` wrapper with other arguments than its function gets its own, or is reported."""
     source = written(
         "def started(body, event): ...",
@@ -399,7 +399,7 @@ def test_wrapper_with_arguments_of_its_own_is_not_called_wrongly(module: Written
     )
     plugin = module(source)
     _, problems = inspected(plugin)
-    assert problems or called(plugin, event(EventType.REPO_SYNC_STARTED))[0].error is None
+    assert problems or called(plugin, example_event(EventType.REPO_SYNC_STARTED))[0].error is None
 
 
 def test_lazy_hook_that_dir_shows_is_not_dropped(module: Written) -> None:
