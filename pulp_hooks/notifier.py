@@ -16,7 +16,7 @@ class Notifier(ABC):
 
     Attributes:
         Config: marshmallow schema of `[listeners.config]`. Override it to accept configuration; the default accepts
-            none.
+            none. A field with `load_only=True` is a secret: a settings file must refer to it, by `env` or `file`.
         config: The configuration, loaded by `Config`. It may contain secrets.
 
     Example:

@@ -20,7 +20,7 @@ from pulp_hooks.plugins.process_state import described, preserved
 from pulp_hooks.problems import Problem
 from pulp_hooks.settings.model import ListenerSettings, violations
 from pulp_hooks.settings.reading import BLOCK_VARIABLE, REMEDY, ReadSettings
-from pulp_hooks.settings.references import resolve_config
+from pulp_hooks.settings.references import resolve_config, written_texts
 from pulp_hooks.settings.schemas import NAME, ListenerTable
 from pulp_hooks.text import one_line, redacted, type_name
 
@@ -238,8 +238,18 @@ class Loader:
             cause = f"listener {configured.name!r}: {unresolved}"
             raise _FaultsError([Problem(self._read.origin, cause, REMEDY)]) from None
 
-        def make() -> Listener:
-            known.extend(notifier.Config().fields)
+        def make() -> Listener | list[str]:
+            schema = notifier.Config()
+            known.extend(schema.fields)
+            # marshmallow's mark of passwords and other secrets.
+            hidden = {
+                key: written_texts(configured.config.get(field.data_key or key))
+                for key, field in schema.fields.items()
+                if field.load_only
+            }
+            secrets.extend(text for texts in hidden.values() for text in texts)
+            if self._read.path and any(hidden.values()):
+                return sorted(key for key, texts in hidden.items() if texts)
             return notifying(notifier.configured(**resolved), configured.name, configured, found, secrets)
 
         with preserved() as changed:
@@ -247,6 +257,9 @@ class Loader:
         self._report_changes(changed, configured.name, found)
         if isinstance(listener, Listener):
             return listener
+        if isinstance(listener, list):
+            causes = [f"config.{key}: is a secret, which must not be in the settings file" for key in listener]
+            raise faults(*causes, remedy='refer to it: { env = "NAME" } or { file = "path" }')
         error = listener.error
         if issubclass(type(error), ValidationError):
             refused = call_foreign(lambda: list(violations(cast("ValidationError", error))))

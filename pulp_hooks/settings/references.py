@@ -51,6 +51,17 @@ def resolve_config(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, A
         raise SettingsError("config is nested too deep") from None
 
 
+def written_texts(value: object) -> list[str]:
+    """Return the texts that are written in a TOML value itself, and not referred to."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return [text for item in value for text in written_texts(item)]
+    if isinstance(value, Mapping) and not (len(value) == 1 and next(iter(value)) in _READERS):
+        return [text for item in value.values() for text in written_texts(item)]
+    return []
+
+
 def read_text(path: Path) -> str:
     """Return the text of a UTF-8 file, without a byte order mark.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pulp_hooks import EventType, Hooks
+from pulp_hooks import EventType, Hooks, ListenerSettings, Settings
 from pulp_hooks.dispatch.outcomes import Report
 
 if TYPE_CHECKING:
@@ -131,3 +131,47 @@ def test_key_is_not_in_the_problems_of_a_notifier(site: "Site", source: str, sig
     assert done.returncode == 1
     assert_text_without_key(done.stdout, sign)
     assert_text_without_key(f"{done.stderr} ***", "")
+
+
+PASSWORDS = """
+from marshmallow import fields
+
+class Post(Notifier):
+    class Config(Notifier.Config):
+        user = fields.String()
+        password = fields.String(load_only=True)
+        keys = fields.List(fields.String(), load_only=True)
+
+    def notify(self, event):
+        raise ValueError(f"refused: {self.config['password']}")
+"""
+
+
+def test_settings_file_with_a_secret_in_it_is_refused(site: "Site") -> None:
+    """A field that its schema marks as a secret needs a reference, and the message has the key but not the value."""
+    site.plugin("post", PASSWORDS, "Post")
+    (site.folder / "key").write_text("from-a-file")
+    settings = site.folder / "pulp-hooks.toml"
+    listener = "[[listeners]]\nname = 'desk'\nnotifier = 'post'\nconfig.user = 'me'\n"
+    settings.write_text(
+        f"{listener}config.password = 'open-sesame'\nconfig.keys = [{{ file = 'key' }}, 'sim-sala-bim']\n"
+    )
+    with Hooks.discover(settings) as hooks:
+        shown = "\n".join(map(str, hooks.problems))
+    assert "config.password: is a secret, which must not be in the settings file" in shown
+    assert "config.keys: is a secret" in shown
+    assert 'fix: refer to it: { env = "NAME" } or { file = "path" }' in shown
+    assert "sesame" not in shown
+    assert "sim-sala" not in shown
+    settings.write_text(f"{listener}config.password = {{ file = 'key' }}\nconfig.keys = [{{ file = 'key' }}]\n")
+    with Hooks.discover(settings) as hooks:
+        assert hooks.problems == ()
+
+
+def test_secret_of_settings_in_code_is_redacted(site: "Site") -> None:
+    """Code may have it from wherever it likes; it is kept out of outcomes all the same."""
+    site.plugin("post", PASSWORDS, "Post")
+    listener = ListenerSettings("desk", "post", config={"password": "open-sesame"})
+    with Hooks.discover(Settings(listeners=(listener,))) as hooks:
+        [outcome] = fire(hooks).outcomes
+    assert outcome.error == "ValueError: refused: ***"
