@@ -1,14 +1,17 @@
 """Deliveries on Celery: a message is a hint, the journal is the source of truth. RabbitMQ and workers are real."""
 
+import json
 import os
 import re
 import signal
+import threading
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from celery import Celery
@@ -58,31 +61,63 @@ def test_celery_delivers_what_is_fired(cluster: Cluster, url: str) -> None:
     assert sorted(cluster.calls()) == sorted(ids)
 
 
-CONFIGS = {"jsonl": {"path": "events.jsonl"}}
-"""The configuration of each example that is a notifier."""
+class Endpoint(BaseHTTPRequestHandler):
+    """Takes webhooks, and keeps their ids."""
+
+    ids: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        """Answer that all is well."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.ids.append(self.headers["webhook-id"])
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
-def test_every_example_plugin_runs_on_celery(cluster: Cluster, sqlite_url: str) -> None:
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    """Yield the URL of an endpoint for webhooks."""
+    Endpoint.ids.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def configs(endpoint: str) -> dict[str, dict[str, object]]:
+    """Return the configuration of each example that is a notifier."""
+    return {
+        "http": {"url": endpoint, "allow": ["127.0.0.0/8"]},
+        "jsonl": {"path": "events.jsonl"},
+    }
+
+
+def test_every_example_plugin_runs_on_celery(
+    cluster: Cluster, sqlite_url: str, configs: dict[str, dict[str, object]]
+) -> None:
     """Each gets all four events, although Celery replaces standard output by an object without `encoding`."""
     projects = [tomllib.loads(path.read_text()) for path in sorted((ROOT / "example_plugins").glob("*/pyproject.toml"))]
     names = [name for project in projects for name in project["project"]["entry-points"]["pulp_hooks"]]
-    assert len(names) >= 2
+    assert {*configs, "console"} == set(names)
     cluster.configure(sqlite_url, retry_seconds=[])
     settings = cluster.folder / "pulp-hooks.toml"
-    tables = [f'[[listeners]]\nname = "{name}"\nnotifier = "{name}"\n[listeners.config]' for name in names]
-    lines = [
-        "\n".join([table, *(f'{key} = "{value}"' for key, value in CONFIGS[name].items())])
-        for name, table in zip(names, tables, strict=True)
-        if name in CONFIGS
-    ]
-    settings.write_text("\n".join([settings.read_text().replace('block = ["console", "jsonl"]', ""), *lines]))
-    cluster.run(f"""
+    lines = [settings.read_text().replace('block = ["console", "jsonl"]', "")]
+    for name, config in configs.items():
+        lines += [f'[[listeners]]\nname = "my-{name}"\nnotifier = "{name}"\n[listeners.config]']
+        lines += [f"{key} = {json.dumps(value)}" for key, value in config.items()]
+    settings.write_text("\n".join(lines))
+    cluster.run("""
 from pulp_hooks import Hooks
 from pulp_hooks.bodies.examples import EXAMPLES
 from pulp_hooks.event_types import EventType
 with Hooks.discover() as hooks:
     assert not hooks.problems, hooks.problems
-    assert {{listener.name for listener in hooks.listeners}} > {set(names)!r}
     for event_type in EventType:
         hooks.fire(event_type, EXAMPLES[event_type])
 """)
@@ -91,6 +126,7 @@ with Hooks.discover() as hooks:
     assert states(sqlite_url) == {"delivered": 4 * len(names) + 1}, cluster.log()
     assert cluster.log().count(" sync finished ") == 1
     assert len((cluster.folder / "events.jsonl").read_text().splitlines()) == 4
+    assert len(set(Endpoint.ids)) == 4
 
 
 def test_message_carries_only_the_name_of_the_delivery(cluster: Cluster, sqlite_url: str, broker: Broker) -> None:
