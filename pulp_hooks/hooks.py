@@ -36,6 +36,7 @@ from pulp_hooks.problems import Problem
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import DEFAULTS, JournalSettings, Settings
 from pulp_hooks.settings.reading import ReadSettings, read_settings
+from pulp_hooks.trial_events import event_for_test, found_for_test
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -355,6 +356,27 @@ class Hooks(FiringMethods):
         worker = Worker(journal, self._registry, self._settings, threads_per_listener=threads_per_listener)
         self._workers.add(worker)
         return worker
+
+    def test(self, listener: str, event_type: EventType | str | None = None) -> Report:
+        """Send one example event to this listener only, past its filters and the journal, and return what it did.
+
+        The event is marked as a test: its `id` begins with `test-`, and the repository is `pulp-hooks-test`.
+
+        Args:
+            listener: Name of the listener.
+            event_type: The event type; by default the first one that the listener receives.
+
+        Raises:
+            PluginError: There is no such listener, it cannot be used, or it does not receive this event type.
+            UnknownEventTypeError: There is no such event type.
+            ClosedError: `close` was called before, or the parent process created this.
+        """
+        self._own.check()
+        self.build_notifiers()
+        tested = found_for_test(self.listeners, listener)
+        event = event_for_test(tested, None if event_type is None else EventType(event_type), self._source)
+        guards = Registry([replace(tested, wants=None)], self._settings.dispatch.slow_seconds).guards(event)
+        return Report(event, tuple(self._in_flight.run(run_in_turn, guards, Original(event))))
 
     def validate(self, event_type: EventType | str, body: Mapping[str, Any], *, partial: bool = False) -> None:
         """Check a body without firing it.

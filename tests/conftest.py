@@ -26,6 +26,11 @@ SERVER = os.environ.get("PULP_HOOKS_TEST_POSTGRESQL", "postgresql+psycopg://root
 
 PACKAGE = f"{Path(__file__).parent.parent / 'pulp_hooks'}{os.sep}"
 
+EXAMPLE_PLUGINS = sorted(
+    path.parent.name for path in Path(__file__).parents[1].glob("example_plugins/*/pyproject.toml")
+)
+"""Names of the example plugins, which are installed where the tests run, and which most tests block."""
+
 _EXAMPLES = sorted((Path(__file__).parent / "bodies" / "examples").glob("*.json"))
 
 

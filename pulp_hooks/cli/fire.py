@@ -6,25 +6,11 @@ from typing import Any, TextIO
 import click
 
 from pulp_hooks.bodies.examples import EXAMPLES
-from pulp_hooks.cli.output import (
-    echo_json,
-    echo_table,
-    json_option,
-    settings_option,
-    show_log,
-    stdout_for_listeners,
-)
+from pulp_hooks.cli.output import json_option, settings_option, show_log, stdout_for_listeners
 from pulp_hooks.cli.parameters import EventTypeParameter
-from pulp_hooks.dispatch.outcomes import Status
+from pulp_hooks.cli.report import echo_report
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
-
-_COLOURS: dict[str, str] = {
-    Status.SUCCEEDED: "green",
-    Status.FAILED: "red",
-    Status.QUEUED: "cyan",
-    Status.NOT_QUEUED: "red",
-}
 
 
 @click.command(
@@ -51,13 +37,8 @@ def command(
     content = EXAMPLES[event_type] if body is None else _read(body)
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
         report = hooks.fire(event_type, content)
-    if as_json:
-        keys = ("listener", "hook", "status", "seconds", "error", "detail")
-        outcomes = [{key: getattr(outcome, key) for key in keys} for outcome in report.outcomes]
-        echo_json({"event": report.event.to_dict(), "outcomes": outcomes})
-    elif report.outcomes:
-        rows = [[x.listener, x.hook, x.status, f"{x.seconds:.3f}", x.error or ""] for x in report.outcomes]
-        echo_table(["LISTENER", "HOOK", "STATUS", "SECONDS", "ERROR"], rows, _COLOURS)
+    if as_json or report.outcomes:
+        echo_report(report, as_json=as_json)
     else:
         click.echo("no listener takes the event; run `pulp-hooks listeners` for a list")
     if report.failures:

@@ -18,8 +18,10 @@ from pulp_hooks.cli.output import (
     show_log,
     stdout_for_listeners,
 )
-from pulp_hooks.cli.parameters import checked_text
+from pulp_hooks.cli.parameters import EventTypeParameter, checked_text
+from pulp_hooks.cli.report import echo_report
 from pulp_hooks.errors import PulpHooksError
+from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.plugins.listeners import Kind, Listener, State
 from pulp_hooks.settings.reading import AUTOLOAD_VARIABLE
@@ -34,6 +36,7 @@ _COLOURS = {"loaded": "green", "broken": "red", "blocked": "yellow", "disabled":
 Examples:
   pulp-hooks listeners
   pulp-hooks listeners --settings site.toml --json
+  pulp-hooks listeners test audit
   pulp-hooks listeners disable audit --reason "the disk is full"
   pulp-hooks listeners enable audit""",
 )
@@ -41,7 +44,7 @@ Examples:
 @json_option
 @click.pass_context
 def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
-    """List the installed and configured listeners; disable, enable and rename them.
+    """List the installed and configured listeners; test, disable, enable and rename them.
 
     A notifier has a line of its own, and one for each listener that the settings make of it. The configuration of
     listeners is never shown: it may hold secrets.
@@ -160,6 +163,32 @@ def rename(  # noqa: PLR0913 - one for each argument and option
     else:
         deleted = f", {deliveries(renamed.deleted)} of the same events deleted" if renamed.deleted else ""
         click.echo(f"{deliveries(renamed.moved)} moved from {old} to {new}{deleted}")
+
+
+@command.command(
+    "test",
+    epilog="""\b
+Examples:
+  pulp-hooks listeners test ci
+  pulp-hooks listeners test ci --event-type repo-sync-finished""",
+)
+@click.argument("name", type=ListenerParameter(), callback=checked_text)
+@click.option("--event-type", type=EventTypeParameter(), help="By default the first one that the listener receives.")
+@click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
+@json_option
+@click.pass_context
+def test(ctx: click.Context, name: str, event_type: EventType | None, settings: str | None, *, as_json: bool) -> None:
+    """Send one example event to a listener, and print what it did.
+
+    The event goes past the filters of the listener and past the journal, and is marked as a test: its ID begins with
+    `test-`, and its repository is `pulp-hooks-test`. Exit code 1 if the listener failed.
+    """
+    show_log("pulp_hooks.plugins")
+    with stdout_for_listeners(as_json=as_json), Hooks.discover(settings or ctx.obj) as hooks:
+        report = hooks.test(name, event_type)
+    echo_report(report, as_json=as_json, with_detail=True)
+    if report.failures:
+        ctx.exit(1)
 
 
 def _disabled(settings: str | None) -> dict[str, str]:

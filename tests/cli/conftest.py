@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import EXAMPLE_PLUGINS
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Install = Callable[[str, str], None]
 
@@ -46,7 +48,11 @@ def install(packages: Path) -> Install:
 def environment(packages: Path) -> dict[str, str]:
     """Variables of the commands: the packages of the test are found, the installed example plugins are blocked."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PULP_HOOKS", "_PULP_HOOKS"))}
-    return kept | {"PYTHONPATH": str(packages), "PULP_HOOKS_BLOCK": "console,jsonl", "PYTHONWARNINGS": "error"}
+    return kept | {
+        "PYTHONPATH": str(packages),
+        "PULP_HOOKS_BLOCK": ",".join(EXAMPLE_PLUGINS),
+        "PYTHONWARNINGS": "error",
+    }
 
 
 @pytest.fixture

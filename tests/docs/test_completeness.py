@@ -26,6 +26,7 @@ from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hosts.file_mirror import MirrorResult
 from pulp_hooks.settings.model import Settings
+from tests.conftest import EXAMPLE_PLUGINS
 
 ROOT = Path(__file__).parents[2]
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
@@ -252,6 +253,7 @@ DOCUMENTS = {
     "schema": [["schema", "repo-sync-started"]],
     "listeners": [
         ["listeners"],
+        ["listeners", "test", "desk"],
         ["listeners", "disable", "desk", "--yes"],
         ["listeners", "enable", "desk"],
         ["listeners", "rename", "desk", "counter", "--yes"],
@@ -315,7 +317,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[Any
     (folder / "pulp-hooks.toml").write_text("[journal]\nurl = 'sqlite:///journal.db'\n")
     (folder / "files").mkdir()
     (folder / "files" / "a").write_text("a")
-    environment = os.environ | {"PYTHONPATH": str(folder), "PULP_HOOKS_BLOCK": "console,jsonl"}
+    environment = os.environ | {"PYTHONPATH": str(folder), "PULP_HOOKS_BLOCK": ",".join(EXAMPLE_PLUGINS)}
     event_id = ""
 
     def documents(arguments: list[str]) -> list[Any]:

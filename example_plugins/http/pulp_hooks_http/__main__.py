@@ -1,0 +1,64 @@
+"""`python -m pulp_hooks_http`: receives webhooks on this machine, verifies and prints them, to try a listener out."""
+
+import argparse
+import json
+import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from pulp_hooks_http.receiving import VerificationError, verify
+
+_MOST_BYTES = 2**24
+
+
+class _Receiver(BaseHTTPRequestHandler):
+    """Answers 204 to what is genuine, and 400 to what is not."""
+
+    secret = ""
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > _MOST_BYTES:
+            self.send_error(411)
+            return
+        content = self.rfile.read(int(length))
+        try:
+            webhook = verify(content, dict(self.headers.items()), self.secret)
+        except VerificationError as error:
+            print(f"refused: {error}", flush=True)
+            self.send_error(400, str(error))
+            return
+        print(f"verified {webhook.id}: {_shown(content)}", flush=True)
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: each webhook has its line already."""
+
+
+def _shown(content: bytes) -> str:
+    """Return the content on one line, without what a terminal would obey."""
+    try:
+        return json.dumps(json.loads(content))
+    except (ValueError, RecursionError):
+        return repr(content)
+
+
+def main() -> None:
+    """Receive webhooks until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m pulp_hooks_http", description=__doc__)
+    parser.add_argument("secret", metavar="VARIABLE", help="environment variable with the secret, such as CI_SECRET")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; by default any free one")
+    arguments = parser.parse_args()
+    if not os.environ.get(arguments.secret):
+        parser.error(f"environment variable {arguments.secret} is not set; fix: export it")
+    _Receiver.secret = os.environ[arguments.secret]
+    with ThreadingHTTPServer(("127.0.0.1", arguments.port), _Receiver) as server:
+        print(f"receiving on http://127.0.0.1:{server.server_port}/", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
+
+
+if __name__ == "__main__":
+    main()
