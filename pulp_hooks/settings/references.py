@@ -25,12 +25,11 @@ def resolve(value: Any, key: str, folder: Path, secrets: list[str]) -> Any:  # n
         return [resolve(item, f"{key}[{position}]", folder, secrets) for position, item in enumerate(value)]
     if not isinstance(value, Mapping):
         return value
-    if len(value) == 1:
+    if is_reference(value):
         (kind, name), *_ = value.items()
-        if kind in _READERS and isinstance(name, str):
-            text = _READERS[kind](name, key, folder)
-            secrets.append(text)
-            return text
+        text = _READERS[kind](name, key, folder)
+        secrets.append(text)
+        return text
     return {name: resolve(item, f"{key}.{name}", folder, secrets) for name, item in value.items()}
 
 
@@ -51,13 +50,21 @@ def resolve_config(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, A
         raise SettingsError("config is nested too deep") from None
 
 
+def is_reference(value: object) -> bool:
+    """Return whether a TOML value refers to an environment variable or a file."""
+    if not isinstance(value, Mapping) or len(value) != 1:
+        return False
+    (kind, name), *_ = value.items()
+    return kind in _READERS and isinstance(name, str)
+
+
 def written_texts(value: object) -> list[str]:
     """Return the texts that are written in a TOML value itself, and not referred to."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list):
         return [text for item in value for text in written_texts(item)]
-    if isinstance(value, Mapping) and not (len(value) == 1 and next(iter(value)) in _READERS):
+    if isinstance(value, Mapping) and not is_reference(value):
         return [text for item in value.values() for text in written_texts(item)]
     return []
 
