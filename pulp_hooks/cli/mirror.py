@@ -118,8 +118,8 @@ class _PrintingHooks(Hooks):
 
     output: TextIO
 
-    def _fire(self, *arguments: Any, **options: Any) -> Report:  # noqa: ANN401 - as inherited
-        report = super()._fire(*arguments, **options)
+    def fire(self, *arguments: Any, **options: Any) -> Report:  # noqa: ANN401 - as inherited
+        report = super().fire(*arguments, **options)
         click.echo(json_for(self.output, report.event.to_json()), file=self.output)
         return report
 
