@@ -507,6 +507,16 @@ class Backend(ABC):
         return True
 
 
+class JournalPart:
+    """A part of the facade `Journal`.
+
+    Attributes:
+        backend: The database.
+    """
+
+    backend: Backend
+
+
 def raise_interruption(error: BaseException, handled: BaseException | None) -> None:
     """Raise what was addressed to the host and an exception has wrapped; return if there is nothing of that kind.
 
