@@ -19,7 +19,7 @@ from pulp_hooks.event_types import EventType
 from pulp_hooks.host_transaction import HostTransaction
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.safe_logger import safe_logger
-from pulp_hooks.signals import interruption_in, raised_by_signal_handler
+from pulp_hooks.signals import interruption_in, is_interruption, raised_by_signal_handler
 from pulp_hooks.text import one_line, text_of, type_name
 from pulp_hooks.tracebacks import frames_of
 
@@ -137,7 +137,7 @@ class Operation(ABC):
         try:
             self._hooks.fire(self._started_type, self._started_body(), **self._options(self.call_report))
         except BaseException as error:
-            if _is_interruption(error):
+            if is_interruption(error):
                 self.__exit__(None, error, error.__traceback__)
             raise
         return self
@@ -175,7 +175,7 @@ class Operation(ABC):
         try:
             await self._hooks.afire(self._started_type, self._started_body(), **self._options(self.call_report))
         except BaseException as error:
-            if _is_interruption(error) or issubclass(type(error), asyncio.CancelledError):
+            if is_interruption(error) or issubclass(type(error), asyncio.CancelledError):
                 await self.__aexit__(None, error, error.__traceback__)
             raise
         return self
@@ -292,7 +292,7 @@ class Operation(ABC):
                 self._hooks.validate(self._finished_type, body)
                 break
             except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
-                fault = wrong if fault is None or _is_interruption(wrong) else fault
+                fault = wrong if fault is None or is_interruption(wrong) else fault
         return body, self._options(call_report), fault
 
     def _ending(
@@ -409,12 +409,7 @@ def _is_to_be_fired_again(lost: BaseException, event_id: TrackedId | None) -> bo
 
     A journal stores an event of one id once. Where listeners are called directly, none of them is called twice.
     """
-    return _is_interruption(lost) and not (event_id and event_id.has_reached_listeners)
-
-
-def _is_interruption(error: BaseException) -> bool:
-    """Return whether an exception was addressed to the host: Ctrl-C, or that of one of its signal handlers."""
-    return issubclass(type(error), KeyboardInterrupt) or raised_by_signal_handler(error)
+    return is_interruption(lost) and not (event_id and event_id.has_reached_listeners)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> asyncio.CancelledError | None:
