@@ -65,31 +65,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "DeliverySettings": "settings.model",
-    "DisableListener": "delivery_control",
-    "DispatchSettings": "settings.model",
-    "Event": "event",
-    "EventType": "event_types",
-    "Hooks": "hooks",
-    "JournalSettings": "settings.model",
-    "ListenerSettings": "settings.model",
-    "Notifier": "notifier",
-    "Outcome": "dispatch.outcomes",
-    "PermanentFailure": "delivery_control",
-    "PluginSettings": "settings.model",
-    "Report": "dispatch.outcomes",
-    "RetryLater": "delivery_control",
-    "Settings": "settings.model",
-    "Status": "dispatch.outcomes",
-    "hookimpl": "hookspecs",
+    "delivery_control": ("DisableListener", "PermanentFailure", "RetryLater"),
+    "dispatch.outcomes": ("Outcome", "Report", "Status"),
+    "event": ("Event",),
+    "event_types": ("EventType",),
+    "hooks": ("Hooks",),
+    "hookspecs": ("hookimpl",),
+    "notifier": ("Notifier",),
 }
+"""The modules of names other than those of errors and settings."""
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
-    return getattr(home, name)
+    other = "settings.model" if name.endswith("Settings") else "errors"
+    home = next((home for home, names in _HOMES.items() if name in names), other)
+    return getattr(import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

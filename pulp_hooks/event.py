@@ -102,7 +102,7 @@ def check_id(value: str, what: str = "event_id") -> str:
         raise EventError(
             f"invalid {what} {shortened_repr(value)}: use 1 to 128 letters, digits, '_', '-' or ':' (ASCII)"
         )
-    return value
+    return str.__str__(value)
 
 
 def check_source(source: str) -> str:

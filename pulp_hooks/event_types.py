@@ -26,28 +26,18 @@ class EventType(StrEnum):
     wire_name: str
     body_name: str
 
-    REPO_SYNC_STARTED = ("repo-sync-started", "repo_sync_started", "repo.sync.start", "RepoSyncStarted")
-    REPO_SYNC_FINISHED = ("repo-sync-finished", "repo_sync_finished", "repo.sync.finish", "RepoSyncFinished")
-    REPO_PUBLISH_STARTED = (
-        "repo-publish-started",
-        "repo_publish_started",
-        "repo.publish.start",
-        "RepoPublishStarted",
-    )
-    REPO_PUBLISH_FINISHED = (
-        "repo-publish-finished",
-        "repo_publish_finished",
-        "repo.publish.finish",
-        "RepoPublishFinished",
-    )
+    REPO_SYNC_STARTED = ("repo-sync-started", "repo_sync_started", "repo.sync.start")
+    REPO_SYNC_FINISHED = ("repo-sync-finished", "repo_sync_finished", "repo.sync.finish")
+    REPO_PUBLISH_STARTED = ("repo-publish-started", "repo_publish_started", "repo.publish.start")
+    REPO_PUBLISH_FINISHED = ("repo-publish-finished", "repo_publish_finished", "repo.publish.finish")
 
-    def __new__(cls, type_id: str, hook_name: str = "", wire_name: str = "", body_name: str = "") -> Self:
+    def __new__(cls, type_id: str, hook_name: str = "", wire_name: str = "") -> Self:
         """Return a member whose value is its type ID. The defaults let type checkers accept `EventType(name)`."""
         member = str.__new__(cls, type_id)
         member._value_ = type_id
         member.hook_name = hook_name
         member.wire_name = wire_name
-        member.body_name = body_name
+        member.body_name = "".join(word.capitalize() for word in type_id.split("-"))
         return member
 
     @classmethod

@@ -10,7 +10,7 @@ from pulp_hooks.errors import ClosedError
 FileIdentity = tuple[int, int]
 """Device and inode of a file: the same under each of its names."""
 
-_process = object()
+process = object()
 """Stands for this process; a child replaces it. To compare it costs a tenth of what `os.getpid` does."""
 
 _kept: "WeakSet[object]" = WeakSet()
@@ -31,12 +31,12 @@ class OwnProcess:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._process = _process
+        self._process = process
 
     @property
     def is_parent(self) -> bool:
         """Whether the object was created before this process was forked."""
-        return self._process is not _process
+        return self._process is not process
 
     def check(self) -> None:
         """Check that this process created the object.
@@ -44,7 +44,7 @@ class OwnProcess:
         Raises:
             ClosedError: It was created before this process was forked.
         """
-        if self._process is not _process:
+        if self._process is not process:
             raise ClosedError(
                 f"{self._name} belong to the parent process, which forked this one; "
                 "fix: create Hooks after the fork, in each process"
@@ -86,8 +86,8 @@ def _regular_file(descriptor: int) -> FileIdentity | None:
 
 
 def _begin_child() -> None:
-    global _process  # noqa: PLW0603 - there is one process
-    _process = object()
+    global process  # noqa: PLW0603 - there is one process
+    process = object()
     for owner in tuple(_kept):
         _leak(owner)
     _inherited.clear()

@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from pulp_hooks import telemetry
 from pulp_hooks.bodies.serializer import BodySerializer
-from pulp_hooks.dispatch.copies import Original, Progress
+from pulp_hooks.dispatch.copies import Original, TrackedId
 from pulp_hooks.dispatch.direct import run_in_turn, run_together
 from pulp_hooks.dispatch.guard import Guard
 from pulp_hooks.dispatch.in_flight import EventsInFlight
@@ -217,37 +217,23 @@ class Hooks(FiringMethods):
             JournalError: The journal could not take the event; or there is none, and `connection` was given.
             ClosedError: `close` was called before, or the parent process created this.
         """
-        progress = Progress(event_id, may_be_stored=event_id is not None)
-        return self._fire(progress, event_type, body, call_report, operation_id, caused_by, connection)
-
-    def _fire(  # noqa: PLR0913, PLR0917 - what `fire` takes
-        self,
-        progress: Progress,
-        event_type: EventType | str,
-        body: Mapping[str, Any],
-        call_report: Mapping[str, Any] | None,
-        operation_id: str | None,
-        caused_by: str | None,
-        connection: "Connection | None" = None,
-    ) -> Report:
         self._own.check()
-        event = self._event(event_type, body, call_report, progress.event_id, operation_id, caused_by)
+        event = self._event(event_type, body, call_report, event_id, operation_id, caused_by)
         guards = self._registry.guards(event) if self._outbox is None else []
         if self._outbox is None and not guards and connection is None:
             self._in_flight.refuse_when_closed()
             return Report(event, ())
-        return self._in_flight.run(self._dispatch, event, guards, connection, progress)
+        return self._in_flight.run(self._dispatch, event, guards, connection, event_id)
 
     def _dispatch(
-        self, event: Event, guards: Sequence[Guard], connection: "Connection | None", progress: Progress
+        self, event: Event, guards: Sequence[Guard], connection: "Connection | None", event_id: str | None
     ) -> Report:
         span = telemetry.begin_fire(event.type.value, event.id)
         try:
-            report = self._keep(event, connection, may_be_stored=progress.may_be_stored)
+            report = self._keep(event, connection, event_id)
             if report is None:
                 guards = guards if self._outbox is None else self._registry.guards(event)
-                progress.original = original = Original(event)
-                report = Report(event, tuple(run_in_turn(guards, original)))
+                report = Report(event, tuple(run_in_turn(guards, Original(event, event_id))))
         except BaseException as error:
             telemetry.end_fire(span, event.type.value, error)
             raise
@@ -271,24 +257,11 @@ class Hooks(FiringMethods):
         the other. With a journal, that is written in a thread, or with `connection`, an SQLAlchemy `AsyncConnection`,
         in the host's own transaction.
         """
-        progress = Progress(event_id, may_be_stored=event_id is not None)
-        return await self._afire(progress, event_type, body, call_report, operation_id, caused_by, connection)
-
-    async def _afire(  # noqa: PLR0913, PLR0917 - what `afire` takes
-        self,
-        progress: Progress,
-        event_type: EventType | str,
-        body: Mapping[str, Any],
-        call_report: Mapping[str, Any] | None,
-        operation_id: str | None,
-        caused_by: str | None,
-        connection: "AsyncConnection | None" = None,
-    ) -> Report:
         self._own.check()
-        event = self._event(event_type, body, call_report, progress.event_id, operation_id, caused_by)
+        event = self._event(event_type, body, call_report, event_id, operation_id, caused_by)
 
         def keep(connection: "Connection | None") -> Report | None:
-            return self._keep(event, connection, may_be_stored=progress.may_be_stored)
+            return self._keep(event, connection, event_id)
 
         async def dispatch(inside: Callable[[], Context]) -> Report:
             context = inside()
@@ -305,8 +278,7 @@ class Hooks(FiringMethods):
                 elif self._outbox is not None:
                     report = await asyncio.get_running_loop().run_in_executor(None, in_thread)
                 if report is None:
-                    guards = self._registry.guards(event)
-                    progress.original = original = Original(event)
+                    guards, original = self._registry.guards(event), Original(event, event_id)
                     report = Report(event, tuple(await run_together(guards, original, self._in_flight.run, context)))
             except BaseException as error:
                 telemetry.end_fire(span, event.type.value, error)
@@ -316,9 +288,10 @@ class Hooks(FiringMethods):
 
         return await self._in_flight.run_async(dispatch)
 
-    def _keep(self, event: Event, connection: "Connection | None", *, may_be_stored: bool) -> Report | None:
+    def _keep(self, event: Event, connection: "Connection | None", event_id: str | None) -> Report | None:
         """Store an event in the journal; return null if it is to be dispatched directly."""
         if self._outbox is not None:
+            may_be_stored = event_id.may_be_stored if isinstance(event_id, TrackedId) else event_id is not None
             return self._outbox.put(event, self._recipients, connection, self._settings, may_be_stored=may_be_stored)
         if connection is not None:
             raise JournalError("a connection is given, and there is no journal; fix: add [journal] to the settings")

@@ -4,14 +4,14 @@ import asyncio
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from pulp_hooks.bodies.reported import reported_value
 from pulp_hooks.bodies.serializer import reported_object
-from pulp_hooks.dispatch.copies import Progress
+from pulp_hooks.dispatch.copies import TrackedId
 from pulp_hooks.dispatch.outcomes import Report
 from pulp_hooks.errors import ClosedError, JournalError
 from pulp_hooks.event_loops import is_loop_running
@@ -19,7 +19,7 @@ from pulp_hooks.event_types import EventType
 from pulp_hooks.host_transaction import HostTransaction
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.safe_logger import safe_logger
-from pulp_hooks.signals import interruption_in, raised_by_signal_handler
+from pulp_hooks.signals import interruption_in, is_interruption, raised_by_signal_handler
 from pulp_hooks.text import one_line, text_of, type_name
 from pulp_hooks.tracebacks import frames_of
 
@@ -33,33 +33,14 @@ _MAX_TEXT = 8192
 _MAX_FRAMES = 100
 
 
-class Firing(Protocol):
+class _Hooks(Protocol):
     """What an operation needs of the host's hooks."""
 
-    @property
-    def fire(self) -> Callable[..., Report]:
-        """Fire an event."""
-        ...
+    def fire(self, *args: Any, **options: Any) -> Report: ...  # noqa: ANN401 - as `Hooks.fire`
 
-    @property
-    def afire(self) -> Callable[..., Awaitable[Report]]:
-        """Fire an event from a coroutine."""
-        ...
+    async def afire(self, *args: Any, **options: Any) -> Report: ...  # noqa: ANN401 - as `Hooks.afire`
 
-    @property
-    def _fire(self) -> Callable[..., Report]:
-        """Fire an event, and note how far that gets."""
-        ...
-
-    @property
-    def _afire(self) -> Callable[..., Awaitable[Report]]:
-        """Fire an event from a coroutine, and note how far that gets."""
-        ...
-
-    @property
-    def validate(self) -> Callable[..., None]:
-        """Raise `BodyError` for a body that `fire` would refuse."""
-        ...
+    def validate(self, *args: Any, **options: Any) -> None: ...  # noqa: ANN401 - as `Hooks.validate`
 
 
 class Operation(ABC):
@@ -74,7 +55,7 @@ class Operation(ABC):
     # A misspelt attribute is an error, and not a count that nobody reports.
     __slots__ = (
         *("_begun", "_caused_by", "_event_id", "_failure", "_hooks", "_id"),
-        *("_ids", "_is_over", "_is_stored", "_may_be_stored", "_transaction"),
+        *("_ids", "_is_over", "_is_stored", "_may_be_stored", "_skipped", "_transaction"),
         *("call_report", "details", "summary"),
     )
 
@@ -84,7 +65,7 @@ class Operation(ABC):
 
     def __init__(
         self,
-        hooks: Firing,
+        hooks: _Hooks,
         ids: Mapping[str, str],
         call_report: Mapping[str, Any] | None,
         caused_by: "Operation | str | None",
@@ -97,6 +78,7 @@ class Operation(ABC):
         self._id = new_id()
         self._caused_by = caused_by.id if isinstance(caused_by, Operation) else caused_by
         self._failure: str | None = None
+        self._skipped: str | None = None
         self._begun: tuple[datetime, float] | None = None
         # The id of `finished`; whether `succeed` has fired it, in which transaction, and whether it was stored there.
         self._event_id: str | None = None
@@ -155,7 +137,7 @@ class Operation(ABC):
         try:
             self._hooks.fire(self._started_type, self._started_body(), **self._options(self.call_report))
         except BaseException as error:
-            if _is_interruption(error):
+            if is_interruption(error):
                 self.__exit__(None, error, error.__traceback__)
             raise
         return self
@@ -166,10 +148,10 @@ class Operation(ABC):
         handled = sys.exc_info()[1]
         fault: BaseException | None = None
         for is_last in (False, True):
-            progress: Progress | None = None
+            event_id: TrackedId | None = None
             try:
                 self._event_id = self._event_id or new_id()
-                progress = Progress(self._event_id, may_be_stored=self._may_be_stored or is_last)
+                event_id = TrackedId(self._event_id, may_be_stored=self._may_be_stored or is_last)
                 transaction = self._left_over(error)
                 try:
                     is_left_open = transaction is not None and transaction.roll_back()
@@ -177,9 +159,9 @@ class Operation(ABC):
                 except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
                     fault = interruption_in(wrong, handled) or wrong
                 body, options, fault = self._finish(error, trace, fault)
-                self._hooks._fire(progress, self._finished_type, body, **options)  # noqa: SLF001 - not for hosts
+                self._hooks.fire(self._finished_type, body, event_id=event_id, **options)
             except BaseException as lost:  # noqa: BLE001 - raised again where the block has no exception of its own
-                if not is_last and _is_to_be_fired_again(lost, progress):
+                if not is_last and _is_to_be_fired_again(lost, event_id):
                     fault = lost
                     continue
                 self._lost(lost, fault if error is None else error)
@@ -193,7 +175,7 @@ class Operation(ABC):
         try:
             await self._hooks.afire(self._started_type, self._started_body(), **self._options(self.call_report))
         except BaseException as error:
-            if _is_interruption(error) or issubclass(type(error), asyncio.CancelledError):
+            if is_interruption(error) or issubclass(type(error), asyncio.CancelledError):
                 await self.__aexit__(None, error, error.__traceback__)
             raise
         return self
@@ -213,10 +195,10 @@ class Operation(ABC):
         handled = sys.exc_info()[1]
         fault: BaseException | None = None
         for is_last in (False, True):
-            progress: Progress | None = None
+            event_id: TrackedId | None = None
             try:
                 self._event_id = self._event_id or new_id()
-                progress = Progress(self._event_id, may_be_stored=self._may_be_stored or is_last)
+                event_id = TrackedId(self._event_id, may_be_stored=self._may_be_stored or is_last)
                 transaction = self._left_over(error)
                 try:
                     is_left_open = transaction is not None and await transaction.aroll_back()
@@ -224,9 +206,9 @@ class Operation(ABC):
                 except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
                     fault = interruption_in(wrong, handled) or wrong
                 body, options, fault = self._finish(error, trace, fault)
-                await self._hooks._afire(progress, self._finished_type, body, **options)  # noqa: SLF001 - not for hosts
+                await self._hooks.afire(self._finished_type, body, event_id=event_id, **options)
             except BaseException as lost:  # noqa: BLE001 - raised again where the block has no exception of its own
-                if not is_last and _is_to_be_fired_again(lost, progress):
+                if not is_last and _is_to_be_fired_again(lost, event_id):
                     fault = lost
                     continue
                 self._lost(lost, fault if error is None else error)
@@ -310,7 +292,7 @@ class Operation(ABC):
                 self._hooks.validate(self._finished_type, body)
                 break
             except BaseException as wrong:  # noqa: BLE001 - raised when `finished` was fired
-                fault = wrong if fault is None or _is_interruption(wrong) else fault
+                fault = wrong if fault is None or is_interruption(wrong) else fault
         return body, self._options(call_report), fault
 
     def _ending(
@@ -318,7 +300,8 @@ class Operation(ABC):
     ) -> dict[str, Any]:
         if error is None:
             message = _ROLLED_BACK if self._failure is None and self._is_stored else self._failure
-            return _ended("success") if message is None else _ended("failed", message)
+            result = "success" if self._skipped is None else "skipped"
+            return _ended(result) if message is None else _ended("failed", message)
         if issubclass(type(error), KeyboardInterrupt | asyncio.CancelledError):
             return _ended("canceled", f"canceled by {type_name(error)}")
         return _broken_off(error, trace, short=short)
@@ -327,9 +310,9 @@ class Operation(ABC):
     def _reported(self) -> dict[str, Any]:
         """Return the fields that only this kind of operation has."""
 
-    @abstractmethod
     def _unreported(self) -> dict[str, Any]:
         """Return the report that replaces invalid values of the host."""
+        return {"summary": {}, "details": None}
 
     def _lost(self, lost: BaseException, error: BaseException | None) -> None:
         if error is None or raised_by_signal_handler(lost):
@@ -359,7 +342,7 @@ class SyncOperation(Operation):
 
     def __init__(
         self,
-        hooks: Firing,
+        hooks: _Hooks,
         ids: Mapping[str, str],
         call_report: Mapping[str, Any] | None,
         caused_by: Operation | str | None,
@@ -373,27 +356,17 @@ class SyncOperation(Operation):
         return {name: getattr(self, name) for name in _COUNTS}
 
     def _unreported(self) -> dict[str, Any]:
-        return {"summary": {}, "details": None} | dict.fromkeys(_COUNTS)
+        return super()._unreported() | dict.fromkeys(_COUNTS)
 
 
 class PublishOperation(Operation):
     """A publish of one repository by one distributor."""
 
-    __slots__ = ("_skipped",)
+    __slots__ = ()
 
     _started_type = EventType.REPO_PUBLISH_STARTED
     _started_fields = ("repo_id", "distributor_id")
     _finished_type = EventType.REPO_PUBLISH_FINISHED
-
-    def __init__(
-        self,
-        hooks: Firing,
-        ids: Mapping[str, str],
-        call_report: Mapping[str, Any] | None,
-        caused_by: Operation | str | None,
-    ) -> None:
-        super().__init__(hooks, ids, call_report, caused_by)
-        self._skipped: str | None = None
 
     def skip(self, reason: str) -> None:
         """Mark the publish as skipped; the reason is `skipped` in the summary."""
@@ -406,15 +379,6 @@ class PublishOperation(Operation):
         return {
             "summary": {**(summary if isinstance(summary, dict) else {"summary": summary}), "skipped": self._skipped}
         }
-
-    def _unreported(self) -> dict[str, Any]:
-        return {"summary": {}, "details": None}
-
-    def _ending(
-        self, error: BaseException | None, trace: TracebackType | None, *, short: bool = False
-    ) -> dict[str, Any]:
-        ending = super()._ending(error, trace, short=short)
-        return _ended("skipped") if ending["result"] == "success" and self._skipped is not None else ending
 
 
 def _left_open() -> ClosedError:
@@ -440,17 +404,12 @@ def _broken_off(error: BaseException, trace: TracebackType | None, *, short: boo
     }
 
 
-def _is_to_be_fired_again(lost: BaseException, progress: Progress | None) -> bool:
+def _is_to_be_fired_again(lost: BaseException, event_id: TrackedId | None) -> bool:
     """Return whether `finished` was broken off by an interruption before any listener was called.
 
     A journal stores an event of one id once. Where listeners are called directly, none of them is called twice.
     """
-    return _is_interruption(lost) and not (progress and progress.has_reached_listeners)
-
-
-def _is_interruption(error: BaseException) -> bool:
-    """Return whether an exception was addressed to the host: Ctrl-C, or that of one of its signal handlers."""
-    return issubclass(type(error), KeyboardInterrupt) or raised_by_signal_handler(error)
+    return is_interruption(lost) and not (event_id and event_id.has_reached_listeners)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> asyncio.CancelledError | None:

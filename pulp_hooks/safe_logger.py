@@ -4,7 +4,7 @@ import logging
 import threading
 from typing import Any
 
-from pulp_hooks.signals import raised_by_signal_handler
+from pulp_hooks.signals import is_interruption, raised_by_signal_handler
 
 
 class _Thread(threading.local):
@@ -40,10 +40,8 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
         try:
             _thread.is_logging = True
             self.logger.log(level, msg, *args, stacklevel=2, **kwargs)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:  # there is nowhere else to report it
-            if raised_by_signal_handler(error):
+            if is_interruption(error):
                 raise
         finally:
             _thread.is_logging = False

@@ -27,9 +27,14 @@ def interruption_in(error: BaseException, handled: BaseException | None) -> Base
         handled: The exception that was being handled when that code was called. It is only a context and is skipped.
     """
     for found in related(error, handled):
-        if issubclass(type(found), KeyboardInterrupt) or raised_by_signal_handler(found):
+        if is_interruption(found):
             return found
     return None
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Return whether an exception itself is meant for the host: Ctrl-C, or from one of its signal handlers."""
+    return issubclass(type(error), KeyboardInterrupt) or raised_by_signal_handler(error)
 
 
 def raised_by_signal_handler(error: BaseException) -> bool:

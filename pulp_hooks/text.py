@@ -24,7 +24,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from pulp_hooks.signals import raised_by_signal_handler
+from pulp_hooks.signals import is_interruption
 
 REDACTED = "***"
 """Replacement for a secret."""
@@ -293,11 +293,9 @@ def shortened_repr(value: object) -> str:
     """Return a printable `repr` of at most `MAX_REPR` characters, or the type's name if `repr` raises."""
     try:
         text = printable(clean_text(_short.repr(value)))
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
         # A foreign __repr__ may raise anything.
-        if raised_by_signal_handler(error):
+        if is_interruption(error):
             raise
         text = f"<{type_name(value)}>"
     return text if len(text) <= MAX_REPR else text[: MAX_REPR - 3] + "..."
@@ -321,11 +319,9 @@ def text_of(value: object, convert: Callable[[object], str] = str, fallback: str
     try:
         # Call the method of `str`, which a subclass may override.
         return str.__str__(convert(value))[:MAX_TEXT]
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
         # A foreign __str__ may raise anything.
-        if raised_by_signal_handler(error):
+        if is_interruption(error):
             raise
         return fallback
 

@@ -3,7 +3,7 @@
 import traceback
 from types import TracebackType
 
-from pulp_hooks.signals import raised_by_signal_handler, related
+from pulp_hooks.signals import is_interruption, related
 from pulp_hooks.text import one_line
 
 _MAX_TEXT = 100_000
@@ -30,10 +30,8 @@ def formatted_traceback(error: BaseException) -> tuple[str, bool]:
             return shown, shown == text
         text = "".join(["Traceback (most recent call last):\n", *traceback.format_tb(trace), one_line(error)])
         return _encodable(text), False
-    except KeyboardInterrupt:
-        raise
     except BaseException as failure:
-        if raised_by_signal_handler(failure):
+        if is_interruption(failure):
             raise
         return "", False
 
@@ -48,11 +46,9 @@ def frames_of(trace: TracebackType | None, most: int, longest: int) -> list[str]
     """
     try:
         return [frame[:longest] for frame in traceback.format_tb(trace)[-most:]]
-    except KeyboardInterrupt:
-        raise
     except BaseException as failure:
         # Source lines come from foreign loaders, which may raise anything.
-        if raised_by_signal_handler(failure):
+        if is_interruption(failure):
             raise
         return None
 

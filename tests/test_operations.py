@@ -220,6 +220,22 @@ def test_counts_of_a_sync_are_zero_unless_set() -> None:
     assert [recorder.finished[name] for name in ("added_count", "updated_count", "removed_count")] == [0, 0, 0]
 
 
+def test_subclass_that_overrides_fire_sees_both_events() -> None:
+    """`finished` is fired by the public method, as `started` is."""
+    seen: list[str] = []
+
+    class Seeing(Hooks):
+        def fire(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as inherited
+            report = super().fire(*arguments, **options)
+            seen.append(report.event.type)
+            assert type(report.event.id) is str
+            return report
+
+    with sync_of(Seeing()):
+        pass
+    assert seen == ["repo-sync-started", "repo-sync-finished"]
+
+
 def test_publish_inside_of_a_sync_fires_its_own_events() -> None:
     """Operations may be nested, as for an automatic publish."""
     recorder = Recorder()

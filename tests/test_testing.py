@@ -152,7 +152,7 @@ def test_temporary_journal_is_deleted() -> None:
     """Nothing is left of it."""
     with temporary_journal() as journal:
         journal.open()
-        path = journal.backend.file.path  # type: ignore[union-attr] # it is a file
+        path = journal.backend.file.path  # type: ignore[attr-defined] # it is a file
         assert path.exists()
     assert not path.parent.exists()
 

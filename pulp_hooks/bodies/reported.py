@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 from pulp_hooks.bodies.types import JsonValue
-from pulp_hooks.signals import raised_by_signal_handler
+from pulp_hooks.signals import is_interruption
 from pulp_hooks.text import clean_text, shortened_repr
 
 MAX_DEPTH = 64
@@ -123,11 +123,11 @@ class _Conversion:
             converted = rule(value, self._left)
             if not isinstance(converted, _Parts):
                 return converted
-        except (KeyboardInterrupt, _TooManyValuesError):
+        except _TooManyValuesError:
             raise
         except BaseException as error:
             # Foreign properties, iterators and time zones may raise anything.
-            if raised_by_signal_handler(error):
+            if is_interruption(error):
                 raise
             return _marked_repr(value)
         if id(value) in self._open or (depth == 0 and not converted.single and not _is_mark(value)):
@@ -206,10 +206,8 @@ def _key(key: object) -> str:
     try:
         rule = _RULES.get(type(key)) or _rule_for(key)
         converted = None if key is None else key if isinstance(key, bool) else rule(key, 1)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
-        if raised_by_signal_handler(error):
+        if is_interruption(error):
             raise
         return shortened_repr(key)
     if isinstance(converted, _Parts) and converted.single:

@@ -3,8 +3,16 @@
 import click
 
 from pulp_hooks.cli.journal_access import confirmed, journal_of, known_listener
-from pulp_hooks.cli.output import deliveries, echo_json, json_option, settings_option, show_log, stdout_for_listeners
-from pulp_hooks.cli.parameters import MomentParameter, check_window, checked_text
+from pulp_hooks.cli.output import (
+    deliveries,
+    echo_result,
+    json_option,
+    settings_option,
+    show_log,
+    stdout_for_listeners,
+    yes_option,
+)
+from pulp_hooks.cli.parameters import check_window, checked_text, window_options
 from pulp_hooks.event import read_stored
 from pulp_hooks.event_types import EventType
 from pulp_hooks.hooks import Hooks
@@ -13,9 +21,8 @@ from pulp_hooks.journal.replay import Missed
 
 @click.command(epilog="\b\nExamples:\n  pulp-hooks backfill archive\n  pulp-hooks backfill archive --since 30d --yes")
 @click.argument("listener", callback=checked_text)
-@click.option("--since", type=MomentParameter(), help="Events fired then or later: ISO 8601, or 2h for two hours ago.")
-@click.option("--until", type=MomentParameter(), help="Events fired earlier.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@window_options
+@yes_option
 @settings_option
 @json_option
 def command(  # noqa: PLR0913 - one for each argument and option
@@ -44,9 +51,6 @@ def command(  # noqa: PLR0913 - one for each argument and option
             confirmed(f"Queue {deliveries(count)} for {listener}?", yes=yes)
         stored = journal.backfill(listener, missed, ordered=read.settings.delivery_of(listener).ordered)
         is_disabled = any(one.name == listener and one.disabled_at is not None for one in journal.listeners())
-    if as_json:
-        echo_json({"listener": listener, "stored": stored})
-    else:
-        click.echo(f"{deliveries(stored)} queued")
+    echo_result({"listener": listener, "stored": stored}, f"{deliveries(stored)} queued", as_json=as_json)
     if is_disabled and stored:
         click.echo(f"listener {listener} is disabled; its deliveries are on hold", err=True)

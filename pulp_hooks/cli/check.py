@@ -10,7 +10,6 @@ from pulp_hooks.cli.output import (
     counted,
     echo_json,
     json_option,
-    printable,
     settings_option,
     show_log,
     stdout_for_listeners,
@@ -18,6 +17,7 @@ from pulp_hooks.cli.output import (
 from pulp_hooks.errors import JournalError
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.problems import Problem
+from pulp_hooks.text import printable
 
 
 @click.command(epilog="\b\nExamples:\n  pulp-hooks check\n  pulp-hooks check --settings site.toml --json")

@@ -15,7 +15,6 @@ from pulp_hooks.cli.output import (
     json_option,
     moment,
     moment_json,
-    printable,
     settings_option,
 )
 from pulp_hooks.cli.parameters import check_window, checked_text, listing_options
@@ -23,8 +22,9 @@ from pulp_hooks.errors import JournalError
 from pulp_hooks.event_types import EventType
 from pulp_hooks.journal.queries import Filter, StoredAttempt, StoredDelivery
 from pulp_hooks.journal.schema import State
+from pulp_hooks.text import printable
 
-COLOURS = {"delivered": "green", "dead": "red", "retrying": "yellow", "held": "yellow", "pending": "cyan"}
+_COLOURS = {"delivered": "green", "dead": "red", "retrying": "yellow", "held": "yellow", "pending": "cyan"}
 
 _ENDINGS = {"succeeded": "green", "failed": "red", "timed-out": "red"}
 
@@ -68,7 +68,6 @@ def command(  # noqa: PLR0913 - one for each option
 
     Those of the newest events come first. A delivery is one event for one listener; its ID is EVENT/LISTENER.
     """
-    ctx.obj = settings
     if ctx.invoked_subcommand:
         return
     check_window(since, until)
@@ -86,26 +85,22 @@ def command(  # noqa: PLR0913 - one for each option
     if not page.items:
         click.echo("no deliveries")
         return
-    echo_table(
-        ["ID", "TIME", "TYPE", "REPOSITORY", "STATE", "ATTEMPTS", "DUE", "ERROR"],
-        [_row(delivery, now) for delivery in page.items],
-        COLOURS,
-    )
+    headers = ["ID", "TIME", "TYPE", "REPOSITORY", "STATE", "ATTEMPTS", "DUE", "ERROR"]
+    echo_table(headers, [_row(delivery, now) for delivery in page.items], _COLOURS)
     if page.next:
         click.echo(f"more deliveries: add --before {page.next}", err=True)
 
 
 @command.command("show")
 @click.argument("delivery", metavar="ID", callback=checked_text)
-@click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
+@settings_option
 @json_option
-@click.pass_obj
-def show(inherited: str | None, delivery: str, settings: str | None, *, as_json: bool) -> None:
+def show(delivery: str, settings: str | None, *, as_json: bool) -> None:
     """Show a delivery: the event, its body, and every attempt.
 
     ID is EVENT/LISTENER as the list has it; EVENT alone shows all deliveries of the event.
     """
-    with journal_of(settings or inherited) as (journal, _):
+    with journal_of(settings) as (journal, _):
         found = journal.deliveries_of(delivery)
         content = journal.content(delivery)
         if content is None:

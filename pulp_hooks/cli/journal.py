@@ -3,7 +3,7 @@
 import click
 
 from pulp_hooks.cli.journal_access import journal_of
-from pulp_hooks.cli.output import echo_json, json_option, settings_option
+from pulp_hooks.cli.output import echo_json, echo_result, json_option, settings_option
 
 
 @click.group(
@@ -23,30 +23,22 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
     A release also works on the schema of the release before it: upgrade hosts and workers first, one after the other,
     and the journal afterwards.
     """
-    ctx.obj = settings
     if ctx.invoked_subcommand:
         return
     with journal_of(settings) as (journal, _):
         due = journal.upgrade(dry_run=True)
-    if as_json:
-        echo_json({"journal": journal.name, "version": due.found, "upgrade_to": due.version if due.sql else None})
-    elif due.sql:
-        click.echo(
-            f"the journal {journal.name} has schema version {due.found}; "
-            f"`pulp-hooks journal upgrade` changes it to {due.version}"
-        )
-    else:
-        click.echo(f"the journal {journal.name} has schema version {due.found}; no upgrade is due")
+    upgrade = f"`pulp-hooks journal upgrade` changes it to {due.version}" if due.sql else "no upgrade is due"
+    value = {"journal": journal.name, "version": due.found, "upgrade_to": due.version if due.sql else None}
+    echo_result(value, f"the journal {journal.name} has schema version {due.found}; {upgrade}", as_json=as_json)
 
 
 @command.command("upgrade", epilog="\b\nExample:\n  pulp-hooks journal upgrade --dry-run > upgrade.sql")
 @click.option("--dry-run", is_flag=True, help="Print the SQL without executing it.")
-@click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
+@settings_option
 @json_option
-@click.pass_obj
-def upgrade(inherited: str | None, settings: str | None, *, dry_run: bool, as_json: bool) -> None:
+def upgrade(settings: str | None, *, dry_run: bool, as_json: bool) -> None:
     """Change the tables to the schema version of this release, in one transaction."""
-    with journal_of(settings or inherited) as (journal, _):
+    with journal_of(settings) as (journal, _):
         done = journal.upgrade(dry_run=dry_run)
     if as_json:
         echo_json({"journal": journal.name, "from": done.found, "to": done.version, "sql": done.sql})

@@ -11,12 +11,13 @@ from pulp_hooks.cli.output import (
     counted,
     deliveries,
     echo_json,
+    echo_result,
     echo_table,
     json_option,
-    printable,
     settings_option,
     show_log,
     stdout_for_listeners,
+    yes_option,
 )
 from pulp_hooks.cli.parameters import EventTypeParameter, checked_text
 from pulp_hooks.cli.report import echo_report
@@ -26,6 +27,7 @@ from pulp_hooks.hooks import Hooks
 from pulp_hooks.plugins.listeners import Kind, Listener, State
 from pulp_hooks.settings.reading import AUTOLOAD_VARIABLE
 from pulp_hooks.settings.schemas import NAME
+from pulp_hooks.text import printable
 
 _COLOURS = {"loaded": "green", "broken": "red", "blocked": "yellow", "disabled": "red"}
 
@@ -49,7 +51,6 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
     A notifier has a line of its own, and one for each listener that the settings make of it. The configuration of
     listeners is never shown: it may hold secrets.
     """
-    ctx.obj = settings
     if ctx.invoked_subcommand:
         return
     show_log("pulp_hooks.plugins")
@@ -85,19 +86,16 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
     callback=checked_text,
     help="Why; shown wherever the listener is listed.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
+@yes_option
+@settings_option
 @json_option
-@click.pass_obj
-def disable(  # noqa: PLR0913 - one for each argument and option
-    inherited: str | None, name: str, reason: str, settings: str | None, *, yes: bool, as_json: bool
-) -> None:
+def disable(name: str, reason: str, settings: str | None, *, yes: bool, as_json: bool) -> None:
     """Disable a listener: its deliveries are on hold until it is enabled."""
     if not reason.strip():
         raise click.UsageError("--reason must not be empty: it is shown wherever the listener is listed")
     show_log("pulp_hooks.plugins")
-    with journal_of(settings or inherited) as (journal, _):
-        with stdout_for_listeners(as_json=as_json), Hooks.discover(settings or inherited) as hooks:
+    with journal_of(settings) as (journal, _):
+        with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
             kinds = {listener.name: listener.kind for listener in hooks.listeners}
         if kinds.get(name) is Kind.NOTIFIER:
             raise click.UsageError(f"{name!r} is a notifier, which has no deliveries; name a listener made of it")
@@ -105,21 +103,18 @@ def disable(  # noqa: PLR0913 - one for each argument and option
         confirmed(f"Put all deliveries to {name} on hold?", yes=yes)
         before = next((known.reason for known in journal.listeners() if known.name == name and known.disabled_at), None)
         held = journal.disable(name, reason)
-    if as_json:
-        echo_json({"listener": name, "disabled": True, "held": held})
-    else:
-        already = "" if before is None else f" already ({printable(before)})"
-        click.echo(f"{name} is disabled{already}, {deliveries(held)} on hold")
+    already = "" if before is None else f" already ({printable(before)})"
+    text = f"{name} is disabled{already}, {deliveries(held)} on hold"
+    echo_result({"listener": name, "disabled": True, "held": held}, text, as_json=as_json)
 
 
 @command.command("enable", epilog="\b\nExample:\n  pulp-hooks listeners enable audit")
 @click.argument("name", type=ListenerParameter(), callback=checked_text)
-@click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
+@settings_option
 @json_option
-@click.pass_obj
-def enable(inherited: str | None, name: str, settings: str | None, *, as_json: bool) -> None:
+def enable(name: str, settings: str | None, *, as_json: bool) -> None:
     """Enable a listener: deliveries on hold become due, oldest first, `resume_per_second` of the settings."""
-    with journal_of(settings or inherited) as (journal, read):
+    with journal_of(settings) as (journal, read):
         listeners = journal.listeners()
         disabled = [known.name for known in listeners if known.disabled_at is not None]
         known_listener(name, [known.name for known in listeners])
@@ -127,22 +122,17 @@ def enable(inherited: str | None, name: str, settings: str | None, *, as_json: b
         resumed = journal.enable(name, rate)
         if name not in disabled and not resumed:
             raise click.UsageError(f"listener {name!r} is not disabled")
-    if as_json:
-        echo_json({"listener": name, "disabled": False, "resumed": resumed})
-    else:
-        click.echo(f"{name} is enabled, {deliveries(resumed)} due, {rate:g} per second")
+    text = f"{name} is enabled, {deliveries(resumed)} due, {rate:g} per second"
+    echo_result({"listener": name, "disabled": False, "resumed": resumed}, text, as_json=as_json)
 
 
 @command.command("rename", epilog="\b\nExample:\n  pulp-hooks listeners rename Mailer mail")
 @click.argument("old", type=ListenerParameter(), callback=checked_text)
 @click.argument("new", callback=checked_text)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
+@yes_option
+@settings_option
 @json_option
-@click.pass_obj
-def rename(  # noqa: PLR0913 - one for each argument and option
-    inherited: str | None, old: str, new: str, settings: str | None, *, yes: bool, as_json: bool
-) -> None:
+def rename(old: str, new: str, settings: str | None, *, yes: bool, as_json: bool) -> None:
     """Move all deliveries of a listener to a new name, after you renamed the listener.
 
     Stop the workers that know the old name first, and run `pulp-hooks backfill` only afterwards. If an event has a
@@ -154,15 +144,13 @@ def rename(  # noqa: PLR0913 - one for each argument and option
         NAME(new)
     except ValidationError as error:
         raise click.UsageError(f"the new name {new!r} {error.messages[0]}") from error
-    with journal_of(settings or inherited) as (journal, _):
+    with journal_of(settings) as (journal, _):
         known_listener(old, [known.name for known in journal.listeners()])
         confirmed(f"Move all deliveries of {old} to {new}?", yes=yes)
         renamed = journal.rename(old, new)
-    if as_json:
-        echo_json({"old": old, "new": new} | asdict(renamed))
-    else:
-        deleted = f", {deliveries(renamed.deleted)} of the same events deleted" if renamed.deleted else ""
-        click.echo(f"{deliveries(renamed.moved)} moved from {old} to {new}{deleted}")
+    deleted = f", {deliveries(renamed.deleted)} of the same events deleted" if renamed.deleted else ""
+    text = f"{deliveries(renamed.moved)} moved from {old} to {new}{deleted}"
+    echo_result({"old": old, "new": new} | asdict(renamed), text, as_json=as_json)
 
 
 @command.command(
@@ -174,7 +162,7 @@ Examples:
 )
 @click.argument("name", type=ListenerParameter(), callback=checked_text)
 @click.option("--event-type", type=EventTypeParameter(), help="By default the first one that the listener receives.")
-@click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="Settings file.")
+@settings_option
 @json_option
 @click.pass_context
 def test(ctx: click.Context, name: str, event_type: EventType | None, settings: str | None, *, as_json: bool) -> None:
@@ -184,7 +172,7 @@ def test(ctx: click.Context, name: str, event_type: EventType | None, settings: 
     `test-`, and its repository is `pulp-hooks-test`. Exit code 1 if the listener failed.
     """
     show_log("pulp_hooks.plugins")
-    with stdout_for_listeners(as_json=as_json), Hooks.discover(settings or ctx.obj) as hooks:
+    with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
         report = hooks.test(name, event_type)
     echo_report(report, as_json=as_json, with_detail=True)
     if report.failures:

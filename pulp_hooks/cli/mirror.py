@@ -13,7 +13,7 @@ from click import progressbar
 
 from pulp_hooks.cli.output import (
     counted,
-    echo_json,
+    echo_result,
     json_for,
     json_option,
     settings_option,
@@ -103,10 +103,8 @@ def command(  # noqa: PLR0913 - one for each argument and option
         except Terminated:
             click.echo("terminated", err=True)
             ctx.exit(TERMINATED)
-    if as_json:
-        echo_json({"result": asdict(result) | {"publication": result.publication and str(result.publication)}})
-    else:
-        click.echo(_summary(result))
+    value = asdict(result) | {"publication": result.publication and str(result.publication)}
+    echo_result({"result": value}, _summary(result), as_json=as_json)
 
 
 class _PrintingHooks(Hooks):
@@ -118,8 +116,8 @@ class _PrintingHooks(Hooks):
 
     output: TextIO
 
-    def _fire(self, *arguments: Any, **options: Any) -> Report:  # noqa: ANN401 - as inherited
-        report = super()._fire(*arguments, **options)
+    def fire(self, *arguments: Any, **options: Any) -> Report:  # noqa: ANN401 - as inherited
+        report = super().fire(*arguments, **options)
         click.echo(json_for(self.output, report.event.to_json()), file=self.output)
         return report
 

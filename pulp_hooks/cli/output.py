@@ -10,6 +10,8 @@ from typing import TextIO, TypeVar
 
 import click
 
+from pulp_hooks.text import printable
+
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
 _WIDEST_CELL = 100
@@ -23,17 +25,31 @@ def json_option(function: _Function) -> _Function:
 
 
 def settings_option(function: _Function) -> _Function:
-    """Add `--settings` to a command."""
+    """Add `--settings` to a command; a subcommand without it uses that of its group."""
     return click.option(
         "--settings",
         type=click.Path(exists=True, dir_okay=False),
+        callback=lambda ctx, _, value: value or (ctx.parent and ctx.parent.params.get("settings")),
         help="Settings file, instead of $PULP_HOOKS_SETTINGS or ./pulp-hooks.toml.",
     )(function)
+
+
+def yes_option(function: _Function) -> _Function:
+    """Add `--yes` to a command that asks for confirmation."""
+    return click.option("--yes", is_flag=True, help="Do not ask.")(function)
 
 
 def echo_json(value: object) -> None:
     """Print one JSON document on one line."""
     click.echo(json_for(sys.stdout, json.dumps(value, ensure_ascii=False)))
+
+
+def echo_result(value: object, text: str, *, as_json: bool) -> None:
+    """Print what a command did: a value as JSON, or a line of text."""
+    if as_json:
+        echo_json(value)
+    else:
+        click.echo(text)
 
 
 def json_for(stream: TextIO | None, text: str) -> str:
@@ -76,11 +92,6 @@ class _OneLine(logging.Handler):
         first, *_ = record.getMessage().splitlines() or [""]
         colour = "red" if record.levelno >= logging.ERROR else "yellow"
         click.secho(f"{record.levelname.lower()}: {first}", fg=colour, err=True)
-
-
-def printable(text: str) -> str:
-    """Return the text with control characters escaped."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def moment(seconds: float | None) -> str:

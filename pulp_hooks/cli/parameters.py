@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import reduce
 from typing import TypeVar
 
 import click
@@ -67,13 +68,29 @@ class MomentParameter(click.ParamType["float"]):
             )
 
 
+def _adding(*options: Callable[[_Function], _Function]) -> Callable[[_Function], _Function]:
+    # click puts the option first that was added last.
+    return lambda function: reduce(lambda done, option: option(done), reversed(options), function)
+
+
+_WINDOW = (
+    click.option(
+        "--since", type=MomentParameter(), help="Fired then or later: ISO 8601 in UTC, or 2h for two hours ago."
+    ),
+    click.option("--until", type=MomentParameter(), help="Fired earlier."),
+)
+
+window_options = _adding(*_WINDOW)
+"""Adds the options for a time window to a command."""
+
+
 def listing_options(what: str) -> Callable[[_Function], _Function]:
     """Add the options of a command that lists events or deliveries.
 
     Args:
         what: What is listed, in one word.
     """
-    options = (
+    return _adding(
         click.option("--type", "event_type", type=EventTypeParameter(), help="Of this event type."),
         click.option(
             "--repo-id",
@@ -81,23 +98,12 @@ def listing_options(what: str) -> Callable[[_Function], _Function]:
             callback=checked_text,
             help="Of matching repositories: * is any text, ? any character.",
         ),
-        click.option(
-            "--since", type=MomentParameter(), help="Fired then or later: ISO 8601 in UTC, or 2h for two hours ago."
-        ),
-        click.option("--until", type=MomentParameter(), help="Fired earlier."),
+        *_WINDOW,
         click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Most lines."),
         click.option(
             "--before", metavar="ID", callback=checked_text, help=f"Continue after this {what}, for the next page."
         ),
     )
-
-    def add(function: _Function) -> _Function:
-        # click puts the option first that was added last.
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return add
 
 
 def check_window(since: float | None, until: float | None) -> None:

@@ -7,7 +7,7 @@ import click
 from click import progressbar
 
 from pulp_hooks.cli.journal_access import confirmed, journal_of
-from pulp_hooks.cli.output import counted, deliveries, echo_json, json_option, settings_option
+from pulp_hooks.cli.output import counted, deliveries, echo_result, json_option, settings_option, yes_option
 
 _DAY = 86_400
 
@@ -23,7 +23,7 @@ _DAY = 86_400
     type=click.FloatRange(min=0),
     help="Delete dead letters that are older.  [default: keep_dead_days of the settings]",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @settings_option
 @json_option
 def command(
@@ -46,7 +46,5 @@ def command(
         hidden = not sys.stderr.isatty() or not count
         with progressbar(length=count, label="Deleting", file=sys.stderr, hidden=hidden) as bar:
             pruned = journal.prune(**before, progress=bar.update)
-    if as_json:
-        echo_json(asdict(pruned))
-    else:
-        click.echo(f"{deliveries(pruned.deliveries)} and {counted(pruned.events, 'event')} deleted")
+    text = f"{deliveries(pruned.deliveries)} and {counted(pruned.events, 'event')} deleted"
+    echo_result(asdict(pruned), text, as_json=as_json)

@@ -3,8 +3,8 @@
 import click
 
 from pulp_hooks.cli.journal_access import ListenerParameter, confirmed, journal_of, known_listener
-from pulp_hooks.cli.output import deliveries, echo_json, json_option, settings_option
-from pulp_hooks.cli.parameters import MomentParameter, check_window, checked_text
+from pulp_hooks.cli.output import deliveries, echo_result, json_option, settings_option, yes_option
+from pulp_hooks.cli.parameters import check_window, checked_text, window_options
 from pulp_hooks.errors import JournalError
 from pulp_hooks.journal.journal import Journal
 from pulp_hooks.journal.replay import Finished
@@ -30,9 +30,8 @@ Examples:
     type=click.Choice([state.value for state in sorted(FINISHED)]),
     help="dead, delivered or skipped. Repeat it for several states.  [default: dead]",
 )
-@click.option("--since", type=MomentParameter(), help="Events fired then or later: ISO 8601, or 2h for two hours ago.")
-@click.option("--until", type=MomentParameter(), help="Events fired earlier.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@window_options
+@yes_option
 @settings_option
 @json_option
 def command(  # noqa: PLR0913 - one for each option
@@ -64,10 +63,7 @@ def command(  # noqa: PLR0913 - one for each option
             chosen = tuple(State(state) for state in states) or _DEAD
             count = _many(journal, Finished(listener, since, until, chosen), yes=yes)
         disabled = [known.name for known in journal.listeners() if known.disabled_at is not None]
-    if as_json:
-        echo_json({"replayed": count})
-    else:
-        click.echo(f"{deliveries(count)} due again")
+    echo_result({"replayed": count}, f"{deliveries(count)} due again", as_json=as_json)
     named = {listener, *(name.rpartition("/")[2] for name in ids)} - {None}
     for name in disabled:
         if count and (name in named or not named):

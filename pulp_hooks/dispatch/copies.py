@@ -1,7 +1,7 @@
 """Private copies of an event: a listener's changes stay its own."""
 
 import marshal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pulp_hooks.event import Event
 
@@ -9,25 +9,24 @@ if TYPE_CHECKING:
     from pulp_hooks.bodies.types import Body
 
 
-class Progress:
-    """How far the firing of an event has got, for an operation that may have to fire it once more.
+class TrackedId(str):
+    """The identifier of an event that an operation may have to fire once more; `fire` notes on it how far that got.
 
     Args:
-        event_id: Its identifier; null for a new one.
+        event_id: The identifier.
         may_be_stored: Whether a journal may have the event already.
-
-    Attributes:
-        event_id: Its identifier; null for a new one.
-        may_be_stored: Whether a journal may have the event already.
-        original: What listeners are called with; null before that.
     """
 
-    __slots__ = ("event_id", "may_be_stored", "original")
+    __slots__ = ("may_be_stored", "original")
 
-    def __init__(self, event_id: str | None, *, may_be_stored: bool) -> None:
-        self.event_id = event_id
-        self.may_be_stored = may_be_stored
-        self.original: Original | None = None
+    may_be_stored: bool
+    original: "Original | None"
+
+    def __new__(cls, event_id: str, *, may_be_stored: bool) -> Self:
+        """Return the identifier of an event that has not been fired yet."""
+        self = super().__new__(cls, event_id)
+        self.may_be_stored, self.original = may_be_stored, None
+        return self
 
     @property
     def has_reached_listeners(self) -> bool:
@@ -42,6 +41,7 @@ class Original:
 
     Args:
         event: The event.
+        event_id: What the host passed as its identifier.
 
     Attributes:
         event: The event.
@@ -50,12 +50,14 @@ class Original:
 
     __slots__ = ("_body", "_call_report", "_containers", "event", "is_handed_out")
 
-    def __init__(self, event: Event) -> None:
+    def __init__(self, event: Event, event_id: str | None = None) -> None:
         self.event = event
         self.is_handed_out = False
         self._body = event.body
         self._containers = _frozen({name: value for name, value in event.body.items() if type(value) in _CONTAINERS})
         self._call_report = None if event.call_report is None else _frozen(event.call_report)
+        if isinstance(event_id, TrackedId):
+            event_id.original = self
 
     def body(self) -> "Body":
         """Return a copy of the body."""

@@ -3,13 +3,13 @@
 import asyncio
 import decimal
 import inspect
-import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, ContextVar, copy_context
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from pulp_hooks import forks
 from pulp_hooks.delivery_control import control_in
 from pulp_hooks.dispatch.copies import Original
 from pulp_hooks.dispatch.details import detail_of, detail_of_error
@@ -123,7 +123,7 @@ class Guard:
         if arithmetic is not None:
             # A copied context shares the `decimal` context, which is mutable.
             context.run(decimal.setcontext, arithmetic.copy())
-        process = _process
+        process = forks.process
         detail = None
         started = perf_counter()
         try:
@@ -134,7 +134,7 @@ class Guard:
             raised = [error]
         else:
             seconds = perf_counter() - started
-            if process is not _process:
+            if process is not forks.process:
                 end_child(None)
             if seconds > self._slow_seconds:
                 self._log_slow(original.event, seconds)
@@ -157,7 +157,7 @@ class Guard:
         arithmetic = _DECIMAL.get(None)
         if arithmetic is not None:
             decimal.setcontext(arithmetic.copy())
-        process = _process
+        process = forks.process
         detail = None
         started = perf_counter()
         try:
@@ -180,7 +180,7 @@ class Guard:
 
     def _failed(self, error: BaseException, event: Event, process: object, seconds: float) -> Outcome:
         """Return the outcome of a call that raised. Call this outside of the `except` block."""
-        if process is not _process:
+        if process is not forks.process:
             end_child(error)
         interruption = interruption_in(error, sys.exc_info()[1])
         if interruption is not None:
@@ -210,28 +210,16 @@ def _settled(result: object, secrets: Sequence[str]) -> "dict[str, JsonValue] | 
 
 async def _in_this_process(awaitable: Awaitable[object]) -> object:
     """Await something; a child process forked meanwhile ends here, before it continues its copy of the event loop."""
-    process = _process
+    process = forks.process
     try:
         result = await awaitable
     except BaseException as error:
-        if process is not _process:
+        if process is not forks.process:
             end_child(error)
         raise
-    if process is not _process:
+    if process is not forks.process:
         end_child(None)
     return result
-
-
-_process = object()
-"""Identifies this process. Comparing it takes a tenth of the time of `os.getpid`."""
-
-
-def _begin_child() -> None:
-    global _process  # noqa: PLW0603 - there is one process
-    _process = object()
-
-
-os.register_at_fork(after_in_child=_begin_child)
 
 
 def _decimal_variable() -> "ContextVar[decimal.Context | None]":

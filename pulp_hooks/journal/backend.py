@@ -75,10 +75,10 @@ class Backend(ABC):
     insert: ClassVar[Any]
     """SQLAlchemy's INSERT of the dialect, which can pass over rows that exist."""
 
-    has_writers_beside: ClassVar[bool]
+    has_writers_beside: ClassVar[bool] = False
     """Whether a transaction can write while another one does; at most `WRITERS` of a process then do."""
 
-    wakes: ClassVar[bool]
+    wakes: ClassVar[bool] = False
     """Whether `listening` tells of new deliveries of other processes."""
 
     def __init__(self, url: URL, busy_seconds: float, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -378,69 +378,50 @@ class Backend(ABC):
     def stored_number(self, cursor: Any) -> int | None:  # noqa: ANN401 - of either driver
         """Return the number of the event that a cursor stored by an INSERT with `{returning}`; null if it did not."""
 
-    @abstractmethod
+    # The next ones suit a database with one writer at a time, whose connections lead to no other journal.
+
     def here(self, text: str) -> str:
         """Return a statement with `WHERE true` that does nothing in another journal than this one.
 
         A host's connection may lead to another database that has a journal too.
         """
+        return text
 
-    @abstractmethod
     def identity(self) -> dict[str, str]:
         """Return the parameters of a statement of `here`."""
+        return {}
 
-    @abstractmethod
-    def check_identity(self, connection: Connection) -> None:
+    def check_identity(self, connection: Connection) -> None:  # noqa: B027 - see above
         """Check that a host's connection leads to this journal.
 
         Raises:
             JournalError: It leads to another one.
         """
 
-    @abstractmethod
-    @contextmanager
-    def beside(self, connection: Connection, doing: str) -> Iterator[Connection]:
-        """Open a transaction for what does not depend on a host's; where there is one writer, this is the host's.
-
-        Otherwise a host that takes long would keep others waiting.
-        """
-
-    @abstractmethod
-    def now(self, within: Connection | None = None) -> float:
-        """Return the journal's time, in seconds since 1970.
-
-        Args:
-            within: The connection that the caller holds, if any: to wait for a second one while holding a first one
-                could be a deadlock.
-
-        Raises:
-            JournalError: The server did not answer.
-        """
-
-    @abstractmethod
-    def stamp(self) -> float | None:
-        """Return the parameter `now` of a statement with `{now}`; null where the database looks at its own clock."""
-
-    @abstractmethod
-    def lock_deliveries(self, connection: Connection) -> None:
+    def lock_deliveries(self, connection: Connection) -> None:  # noqa: B027 - see above
         """Keep others from changing deliveries until the transaction ends. Call this first in the transaction.
 
         Bulk updates without this lock can deadlock.
         """
 
-    @abstractmethod
-    def share_deliveries(self, connection: Connection) -> None:
+    def share_deliveries(self, connection: Connection) -> None:  # noqa: B027 - see above
         """Keep `lock_deliveries` of others off until the transaction ends. Call this first in the transaction."""
 
-    @abstractmethod
-    def notify(self, connection: Connection) -> None:
+    def notify(self, connection: Connection) -> None:  # noqa: B027 - see above
         """Wake the workers of all processes when the transaction is committed, where the database can."""
 
-    @abstractmethod
     def preparing_migration(self) -> tuple[str, ...]:
         """Return the statements that come before those of the revisions, in their transaction."""
+        return ()
 
-    @abstractmethod
+    @contextmanager
+    def beside(self, connection: Connection, doing: str) -> Iterator[Connection]:  # noqa: ARG002 - of the other backend
+        """Open a transaction for what does not depend on a host's; where there is one writer, this is the host's.
+
+        Otherwise a host that takes long would keep others waiting.
+        """
+        yield connection
+
     @contextmanager
     def listening(self) -> Iterator[Callable[[float], bool] | None]:
         """Listen for new deliveries of other processes, on a connection of its own.
@@ -451,6 +432,23 @@ class Backend(ABC):
         Raises:
             JournalError: The server cannot be reached or has gone away.
         """
+        yield None
+
+    def now(self, within: Connection | None = None) -> float:  # noqa: ARG002 - of the other backend
+        """Return the journal's time, in seconds since 1970.
+
+        Args:
+            within: The connection that the caller holds, if any: to wait for a second one while holding a first one
+                could be a deadlock.
+
+        Raises:
+            JournalError: The server did not answer.
+        """
+        return self.clock.time()
+
+    def stamp(self) -> float | None:
+        """Return the parameter `now` of a statement with `{now}`; null where the database looks at its own clock."""
+        return self.clock.time()
 
     # What the implementations fill in
 
@@ -467,8 +465,8 @@ class Backend(ABC):
     @abstractmethod
     def _migrating_engine(self) -> Engine: ...
 
-    @abstractmethod
-    def _snapshot(self, connection: Connection) -> Connection: ...
+    def _snapshot(self, connection: Connection) -> Connection:
+        return connection
 
     @abstractmethod
     def _connect(self) -> PoolProxiedConnection:
@@ -481,11 +479,10 @@ class Backend(ABC):
     def _drop(self, connection: PoolProxiedConnection) -> None:
         """Close a connection that may have been interrupted in whatever it did."""
 
-    @abstractmethod
-    def _begin_within(self, connection: Connection) -> None: ...
+    def _begin_within(self, connection: Connection) -> None:  # noqa: B027 - a savepoint begins the transaction
+        """Begin the transaction of a host's connection."""
 
-    @abstractmethod
-    def _keep_room(self, connection: PoolProxiedConnection) -> None:
+    def _keep_room(self, connection: PoolProxiedConnection) -> None:  # noqa: B027 - a server's disk is its own affair
         """Refuse events that would use up the space that is needed to record deliveries and to prune."""
 
     @abstractmethod
@@ -505,6 +502,16 @@ class Backend(ABC):
     def _is_in_place(self) -> bool:
         """Return whether the database is still the one that the engine connects to."""
         return True
+
+
+class JournalPart:
+    """A part of the facade `Journal`.
+
+    Attributes:
+        backend: The database.
+    """
+
+    backend: Backend
 
 
 def raise_interruption(error: BaseException, handled: BaseException | None) -> None:

@@ -8,15 +8,15 @@ from sqlalchemy import Connection
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.event import Event
-from pulp_hooks.journal import appending, listeners, queries, replay, retention
+from pulp_hooks.journal import appending
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
-from pulp_hooks.journal.listeners import Renamed, StoredListener
+from pulp_hooks.journal.listeners import Listeners
 from pulp_hooks.journal.opening import Upgrade
 from pulp_hooks.journal.postgresql import PostgresqlBackend
-from pulp_hooks.journal.queries import ALL, Filter, Page, Statistics, StoredAttempt, StoredDelivery, StoredEvent
+from pulp_hooks.journal.queries import Queries
 from pulp_hooks.journal.queue import Queue
-from pulp_hooks.journal.replay import Finished, Missed
-from pulp_hooks.journal.retention import Pruned
+from pulp_hooks.journal.replay import Replay
+from pulp_hooks.journal.retention import Retention
 from pulp_hooks.journal.sqlite import SqliteBackend
 from pulp_hooks.journal.sqlite_file import Synchronous
 from pulp_hooks.journal.urls import journal_url
@@ -31,11 +31,12 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 """How long it waits before it connects again to a server that went away; it grows."""
 
 
-class Journal:
+class Journal(Queries, Replay, Listeners, Retention):
     """Stores events with a delivery for each listener, and all that becomes of them.
 
     The database is opened at the first use. Every method but `close` raises `JournalError` when the database fails;
-    then nothing is changed, unless the method says otherwise.
+    then nothing is changed, unless the method says otherwise. Its bases have what lists, replays, changes listeners and
+    prunes.
 
     Args:
         url: URL of a SQLite file or of a PostgreSQL database.
@@ -61,7 +62,7 @@ class Journal:
         if parsed.get_backend_name() == "sqlite":
             if schema is not None:
                 raise JournalError("a SQLite file has no schemas; fix: remove `schema` from [journal]")
-            self.backend: SqliteBackend | PostgresqlBackend = SqliteBackend(parsed, busy_seconds, synchronous, clock)
+            self.backend = SqliteBackend(parsed, busy_seconds, synchronous, clock)
         else:
             self.backend = PostgresqlBackend(parsed, busy_seconds, schema, clock)
         # For workers: it is not part of the public API, nor is the database.
@@ -196,148 +197,3 @@ class Journal:
             except JournalError as error:
                 pause = min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
                 _log.info("%s; retrying in %.1f s", error, pause)
-
-    # What is in it
-
-    def events(self, wanted: Filter = ALL, limit: int = 50, before: str | None = None) -> Page[StoredEvent]:
-        """Return a page of events, newest first.
-
-        Args:
-            wanted: Which ones; states and listener are not looked at.
-            limit: How many at most.
-            before: `next` of the page before.
-        """
-        return queries.events(self.backend, wanted, limit, before)
-
-    def content(self, event_id: str) -> bytes | None:
-        """Return an event as JSON, byte by byte as it was stored; null when the journal does not have it."""
-        return queries.content(self.backend, event_id)
-
-    def deliveries(self, wanted: Filter = ALL, limit: int = 50, before: str | None = None) -> Page[StoredDelivery]:
-        """Return a page of deliveries, those of the newest events first.
-
-        Args:
-            wanted: Which ones.
-            limit: How many at most.
-            before: `next` of the page before.
-        """
-        return queries.deliveries(self.backend, wanted, limit, before)
-
-    def deliveries_of(self, event_id: str, listener: str | None = None) -> list[StoredDelivery]:
-        """Return the deliveries of an event, or the one to a listener, by name of the listener."""
-        return queries.deliveries_of(self.backend, event_id, listener)
-
-    def attempts(self, event_id: str, listener: str) -> list[StoredAttempt]:
-        """Return the attempts of a delivery, oldest first, also those of which nothing was recorded."""
-        return queries.attempts(self.backend, event_id, listener)
-
-    def statistics(self, since: float | None = None) -> list[Statistics]:
-        """Return the figures of every listener that has deliveries or is disabled, by name.
-
-        Args:
-            since: Count the seconds of attempts that began then or later; seconds since 1970.
-        """
-        return queries.statistics(self.backend, since)
-
-    # Delivering again
-
-    def replay(self, event_id: str, listener: str, *, now: float | None = None) -> bool:
-        """Make a finished delivery due again, with a new retry schedule; its attempts are counted on.
-
-        Returns:
-            False when there is no such delivery, or it is not finished.
-        """
-        return replay.replay_one(self.backend, event_id, listener, now)
-
-    def replay_finished(self, wanted: Finished, *, now: float | None = None) -> int:
-        """Make finished deliveries due again, and return how many.
-
-        All are changed in one transaction: with a million of them other writers wait for many seconds.
-        """
-        return replay.replay_many(self.backend, wanted, now)
-
-    def count_finished(self, wanted: Finished) -> int:
-        """Return how many deliveries `replay_finished` would make due again."""
-        return replay.count_finished(self.backend, wanted)
-
-    def end_pauses(self, *, now: float | None = None) -> int:
-        """Make every delivery due that waits for its next attempt, and return how many."""
-        return replay.end_pauses(self.backend, now)
-
-    def backfill(self, listener: str, missed: Missed, *, ordered: bool = False, now: float | None = None) -> int:
-        """Store deliveries of events that a listener has none of, and return how many.
-
-        They are stored in batches, so that other writers get their turn. After an error those that were stored stay,
-        and the same call does the rest.
-
-        Args:
-            listener: Name of the listener.
-            missed: Which events.
-            ordered: Whether the listener gets the events of each repository in their order.
-            now: The time, if not that of the clock; seconds since 1970.
-        """
-        return replay.backfill(self.backend, listener, missed, now, ordered=ordered)
-
-    def count_missed(self, listener: str, missed: Missed) -> int:
-        """Return how many deliveries `backfill` would store."""
-        return replay.count_missed(self.backend, listener, missed)
-
-    # Listeners
-
-    def listeners(self) -> list[StoredListener]:
-        """Return every listener that ever had a delivery or was disabled, by name."""
-        return listeners.known(self.backend)
-
-    def disable(self, listener: str, reason: str, *, now: float | None = None) -> int:
-        """Disable a listener, and return how many deliveries are now on hold.
-
-        A delivery that a worker has claimed is left to it. If the listener is disabled already, its first reason stays.
-        All are changed in one transaction: with a million of them
-        other writers wait for many seconds.
-        """
-        return listeners.disable(self.backend, listener, reason, now)
-
-    def enable(self, listener: str, per_second: float, *, now: float | None = None) -> int:
-        """Enable a listener, and return how many deliveries that were on hold are due again.
-
-        They become due one after the other, oldest first. So do deliveries that are on hold although the listener is
-        enabled: a host's transaction that began while it was disabled may have stored them.
-
-        Args:
-            listener: Name of the listener.
-            per_second: How many become due in each second.
-            now: The time, if not that of the clock; seconds since 1970.
-        """
-        return listeners.enable(self.backend, listener, per_second, now)
-
-    def rename(self, old: str, new: str) -> Renamed:
-        """Move all deliveries of a listener to another name, and return how many were moved and deleted.
-
-        Of an event that both names have a delivery of, a finished one stays, otherwise that of the new name; the other
-        one is deleted. A disabled listener stays disabled.
-
-        Raises:
-            JournalError: There is no listener of the old name, a worker is delivering to it, or the database failed.
-        """
-        return listeners.rename(self.backend, old, new)
-
-    # Retention
-
-    def prune(
-        self, *, delivered_before: float, dead_before: float, progress: Callable[[int], None] | None = None
-    ) -> Pruned:
-        """Delete finished deliveries that are old, with their attempts, and old events without deliveries.
-
-        They are deleted in batches, so that other writers get their turn. After an error those that were deleted stay
-        so. Unfinished deliveries are never deleted.
-
-        Args:
-            delivered_before: Delete what was delivered or skipped earlier; seconds since 1970.
-            dead_before: Delete what was given up earlier.
-            progress: Called with how many more deliveries were deleted.
-        """
-        return retention.prune(self.backend, delivered_before, dead_before, progress)
-
-    def count_prunable(self, *, delivered_before: float, dead_before: float) -> int:
-        """Return how many deliveries `prune` would delete."""
-        return retention.count_prunable(self.backend, delivered_before, dead_before)

@@ -1,12 +1,11 @@
 """Listeners in the journal: those of a disabled one have their deliveries on hold until it is enabled."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, case, delete, func, or_, select, update
 
 from pulp_hooks.errors import JournalError
-from pulp_hooks.journal.backend import Backend
+from pulp_hooks.journal.backend import JournalPart
 from pulp_hooks.journal.schema import State, delivery, listener
 
 
@@ -40,105 +39,113 @@ class Renamed:
     deleted: int
 
 
-def known(backend: Backend) -> list[StoredListener]:
-    """Return every listener that ever had a delivery, or was disabled, by name."""
-    columns = (listener.c.name, listener.c.disabled_at, listener.c.reason, listener.c.failing_since)
-    with backend.reading("list the listeners") as connection:
-        rows = connection.execute(select(*columns).order_by(listener.c.name)).all()
-    return [StoredListener(*row) for row in rows]
+class Listeners(JournalPart):
+    """The part of the journal that lists, disables, enables and renames the listeners of a journal."""
 
+    def listeners(self) -> list[StoredListener]:
+        """Return every listener that ever had a delivery or was disabled, by name."""
+        columns = (listener.c.name, listener.c.disabled_at, listener.c.reason, listener.c.failing_since)
+        with self.backend.reading("list the listeners") as connection:
+            rows = connection.execute(select(*columns).order_by(listener.c.name)).all()
+        return [StoredListener(*row) for row in rows]
 
-def failing_since(backend: Backend, names: Collection[str]) -> dict[str, float]:
-    """Return since when each of these enabled listeners has failed without a success, of those that fail.
+    def disable(self, name: str, reason: str, *, now: float | None = None) -> int:
+        """Disable a listener, and return how many deliveries are now on hold.
 
-    Raises:
-        JournalError: The database failed.
-    """
-    query = select(listener.c.name, listener.c.failing_since).where(
-        listener.c.name.in_(names), listener.c.failing_since.is_not(None), listener.c.disabled_at.is_(None)
-    )
-    with backend.reading("say which listeners fail") as connection:
-        return {row.name: row.failing_since for row in connection.execute(query)}
+        A delivery that a worker has claimed is left to it. If the listener is disabled already, its first reason stays.
+        All are changed in one transaction: with a million of them
+        other writers wait for many seconds.
+        """
+        now = self.backend.now() if now is None else now
+        with self.backend.writing("disable a listener") as connection:
+            self.backend.lock_deliveries(connection)
+            connection.execute(self.backend.insert(listener).values(name=name).on_conflict_do_nothing())
+            enabled = update(listener).where(listener.c.name == name, listener.c.disabled_at.is_(None))
+            connection.execute(enabled.values(disabled_at=now, reason=reason))
+            unclaimed = or_(delivery.c.lease.is_(None), delivery.c.due <= now)
+            hold = update(delivery).where(delivery.c.due.is_not(None), unclaimed)
+            hold = hold.values(state=State.HELD.value, due=None, lease=None)
+            held = select(func.count()).select_from(delivery).where(delivery.c.state == State.HELD.value)
+            for part in _unfinished(name):
+                connection.execute(hold.where(*part))
+            return sum(connection.execute(held.where(*part)).scalar_one() for part in _unfinished(name))
 
+    def enable(self, name: str, per_second: float, *, now: float | None = None) -> int:
+        """Enable a listener, and return how many deliveries that were on hold are due again.
 
-def disable(backend: Backend, name: str, reason: str, now: float | None) -> int:
-    """Disable a listener; see `Journal.disable`."""
-    now = backend.now() if now is None else now
-    with backend.writing("disable a listener") as connection:
-        backend.lock_deliveries(connection)
-        connection.execute(backend.insert(listener).values(name=name).on_conflict_do_nothing())
-        enabled = update(listener).where(listener.c.name == name, listener.c.disabled_at.is_(None))
-        connection.execute(enabled.values(disabled_at=now, reason=reason))
-        unclaimed = or_(delivery.c.lease.is_(None), delivery.c.due <= now)
-        hold = update(delivery).where(delivery.c.due.is_not(None), unclaimed)
-        hold = hold.values(state=State.HELD.value, due=None, lease=None)
-        held = select(func.count()).select_from(delivery).where(delivery.c.state == State.HELD.value)
-        for part in _unfinished(name):
-            connection.execute(hold.where(*part))
-        return sum(connection.execute(held.where(*part)).scalar_one() for part in _unfinished(name))
+        They become due one after the other, oldest first. So do deliveries that are on hold although the listener is
+        enabled: a host's transaction that began while it was disabled may have stored them.
 
-
-def enable(backend: Backend, name: str, per_second: float, now: float | None) -> int:
-    """Enable a listener; see `Journal.enable`."""
-    if per_second <= 0:
-        raise ValueError("per_second must be more than 0")
-    now = backend.now() if now is None else now
-    with backend.writing("enable a listener") as connection:
-        backend.lock_deliveries(connection)
-        enabled = update(listener).where(listener.c.name == name, listener.c.disabled_at.is_not(None))
-        changed = connection.execute(enabled.values(disabled_at=None, reason=None, failing_since=None)).rowcount
-        stopped: ColumnElement[bool] = delivery.c.state == State.HELD.value
-        if changed:
-            # There may also be what a worker had claimed that then crashed.
-            stopped = or_(stopped, delivery.c.due <= now)
-        place = func.row_number().over(order_by=delivery.c.event)
-        line = (
-            select(delivery.c.event, place.label("place"))
-            .where(delivery.c.listener == name, delivery.c.finished.is_(None), stopped)
-            .subquery("line")
-        )
-        resume = (
-            update(delivery)
-            .where(delivery.c.listener == name, delivery.c.event == line.c.event)
-            .values(
-                state=case((delivery.c.error.is_(None), State.PENDING.value), else_=State.RETRYING.value),
-                due=now + (line.c.place - 1) / per_second,
-                lease=None,
+        Args:
+            name: Name of the listener.
+            per_second: How many become due in each second.
+            now: The time, if not that of the clock; seconds since 1970.
+        """
+        if per_second <= 0:
+            raise ValueError("per_second must be more than 0")
+        now = self.backend.now() if now is None else now
+        with self.backend.writing("enable a listener") as connection:
+            self.backend.lock_deliveries(connection)
+            enabled = update(listener).where(listener.c.name == name, listener.c.disabled_at.is_not(None))
+            changed = connection.execute(enabled.values(disabled_at=None, reason=None, failing_since=None)).rowcount
+            stopped: ColumnElement[bool] = delivery.c.state == State.HELD.value
+            if changed:
+                # There may also be what a worker had claimed that then crashed.
+                stopped = or_(stopped, delivery.c.due <= now)
+            place = func.row_number().over(order_by=delivery.c.event)
+            line = (
+                select(delivery.c.event, place.label("place"))
+                .where(delivery.c.listener == name, delivery.c.finished.is_(None), stopped)
+                .subquery("line")
             )
-        )
-        count = connection.execute(resume).rowcount
-        backend.notify(connection)
-    return count
-
-
-def rename(backend: Backend, old: str, new: str) -> Renamed:
-    """Move the deliveries of a listener to another name; see `Journal.rename`."""
-    with backend.writing("rename a listener") as connection:
-        backend.lock_deliveries(connection)
-        states = connection.execute(select(listener).where(listener.c.name.in_([old, new]))).all()
-        stored = {row.name: row for row in states}
-        if old not in stored:
-            raise JournalError(f"the journal has no listener {old!r}; run `pulp-hooks stats` for those it has")
-        claimed = select(delivery.c.event).where(delivery.c.listener == old, delivery.c.lease.is_not(None))
-        if connection.execute(claimed.limit(1)).first():
-            raise JournalError(
-                f"a worker is delivering to {old!r}; fix: stop the workers that know it, wait until its leases end, "
-                "and run the command again"
+            resume = (
+                update(delivery)
+                .where(delivery.c.listener == name, delivery.c.event == line.c.event)
+                .values(
+                    state=case((delivery.c.error.is_(None), State.PENDING.value), else_=State.RETRYING.value),
+                    due=now + (line.c.place - 1) / per_second,
+                    lease=None,
+                )
             )
-        deleted = _delete_twins(connection, old, new)
-        moved = connection.execute(update(delivery).where(delivery.c.listener == old).values(listener=new)).rowcount
-        connection.execute(delete(listener).where(listener.c.name == old))
-        connection.execute(backend.insert(listener).values(name=new).on_conflict_do_nothing())
-        before = stored[old]
-        if before.disabled_at is not None:
-            still_enabled = update(listener).where(listener.c.name == new, listener.c.disabled_at.is_(None))
-            connection.execute(still_enabled.values(disabled_at=before.disabled_at, reason=before.reason))
-        if connection.execute(select(listener.c.disabled_at).where(listener.c.name == new)).scalar() is not None:
-            hold = update(delivery).where(delivery.c.due.is_not(None), delivery.c.lease.is_(None))
-            for part in _unfinished(new):
-                connection.execute(hold.where(*part).values(state=State.HELD.value, due=None))
-        backend.notify(connection)
-    return Renamed(moved, deleted)
+            count = connection.execute(resume).rowcount
+            self.backend.notify(connection)
+        return count
+
+    def rename(self, old: str, new: str) -> Renamed:
+        """Move all deliveries of a listener to another name, and return how many were moved and deleted.
+
+        Of an event that both names have a delivery of, a finished one stays, otherwise that of the new name; the other
+        one is deleted. A disabled listener stays disabled.
+
+        Raises:
+            JournalError: There is no listener of the old name, a worker is delivering to it, or the database failed.
+        """
+        with self.backend.writing("rename a listener") as connection:
+            self.backend.lock_deliveries(connection)
+            states = connection.execute(select(listener).where(listener.c.name.in_([old, new]))).all()
+            stored = {row.name: row for row in states}
+            if old not in stored:
+                raise JournalError(f"the journal has no listener {old!r}; run `pulp-hooks stats` for those it has")
+            claimed = select(delivery.c.event).where(delivery.c.listener == old, delivery.c.lease.is_not(None))
+            if connection.execute(claimed.limit(1)).first():
+                raise JournalError(
+                    f"a worker is delivering to {old!r}; fix: stop the workers that know it, wait until its leases "
+                    "end, and run the command again"
+                )
+            deleted = _delete_twins(connection, old, new)
+            moved = connection.execute(update(delivery).where(delivery.c.listener == old).values(listener=new)).rowcount
+            connection.execute(delete(listener).where(listener.c.name == old))
+            connection.execute(self.backend.insert(listener).values(name=new).on_conflict_do_nothing())
+            before = stored[old]
+            if before.disabled_at is not None:
+                still_enabled = update(listener).where(listener.c.name == new, listener.c.disabled_at.is_(None))
+                connection.execute(still_enabled.values(disabled_at=before.disabled_at, reason=before.reason))
+            if connection.execute(select(listener.c.disabled_at).where(listener.c.name == new)).scalar() is not None:
+                hold = update(delivery).where(delivery.c.due.is_not(None), delivery.c.lease.is_(None))
+                for part in _unfinished(new):
+                    connection.execute(hold.where(*part).values(state=State.HELD.value, due=None))
+            self.backend.notify(connection)
+        return Renamed(moved, deleted)
 
 
 def _delete_twins(connection: Connection, old: str, new: str) -> int:

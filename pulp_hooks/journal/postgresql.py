@@ -278,12 +278,6 @@ class PostgresqlBackend(Backend):
     def _snapshot(self, connection: Connection) -> Connection:
         return connection.execution_options(isolation_level="REPEATABLE READ")
 
-    def _keep_room(self, connection: PoolProxiedConnection) -> None:
-        """Do nothing: the server's disk is its administrator's."""
-
-    def _begin_within(self, connection: Connection) -> None:
-        """Do nothing: a savepoint begins the transaction."""
-
     def _join(self, connection: Connection) -> None:
         """Open the journal: its tables are created in a transaction of its own."""
         self.open()

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import ColumnElement, Connection, Executable, Select, and_, func, select, tuple_, union_all
 
 from pulp_hooks.errors import JournalError
-from pulp_hooks.journal.backend import Backend
+from pulp_hooks.journal.backend import Backend, JournalPart
 from pulp_hooks.journal.schema import UNFINISHED, State, attempt, delivery, event, listener
 
 _T = TypeVar("_T")
@@ -170,31 +170,122 @@ class Statistics:
     disabled: str | None = None
 
 
-def deliveries(backend: Backend, wanted: Filter, limit: int, before: str | None) -> Page[StoredDelivery]:
-    """Return a page of deliveries; see `Journal.deliveries`."""
-    with backend.reading("list deliveries") as connection:
-        conditions = [
-            *_of_deliveries(wanted),
-            *_of_events(wanted),
-            *_in_window(backend, connection, wanted, delivery.c.event),
+class Queries(JournalPart):
+    """The part of the journal that lists what is in a journal."""
+
+    def events(self, wanted: Filter = ALL, limit: int = 50, before: str | None = None) -> Page[StoredEvent]:
+        """Return a page of events, newest first.
+
+        Args:
+            wanted: Which ones; states and listener are not looked at.
+            limit: How many at most.
+            before: `next` of the page before.
+        """
+        e = event.c
+        with self.backend.reading("list events") as connection:
+            query: Any = select(e.number, e.id, e.type, e.repo_id, e.time)
+            query = query.where(
+                *_of_events(wanted), *in_window(self.backend, connection, wanted.since, wanted.until, e.number)
+            ).order_by(e.number.desc())
+            if before is not None:
+                query = query.where(e.number < _number_of(connection, before))
+            rows = list(_matching(connection, query, wanted.repo_id, limit + 1))
+            page = rows[:limit]
+            counted = select(delivery.c.event, delivery.c.state, func.count().label("count"))
+            counted = counted.where(delivery.c.event.in_([row.number for row in page]))
+            counts: dict[int, dict[State, int]] = {}
+            for row in connection.execute(counted.group_by(delivery.c.event, delivery.c.state)):
+                counts.setdefault(row.event, {})[State(row.state)] = row._mapping["count"]  # noqa: SLF001 - public: `Row.count` is a method
+        found = tuple(StoredEvent(r.id, r.type, r.repo_id.decode(), r.time, counts.get(r.number, {})) for r in page)
+        return Page(found, found[-1].id if len(rows) > limit else None)
+
+    def content(self, event_id: str) -> bytes | None:
+        """Return an event as JSON, byte by byte as it was stored; null when the journal does not have it."""
+        with self.backend.reading("show an event") as connection:
+            found = connection.execute(select(event.c.content).where(event.c.id == event_id)).scalar()
+        return None if found is None else bytes(found)
+
+    def deliveries(self, wanted: Filter = ALL, limit: int = 50, before: str | None = None) -> Page[StoredDelivery]:
+        """Return a page of deliveries, those of the newest events first.
+
+        Args:
+            wanted: Which ones.
+            limit: How many at most.
+            before: `next` of the page before.
+        """
+        with self.backend.reading("list deliveries") as connection:
+            conditions = [
+                *_of_deliveries(wanted),
+                *_of_events(wanted),
+                *in_window(self.backend, connection, wanted.since, wanted.until, delivery.c.event),
+            ]
+            if before is not None:
+                event_id, slash, name = before.rpartition("/")
+                if not slash:
+                    raise JournalError(
+                        f"{before!r} is not the ID of a delivery; fix: pass EVENT/LISTENER, as in the list"
+                    )
+                place = tuple_(delivery.c.event, delivery.c.listener)
+                conditions.append(place < tuple_(_number_of(connection, event_id), name))
+            query = _DELIVERIES.where(*conditions)
+            rows: list[Any] = []
+            if wanted.listener is not None and _has_backlog(self.backend, connection, wanted.listener):
+                # It takes long to sort, and has most likely enough of the newest.
+                oldest = connection.execute(select(func.max(event.c.number) - _BACKLOG)).scalar() or 0
+                newest = query.where(delivery.c.event > oldest).order_by(*_NEWEST_FIRST)
+                rows = list(_matching(connection, newest, wanted.repo_id, limit + 1))
+            if len(rows) <= limit:
+                rows = list(_matching(connection, _by_index(query, wanted), wanted.repo_id, limit + 1))
+        found = tuple(_delivery(row) for row in rows[:limit])
+        return Page(found, found[-1].id if len(rows) > limit else None)
+
+    def deliveries_of(self, event_id: str, name: str | None = None) -> list[StoredDelivery]:
+        """Return the deliveries of an event, or the one to a listener, by name of the listener."""
+        query = _DELIVERIES.where(event.c.id == event_id).order_by(delivery.c.listener)
+        if name is not None:
+            query = query.where(delivery.c.listener == name)
+        with self.backend.reading("show a delivery") as connection:
+            return [_delivery(row) for row in connection.execute(query)]
+
+    def attempts(self, event_id: str, name: str) -> list[StoredAttempt]:
+        """Return the attempts of a delivery, oldest first, also those of which nothing was recorded."""
+        a = attempt.c
+        query = select(a.number, a.started, a.seconds, a.status, a.error, a.traceback, a.detail)
+        query = query.join(event, event.c.number == a.event).where(event.c.id == event_id, a.listener == name)
+        begun = select(delivery.c.attempts, _CLAIMED).join(event, event.c.number == delivery.c.event)
+        begun = begun.where(event.c.id == event_id, delivery.c.listener == name)
+        with self.backend.reading("show a delivery") as connection:
+            found = {row.number: StoredAttempt(*row) for row in connection.execute(query)}
+            of_delivery = connection.execute(begun).first()
+        number = of_delivery.attempts - bool(of_delivery.claimed) if of_delivery else 0
+        # Of the others nothing was recorded: the worker crashed, or was too late.
+        return [
+            found.get(place, StoredAttempt(place, None, None, "unrecorded", None)) for place in range(1, number + 1)
         ]
-        if before is not None:
-            event_id, slash, name = before.rpartition("/")
-            if not slash:
-                raise JournalError(f"{before!r} is not the ID of a delivery; fix: pass EVENT/LISTENER, as in the list")
-            place = tuple_(delivery.c.event, delivery.c.listener)
-            conditions.append(place < tuple_(_number_of(connection, event_id), name))
-        query = _DELIVERIES.where(*conditions)
-        rows: list[Any] = []
-        if wanted.listener is not None and _has_backlog(backend, connection, wanted.listener):
-            # It takes long to sort, and has most likely enough of the newest.
-            oldest = connection.execute(select(func.max(event.c.number) - _BACKLOG)).scalar() or 0
-            newest = query.where(delivery.c.event > oldest).order_by(*_NEWEST_FIRST)
-            rows = list(_matching(connection, newest, wanted.repo_id, limit + 1))
-        if len(rows) <= limit:
-            rows = list(_matching(connection, _by_index(query, wanted), wanted.repo_id, limit + 1))
-    found = tuple(_delivery(row) for row in rows[:limit])
-    return Page(found, found[-1].id if len(rows) > limit else None)
+
+    def statistics(self, since: float | None = None) -> list[Statistics]:
+        """Return the figures of every listener that has deliveries or is disabled, by name.
+
+        Args:
+            since: Count the seconds of attempts that began then or later; seconds since 1970.
+        """
+        now = self.backend.now()
+        d = delivery.c
+        states = select(d.listener, d.state, func.count().label("number"), func.min(d.created).label("oldest"))
+        found: dict[str, Statistics] = {}
+        with self.backend.reading("count") as connection:
+            for row in connection.execute(states.group_by(d.listener, d.state)):
+                figures = found.setdefault(row.listener, Statistics(row.listener))
+                setattr(figures, row.state, row.number)
+                if row.state in {State.PENDING, State.RETRYING}:
+                    figures.oldest_seconds = max(figures.oldest_seconds or 0.0, now - row.oldest)
+            for row in connection.execute(_percentiles(since)):
+                if row.listener in found:
+                    found[row.listener].p50_seconds, found[row.listener].p99_seconds = row.p50, row.p99
+            disabled = select(listener.c.name, listener.c.reason).where(listener.c.disabled_at.is_not(None))
+            for row in connection.execute(disabled):
+                found.setdefault(row.name, Statistics(row.name)).disabled = row.reason or "by hand"
+        return [found[name] for name in sorted(found)]
 
 
 def _by_index(query: Select[Any], wanted: Filter) -> Any:  # noqa: ANN401 - one SELECT, or several
@@ -229,79 +320,6 @@ SELECT (SELECT count(*) FROM (
     SELECT 1 FROM pulp_hooks_delivery
     WHERE listener = :listener AND finished IS NULL AND ordering_key IS NOT NULL LIMIT :most) AS ordered)
 """
-
-
-def deliveries_of(backend: Backend, event_id: str, name: str | None) -> list[StoredDelivery]:
-    """Return the deliveries of an event; see `Journal.deliveries_of`."""
-    query = _DELIVERIES.where(event.c.id == event_id).order_by(delivery.c.listener)
-    if name is not None:
-        query = query.where(delivery.c.listener == name)
-    with backend.reading("show a delivery") as connection:
-        return [_delivery(row) for row in connection.execute(query)]
-
-
-def attempts(backend: Backend, event_id: str, name: str) -> list[StoredAttempt]:
-    """Return the attempts of a delivery; see `Journal.attempts`."""
-    a = attempt.c
-    query = select(a.number, a.started, a.seconds, a.status, a.error, a.traceback, a.detail)
-    query = query.join(event, event.c.number == a.event).where(event.c.id == event_id, a.listener == name)
-    begun = select(delivery.c.attempts, _CLAIMED).join(event, event.c.number == delivery.c.event)
-    begun = begun.where(event.c.id == event_id, delivery.c.listener == name)
-    with backend.reading("show a delivery") as connection:
-        found = {row.number: StoredAttempt(*row) for row in connection.execute(query)}
-        of_delivery = connection.execute(begun).first()
-    number = of_delivery.attempts - bool(of_delivery.claimed) if of_delivery else 0
-    # Of the others nothing was recorded: the worker crashed, or was too late.
-    return [found.get(place, StoredAttempt(place, None, None, "unrecorded", None)) for place in range(1, number + 1)]
-
-
-def content(backend: Backend, event_id: str) -> bytes | None:
-    """Return an event as it is stored; see `Journal.content`."""
-    with backend.reading("show an event") as connection:
-        found = connection.execute(select(event.c.content).where(event.c.id == event_id)).scalar()
-    return None if found is None else bytes(found)
-
-
-def events(backend: Backend, wanted: Filter, limit: int, before: str | None) -> Page[StoredEvent]:
-    """Return a page of events; see `Journal.events`."""
-    e = event.c
-    with backend.reading("list events") as connection:
-        query: Any = select(e.number, e.id, e.type, e.repo_id, e.time)
-        query = query.where(*_of_events(wanted), *_in_window(backend, connection, wanted, e.number)).order_by(
-            e.number.desc()
-        )
-        if before is not None:
-            query = query.where(e.number < _number_of(connection, before))
-        rows = list(_matching(connection, query, wanted.repo_id, limit + 1))
-        page = rows[:limit]
-        counted = select(delivery.c.event, delivery.c.state, func.count().label("count"))
-        counted = counted.where(delivery.c.event.in_([row.number for row in page]))
-        counts: dict[int, dict[State, int]] = {}
-        for row in connection.execute(counted.group_by(delivery.c.event, delivery.c.state)):
-            counts.setdefault(row.event, {})[State(row.state)] = row._mapping["count"]  # noqa: SLF001 - public: `Row.count` is a method
-    found = tuple(StoredEvent(r.id, r.type, r.repo_id.decode(), r.time, counts.get(r.number, {})) for r in page)
-    return Page(found, found[-1].id if len(rows) > limit else None)
-
-
-def statistics(backend: Backend, since: float | None) -> list[Statistics]:
-    """Return the figures of every listener; see `Journal.statistics`."""
-    now = backend.now()
-    d = delivery.c
-    states = select(d.listener, d.state, func.count().label("number"), func.min(d.created).label("oldest"))
-    found: dict[str, Statistics] = {}
-    with backend.reading("count") as connection:
-        for row in connection.execute(states.group_by(d.listener, d.state)):
-            figures = found.setdefault(row.listener, Statistics(row.listener))
-            setattr(figures, row.state, row.number)
-            if row.state in {State.PENDING, State.RETRYING}:
-                figures.oldest_seconds = max(figures.oldest_seconds or 0.0, now - row.oldest)
-        for row in connection.execute(_percentiles(since)):
-            if row.listener in found:
-                found[row.listener].p50_seconds, found[row.listener].p99_seconds = row.p50, row.p99
-        disabled = select(listener.c.name, listener.c.reason).where(listener.c.disabled_at.is_not(None))
-        for row in connection.execute(disabled):
-            found.setdefault(row.name, Statistics(row.name)).disabled = row.reason or "by hand"
-    return [found[name] for name in sorted(found)]
 
 
 def _percentiles(since: float | None) -> Executable:
@@ -354,10 +372,11 @@ SELECT max(low) FROM part
 """
 
 
-def _in_window(
-    backend: Backend, connection: Connection, wanted: Filter, number: ColumnElement[int]
+def in_window(
+    backend: Backend, connection: Connection, since: float | None, until: float | None, number: ColumnElement[int]
 ) -> list[ColumnElement[bool]]:
-    first, end = window(backend, connection, wanted.since, wanted.until)
+    """Return the conditions on the number of an event of a time window."""
+    first, end = window(backend, connection, since, until)
     conditions = [] if first is None else [number >= first]
     return conditions if end is None else [*conditions, number < end]
 

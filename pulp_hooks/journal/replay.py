@@ -1,4 +1,4 @@
-"""Replay of finished deliveries, the end of pauses, and backfill for listeners that were added later."""
+"""Replay of finished deliveries, and backfill for listeners that were added later."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from pulp_hooks.event_types import EventType
 from pulp_hooks.journal.appending import ordering_key
-from pulp_hooks.journal.backend import Backend
-from pulp_hooks.journal.queries import window
+from pulp_hooks.journal.backend import Backend, JournalPart
+from pulp_hooks.journal.queries import in_window, window
 from pulp_hooks.journal.queue import disabled_listeners
 from pulp_hooks.journal.schema import State, delivery, event, listener
 
@@ -53,66 +53,84 @@ class Missed:
     wants: Callable[[bytes], bool] | None = None
 
 
-def replay_one(backend: Backend, event_id: str, name: str, now: float | None) -> bool:
-    """Replay one delivery; see `Journal.replay`."""
-    with backend.writing("replay") as connection:
-        number = select(event.c.number).where(event.c.id == event_id).scalar_subquery()
-        return bool(_again(backend, connection, [delivery.c.event == number, delivery.c.listener == name], now))
+class Replay(JournalPart):
+    """The part of the journal that replays finished deliveries, and makes those of listeners that were added later."""
 
+    def replay(self, event_id: str, name: str, *, now: float | None = None) -> bool:
+        """Make a finished delivery due again, with a new retry schedule; its attempts are counted on.
 
-def replay_many(backend: Backend, wanted: Finished, now: float | None) -> int:
-    """Replay finished deliveries; see `Journal.replay_finished`."""
-    with backend.writing("replay") as connection:
-        return _again(backend, connection, _conditions(backend, connection, wanted), now)
+        Returns:
+            False when there is no such delivery, or it is not finished.
+        """
+        with self.backend.writing("replay") as connection:
+            number = select(event.c.number).where(event.c.id == event_id).scalar_subquery()
+            return bool(
+                _again(self.backend, connection, [delivery.c.event == number, delivery.c.listener == name], now)
+            )
 
+    def replay_finished(self, wanted: Finished, *, now: float | None = None) -> int:
+        """Make finished deliveries due again, and return how many.
 
-def end_pauses(backend: Backend, now: float | None) -> int:
-    """Make deliveries due that wait for their next attempt; see `Journal.end_pauses`."""
-    with backend.writing("end pauses") as connection:
-        backend.lock_deliveries(connection)
-        now = backend.now(connection) if now is None else now
-        waiting = [delivery.c.due > now, delivery.c.lease.is_(None)]
-        ended = connection.execute(update(delivery).where(*waiting).values(due=now)).rowcount
-        backend.notify(connection)
-    return ended
+        All are changed in one transaction: with a million of them other writers wait for many seconds.
+        """
+        with self.backend.writing("replay") as connection:
+            return _again(self.backend, connection, _conditions(self.backend, connection, wanted), now)
 
+    def count_finished(self, wanted: Finished) -> int:
+        """Return how many deliveries `replay_finished` would make due again."""
+        with self.backend.reading("count what can be replayed") as connection:
+            query = select(func.count()).select_from(delivery).where(*_conditions(self.backend, connection, wanted))
+            return connection.execute(query).scalar_one()
 
-def count_finished(backend: Backend, wanted: Finished) -> int:
-    """Return how many deliveries `replay_many` would replay."""
-    with backend.reading("count what can be replayed") as connection:
-        query = select(func.count()).select_from(delivery).where(*_conditions(backend, connection, wanted))
-        return connection.execute(query).scalar_one()
+    def end_pauses(self, *, now: float | None = None) -> int:
+        """Make every delivery due that waits for its next attempt, and return how many."""
+        backend = self.backend
+        with backend.writing("end pauses") as connection:
+            backend.lock_deliveries(connection)
+            now = backend.now(connection) if now is None else now
+            waiting = [delivery.c.due > now, delivery.c.lease.is_(None)]
+            ended = connection.execute(update(delivery).where(*waiting).values(due=now)).rowcount
+            backend.notify(connection)
+        return ended
 
+    def backfill(self, name: str, missed: Missed, *, ordered: bool = False, now: float | None = None) -> int:
+        """Store deliveries of events that a listener has none of, and return how many.
 
-def backfill(backend: Backend, name: str, missed: Missed, now: float | None, *, ordered: bool) -> int:
-    """Store deliveries that a listener missed; see `Journal.backfill`."""
-    now = backend.now() if now is None else now
-    stored = 0
-    for rows in _missed(backend, name, missed):
-        with backend.writing("backfill") as connection:
-            # Nobody may enable the listener between the look whether it is disabled and the end.
-            backend.share_deliveries(connection)
-            connection.execute(backend.insert(listener).values(name=name).on_conflict_do_nothing())
-            held = name in disabled_listeners(backend, connection)
-            new = [
-                {
-                    "event": row.number,
-                    "listener": name,
-                    "ordering_key": ordering_key(row.repo_id) if ordered else None,
-                    "state": (State.HELD if held else State.PENDING).value,
-                    "due": None if held else now,
-                    "created": now,
-                }
-                for row in rows
-            ]
-            connection.execute(backend.insert(delivery).on_conflict_do_nothing(), new)
-        stored += len(new)
-    return stored
+        They are stored in batches, so that other writers get their turn. After an error those that were stored stay,
+        and the same call does the rest.
 
+        Args:
+            name: Name of the listener.
+            missed: Which events.
+            ordered: Whether the listener gets the events of each repository in their order.
+            now: The time, if not that of the clock; seconds since 1970.
+        """
+        now = self.backend.now() if now is None else now
+        stored = 0
+        for rows in _missed(self.backend, name, missed):
+            with self.backend.writing("backfill") as connection:
+                # Nobody may enable the listener between the look whether it is disabled and the end.
+                self.backend.share_deliveries(connection)
+                connection.execute(self.backend.insert(listener).values(name=name).on_conflict_do_nothing())
+                held = name in disabled_listeners(self.backend, connection)
+                new = [
+                    {
+                        "event": row.number,
+                        "listener": name,
+                        "ordering_key": ordering_key(row.repo_id) if ordered else None,
+                        "state": (State.HELD if held else State.PENDING).value,
+                        "due": None if held else now,
+                        "created": now,
+                    }
+                    for row in rows
+                ]
+                connection.execute(self.backend.insert(delivery).on_conflict_do_nothing(), new)
+            stored += len(new)
+        return stored
 
-def count_missed(backend: Backend, name: str, missed: Missed) -> int:
-    """Return how many deliveries `backfill` would store."""
-    return sum(len(rows) for rows in _missed(backend, name, missed))
+    def count_missed(self, name: str, missed: Missed) -> int:
+        """Return how many deliveries `backfill` would store."""
+        return sum(len(rows) for rows in _missed(self.backend, name, missed))
 
 
 def _missed(backend: Backend, name: str, missed: Missed) -> Iterator[Sequence[Any]]:
@@ -168,13 +186,8 @@ def _again(backend: Backend, connection: Connection, conditions: list[ColumnElem
 
 
 def _conditions(backend: Backend, connection: Connection, wanted: Finished) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [delivery.c.state.in_([state.value for state in wanted.states])]
-    conditions.append(delivery.c.finished.is_not(None))
+    states = delivery.c.state.in_([state.value for state in wanted.states])
+    conditions: list[ColumnElement[bool]] = [states, delivery.c.finished.is_not(None)]
     if wanted.listener is not None:
         conditions.append(delivery.c.listener == wanted.listener)
-    first, end = window(backend, connection, wanted.since, wanted.until)
-    if first is not None:
-        conditions.append(delivery.c.event >= first)
-    if end is not None:
-        conditions.append(delivery.c.event < end)
-    return conditions
+    return conditions + in_window(backend, connection, wanted.since, wanted.until, delivery.c.event)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, tuple_
 
 from pulp_hooks.errors import JournalError
-from pulp_hooks.journal.backend import Backend
+from pulp_hooks.journal.backend import Backend, JournalPart
 from pulp_hooks.journal.queries import window
 from pulp_hooks.journal.reasons import is_full
 from pulp_hooks.journal.schema import State, delivery, event
@@ -28,36 +28,47 @@ class Pruned:
     events: int
 
 
-def count_prunable(backend: Backend, delivered_before: float, dead_before: float) -> int:
-    """Return how many deliveries `prune` would delete."""
-    with backend.reading("count what is old") as connection:
-        _, end = window(backend, connection, None, max(delivered_before, dead_before))
-        query = select(func.count()).select_from(delivery).where(delivery.c.event < end)
-        return connection.execute(query.where(_old(delivered_before, dead_before))).scalar_one()
+class Retention(JournalPart):
+    """The part of the journal that prunes a journal."""
 
+    def prune(
+        self, *, delivered_before: float, dead_before: float, progress: Callable[[int], None] | None = None
+    ) -> Pruned:
+        """Delete finished deliveries that are old, with their attempts, and old events without deliveries.
 
-def prune(
-    backend: Backend, delivered_before: float, dead_before: float, progress: Callable[[int], None] | None
-) -> Pruned:
-    """Delete finished deliveries that are old; see `Journal.prune`."""
-    before, size = max(delivered_before, dead_before), _BATCH
-    deliveries = events = first = 0
-    while (end := _end_of_batch(backend, first, before, size)) is not None:
-        try:
-            with backend.writing("prune") as connection:
-                deleted, orphans = _prune_batch(connection, (first, end), delivered_before, dead_before)
-        except JournalError as error:
-            if not is_full(error) or size == 1:
-                raise
-            # SQLite writes what it deletes to its log first, and there is room for fewer rows.
-            size = max(1, size // 10)
-            continue
-        first = end
-        deliveries += deleted
-        events += orphans
-        if progress and deleted:
-            progress(deleted)
-    return Pruned(deliveries, events)
+        They are deleted in batches, so that other writers get their turn. After an error those that were deleted stay
+        so. Unfinished deliveries are never deleted.
+
+        Args:
+            delivered_before: Delete what was delivered or skipped earlier; seconds since 1970.
+            dead_before: Delete what was given up earlier.
+            progress: Called with how many more deliveries were deleted.
+        """
+        before, size = max(delivered_before, dead_before), _BATCH
+        deliveries = events = first = 0
+        while (end := _end_of_batch(self.backend, first, before, size)) is not None:
+            try:
+                with self.backend.writing("prune") as connection:
+                    deleted, orphans = _prune_batch(connection, (first, end), delivered_before, dead_before)
+            except JournalError as error:
+                if not is_full(error) or size == 1:
+                    raise
+                # SQLite writes what it deletes to its log first, and there is room for fewer rows.
+                size = max(1, size // 10)
+                continue
+            first = end
+            deliveries += deleted
+            events += orphans
+            if progress and deleted:
+                progress(deleted)
+        return Pruned(deliveries, events)
+
+    def count_prunable(self, *, delivered_before: float, dead_before: float) -> int:
+        """Return how many deliveries `prune` would delete."""
+        with self.backend.reading("count what is old") as connection:
+            _, end = window(self.backend, connection, None, max(delivered_before, dead_before))
+            query = select(func.count()).select_from(delivery).where(delivery.c.event < end)
+            return connection.execute(query.where(_old(delivered_before, dead_before))).scalar_one()
 
 
 def _end_of_batch(backend: Backend, first: int, before: float, size: int) -> int | None:

@@ -1,8 +1,6 @@
 """The journal in a SQLite file. One process at a time writes; readers do not wait."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection
@@ -30,8 +28,6 @@ class SqliteBackend(Backend):
 
     dialect: ClassVar[str] = "sqlite"
     insert: ClassVar[Any] = staticmethod(sqlite.insert)
-    has_writers_beside: ClassVar[bool] = False
-    wakes: ClassVar[bool] = False
 
     def __init__(self, url: URL, busy_seconds: float, synchronous: Synchronous, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__(url, busy_seconds, clock)
@@ -107,9 +103,6 @@ class SqliteBackend(Backend):
         connection.invalidate()
         connection.close()
 
-    def _snapshot(self, connection: Connection) -> Connection:
-        return connection
-
     def _begin_within(self, connection: Connection) -> None:
         # The driver begins no transaction at a savepoint, and the end of an outermost savepoint would commit.
         _ = connection.get_transaction() or connection.begin()
@@ -133,45 +126,3 @@ class SqliteBackend(Backend):
     def stored_number(self, cursor: Any) -> int | None:  # noqa: ANN401 - as the other backend takes it
         """Return the key of the row, which the driver knows; RETURNING takes 4 us longer."""
         return cursor.lastrowid if cursor.rowcount else None
-
-    def here(self, text: str) -> str:
-        """Return the statement as it is: which file a connection leads to is checked before."""
-        return text
-
-    def identity(self) -> dict[str, str]:
-        """Return no parameters."""
-        return {}
-
-    def check_identity(self, connection: Connection) -> None:
-        """Do nothing: it is checked before."""
-
-    @contextmanager
-    def beside(self, connection: Connection, doing: str) -> Iterator[Connection]:
-        """Return the host's connection: while it writes, no other one can."""
-        yield connection
-
-    def now(self, within: Connection | None = None) -> float:
-        """Return the time of this machine."""
-        return self.clock.time()
-
-    def stamp(self) -> float | None:
-        """Return the time of this machine."""
-        return self.clock.time()
-
-    def lock_deliveries(self, connection: Connection) -> None:
-        """Do nothing: there is one writer at a time."""
-
-    def share_deliveries(self, connection: Connection) -> None:
-        """Do nothing: there is one writer at a time."""
-
-    def notify(self, connection: Connection) -> None:
-        """Do nothing: workers look once a second."""
-
-    def preparing_migration(self) -> tuple[str, ...]:
-        """Return no statements: while this transaction writes, no other one can."""
-        return ()
-
-    @contextmanager
-    def listening(self) -> Iterator[Callable[[float], bool] | None]:
-        """Yield null: SQLite tells of nothing."""
-        yield None
