@@ -6,6 +6,7 @@ from dataclasses import asdict
 import click
 from marshmallow import ValidationError
 
+from pulp_hooks.cli import listener_settings
 from pulp_hooks.cli.journal_access import ListenerParameter, confirmed, journal_of, known_listener
 from pulp_hooks.cli.output import (
     counted,
@@ -38,7 +39,8 @@ _COLOURS = {"loaded": "green", "broken": "red", "blocked": "yellow", "disabled":
 Examples:
   pulp-hooks listeners
   pulp-hooks listeners --settings site.toml --json
-  pulp-hooks listeners test audit
+  pulp-hooks listeners add ci --notifier http --set url=https://ci.example.org/hook
+  pulp-hooks listeners test ci
   pulp-hooks listeners disable audit --reason "the disk is full"
   pulp-hooks listeners enable audit""",
 )
@@ -46,7 +48,7 @@ Examples:
 @json_option
 @click.pass_context
 def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
-    """List the installed and configured listeners; test, disable, enable and rename them.
+    """List the installed and configured listeners; add, change, test, disable and rename them.
 
     A notifier has a line of its own, and one for each listener that the settings make of it. The configuration of
     listeners is never shown: it may hold secrets.
@@ -75,6 +77,10 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
         click.secho(printable(f"{name} is disabled: {reason}"), fg="yellow", err=True)
     if problems:
         click.secho(f"{counted(len(problems), 'problem')}; run `pulp-hooks check` for details", fg="red", err=True)
+
+
+for _editing in listener_settings.COMMANDS:
+    command.add_command(_editing)
 
 
 @command.command("disable", epilog='\b\nExample:\n  pulp-hooks listeners disable audit --reason "the disk is full"')

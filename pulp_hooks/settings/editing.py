@@ -15,8 +15,6 @@ from tomlkit.items import AoT, Table
 from pulp_hooks.errors import SettingsError
 from pulp_hooks.settings.references import is_reference, read_text
 
-_FILTERS = ("event_types", "repo_ids", "results")
-
 
 class SettingsFile:
     """A settings file as text, with changes that are not written yet.
@@ -112,7 +110,8 @@ class SettingsFile:
 
     def text(self) -> str:
         """Return the text with the changes."""
-        return tomlkit.dumps(self._document)
+        text = tomlkit.dumps(self._document)
+        return text if not text or text.endswith("\n") else f"{text}\n"
 
     @contextmanager
     def candidate(self) -> Iterator[Path]:
@@ -176,24 +175,6 @@ class SettingsFile:
             if table.get("name") == name:
                 return cast("Table", table)
         raise SettingsError(f"{self.path} has no listener {name!r}; it has {', '.join(self.names) or 'none'}")
-
-
-def changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the values before and after of each key of a listener that differs; null where there is none.
-
-    Keys of the configuration are named `config.KEY`.
-    """
-    old, new = dict(_keys(before)), dict(_keys(after))
-    names = list(dict.fromkeys([*old, *new]))
-    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
-
-
-def _keys(listener: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in listener.items():
-        if key == "config":
-            yield from ((f"config.{name}", item) for name, item in value.items())
-        else:
-            yield key, value
 
 
 def _written(listener: Mapping[str, Any]) -> Table:

@@ -23,7 +23,7 @@ _NUMBER: dict[str, Any] = {
     "too_large": "is too large",
 }
 _MOST_RETRIES = 50
-_RESULTS = ("success", "failed", "error", "canceled", "skipped")
+RESULTS = ("success", "failed", "error", "canceled", "skipped")
 
 
 class _Table(Schema):
@@ -152,7 +152,7 @@ class ListenerTable(_Table):
     event_types = EventTypes()
     repo_ids = _texts(validate=_AT_LEAST_ONE)
     results = fields.List(
-        fields.String(pre_load=_is_text, validate=OneOf(_RESULTS, error=f"must be one of {', '.join(_RESULTS)}")),
+        fields.String(pre_load=_is_text, validate=OneOf(RESULTS, error=f"must be one of {', '.join(RESULTS)}")),
         validate=_AT_LEAST_ONE,
         error_messages={"invalid": "must be a list of results"},
     )

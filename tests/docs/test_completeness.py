@@ -254,6 +254,12 @@ DOCUMENTS = {
     "listeners": [
         ["listeners"],
         ["listeners", "test", "desk"],
+        ["listeners", "add", "audit", "--notifier", "jsonl", "--set", "path=a.jsonl"],
+        ["listeners", "show", "audit"],
+        ["listeners", "update", "audit", "--set", "path=b.jsonl", "--yes"],
+        ["listeners", "export"],
+        ["listeners", "remove", "audit", "--yes"],
+        ["listeners", "import", "listeners.json"],
         ["listeners", "disable", "desk", "--yes"],
         ["listeners", "enable", "desk"],
         ["listeners", "rename", "desk", "counter", "--yes"],

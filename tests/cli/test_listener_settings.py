@@ -1,0 +1,282 @@
+"""Facts about the commands that edit the listeners of the settings file."""
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    import subprocess
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+SETTINGS = """\
+# Where events are kept.
+[journal]  # here
+url = "sqlite:///j.db"
+
+[[listeners]]  # the first
+name = "audit"
+notifier = "jsonl"
+[listeners.config]
+path = "a.jsonl"   # relative
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """Return the settings file, with comments and one listener."""
+    path = tmp_path / "work" / "pulp-hooks.toml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(SETTINGS)
+    return path
+
+
+@pytest.fixture
+def edit(run: Run, settings: Path) -> Run:
+    """Return a function that runs a subcommand of `listeners`, with the notifiers of the example plugins."""
+    assert settings.exists()
+
+    def edit(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        shown = run("listeners", *arguments, **{"PULP_HOOKS_BLOCK": "console", **variables})
+        assert "Traceback" not in shown.stderr
+        return shown
+
+    return edit
+
+
+def listeners(settings: Path) -> dict[str, Any]:
+    """Return the listeners of the settings file by name."""
+    return {one["name"]: one for one in tomllib.loads(settings.read_text()).get("listeners", [])}
+
+
+def test_listener_is_added_and_the_rest_stays_to_the_byte(edit: Run, settings: Path) -> None:
+    """Values are TOML where they can be, and text otherwise; secrets are references."""
+    (settings.parent / "pass").write_text("sesame")
+    shown = edit(
+        *("add", "ci", "--notifier", "http", "--event-type", "repo.publish.finish", "--repo-id", "zoo-*"),
+        *("--result", "success", "--set", "url=https://ci.example.org/?a=b", "--set", "timeout=5"),
+        *("--set", 'allow=["10.0.0.0/8"]', "--set", "headers.X-A=1.x"),
+        *("--set-env", "secret=CI_SECRET", "--set-file", "password=pass", "--set", "username=me"),
+        CI_SECRET="whsec_" + "A" * 32,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stderr == ""
+    assert settings.read_text().startswith(SETTINGS)
+    assert listeners(settings)["ci"] == {
+        "name": "ci",
+        "notifier": "http",
+        "event_types": ["repo-publish-finished"],
+        "repo_ids": ["zoo-*"],
+        "results": ["success"],
+        "config": {
+            "url": "https://ci.example.org/?a=b",
+            "timeout": 5,
+            "allow": ["10.0.0.0/8"],
+            "headers": {"X-A": "1.x"},
+            "username": "me",
+            "secret": {"env": "CI_SECRET"},
+            "password": {"file": "pass"},
+        },
+    }
+
+
+def test_file_is_created_where_there_is_none(run: Run, tmp_path: Path) -> None:
+    """With what the command says."""
+    arguments = ["add", "audit", "--notifier", "jsonl", "--set", "path=x.jsonl", "--settings", "new.toml", "--json"]
+    shown = run("listeners", *arguments, PULP_HOOKS_BLOCK="console")
+    path = tmp_path / "work" / "new.toml"
+    assert json.loads(shown.stdout) == {"added": ["audit"], "settings": str(path), "notes": []}
+    assert listeners(path)["audit"]["config"] == {"path": "x.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["add", "audit", "--notifier", "jsonl"], "there is a listener 'audit' already"),
+        (["add", "b", "--notifier", "jsonI"], "notifier 'jsonI' is not installed; fix: did you mean 'jsonl'?"),
+        (["add", "b", "--notifier", "jsonl"], "config.path: is missing"),
+        (["add", "b", "--notifier", "jsonl", "--set", "pat=x"], "config.pat"),
+        (["add", "a b", "--notifier", "jsonl", "--set", "path=x"], "must be letters, digits"),
+        (["add", "b", "--notifier", "http", "--set", "url=https://a.example", "--set", "secret=s3cret"], "is a secret"),
+        (["update", "nobody", "--set", "x=1"], "has no listener 'nobody'; it has audit"),
+        (["update", "audit", "--unset", "colour", "--yes"], "has no key colour"),
+        (["update", "audit", "--unset", "path", "--yes"], "config.path: is missing"),
+        (["update", "audit", "--set", "path", "--yes"], "must be KEY=VALUE"),
+        (["remove", "nobody", "--yes"], "has no listener 'nobody'"),
+        (["show", "nobody"], "has no listener 'nobody'"),
+        (["update", "audit", "--set", "path=y"], "Not a terminal; fix: pass --yes"),
+        (["remove", "audit"], "Not a terminal; fix: pass --yes"),
+    ],
+)
+def test_what_is_wrong_is_said_and_the_file_stays(edit: Run, settings: Path, arguments: list[str], said: str) -> None:
+    """To the byte, and nothing is left beside it."""
+    shown = edit(*arguments)
+    assert shown.returncode in {1, 2}
+    assert said in shown.stderr
+    assert "s3cret" not in shown.stdout + shown.stderr
+    assert settings.read_text() == SETTINGS
+    assert [path.name for path in settings.parent.iterdir() if path.suffix != ".jsonl"] == ["pulp-hooks.toml"]
+
+
+def test_update_changes_what_is_named_and_shows_the_difference(edit: Run, settings: Path) -> None:
+    """Comments stay, also on the line that changes."""
+    shown = edit("update", "audit", "--set", "path=b.jsonl", "--event-type", "repo-sync-started", "--yes")
+    assert shown.returncode == 0, shown.stderr
+    assert "config.path: a.jsonl -> b.jsonl\n" in shown.stdout
+    assert "event_types: None -> ['repo-sync-started']\n" in shown.stdout
+    text = settings.read_text()
+    assert 'path = "b.jsonl"   # relative' in text
+    assert text.startswith("# Where events are kept.\n[journal]  # here\n")
+    again = edit("update", "audit", "--unset", "event_types", "--yes", "--json")
+    assert json.loads(again.stdout)["changed"] == {"event_types": [["repo-sync-started"], None]}
+    assert "event_types" not in listeners(settings)["audit"]
+    assert edit("update", "audit", "--set", "path=b.jsonl").stdout == "audit is unchanged\n"
+
+
+def test_listener_whose_secret_is_not_at_hand_is_saved_and_the_rest_of_it_checked(edit: Run, settings: Path) -> None:
+    """An operator's shell rarely has the secrets of the service."""
+    http = ["--notifier", "http", "--set", "url=https://a.example", "--set-env", "secret=CI_SECRET"]
+    wrong = edit("add", "ci", *http, "--set", "timeout=-1")
+    assert wrong.returncode == 1
+    assert "config.timeout: must be more than 0" in wrong.stderr
+    assert settings.read_text() == SETTINGS
+    right = edit("add", "ci", *http)
+    assert right.returncode == 0
+    assert "ci is not checked completely: config.secret: environment variable CI_SECRET is not set" in right.stderr
+    assert set(listeners(settings)) == {"audit", "ci"}
+
+
+def test_removed_listener_is_gone(edit: Run, settings: Path) -> None:
+    """And the last one takes the list with it."""
+    assert edit("remove", "audit", "--yes").stdout == f"audit is removed from {settings}\n"
+    assert settings.read_text() == '# Where events are kept.\n[journal]  # here\nurl = "sqlite:///j.db"\n\n'
+
+
+def test_nothing_secret_is_shown(edit: Run, settings: Path) -> None:
+    """References are; queries of URLs, what stands before a host and texts of inner tables are not."""
+    settings.write_text(
+        SETTINGS + "[[listeners]]\nname = 'ci'\nnotifier = 'http'\n[listeners.config]\n"
+        "url = 'https://a.example/hook?token=s3cret'\nheaders = {Key = 's3cret', Other = {env = 'OTHER'}}\n"
+        "secret = 's3cret'\nca_path = 'https://s3cret@b.example'\nallow = ['10.0.0.0/8']\n"
+    )
+    shown = json.loads(edit("show", "ci", "--json").stdout)
+    assert shown["config.url"] == "https://a.example/hook?***"
+    assert shown["config.headers"] == {"Key": "***", "Other": {"env": "OTHER"}}
+    assert shown["config.secret"] == "***"
+    assert shown["config.allow"] == ["10.0.0.0/8"]
+    plain = edit("show", "ci")
+    assert "config.url: https://a.example/hook?***\n" in plain.stdout
+    changed = edit(
+        "update", "ci", "--set", "timeout=3", "--set", "url=https://c.example", "--set-env", "secret=S", "--yes"
+    )
+    for one in (json.dumps(shown), plain.stdout, changed.stdout, changed.stderr):
+        assert "s3cret" not in one
+
+
+def test_exported_listeners_can_be_imported(edit: Run, settings: Path, run: Run, tmp_path: Path) -> None:
+    """Into another file, as they were."""
+    edit("update", "audit", "--event-type", "repo-sync-started", "--set-env", "path=AUDIT", "--yes", AUDIT="x")
+    (tmp_path / "work" / "exported.json").write_text(edit("export").stdout)
+    arguments = ["import", "exported.json", "--settings", "other.toml"]
+    shown = run("listeners", *arguments, PULP_HOOKS_BLOCK="console", AUDIT="x.jsonl")
+    assert shown.returncode == 0, shown.stderr
+    assert listeners(tmp_path / "work" / "other.toml") == listeners(settings)
+
+
+PULP2 = [
+    {
+        "_id": {"$oid": "50aa8b5de5b8d2a1b8aaa111"},
+        "id": "50aa8b5de5b8d2a1b8aaa111",
+        "_href": "/pulp/api/v2/events/50aa8b5de5b8d2a1b8aaa111/",
+        "notifier_type_id": "http",
+        "event_types": ["*"],
+        "notifier_config": {"url": "https://ci.example.org/a", "username": "u", "password": "s3cret", "retries": 3},
+    },
+    {
+        "id": "50aa8b5de5b8d2a1b8aaa222",
+        "notifier_type_id": "http",
+        "event_types": ["repo.sync.finish", "repo.publish.finish"],
+        "notifier_config": {"url": "http://10.0.0.1/"},
+    },
+]
+
+
+def test_listeners_of_pulp_2_are_imported(edit: Run, settings: Path) -> None:
+    """With a report of what each needs; what cannot be valid is left out, and said."""
+    (settings.parent / "events.json").write_text(json.dumps(PULP2))
+    shown = edit("import", "--pulp2", "events.json", "--json")
+    assert shown.returncode == 1
+    assert json.loads(shown.stdout)["added"] == ["pulp2-http-aaa111"]
+    assert "put its password into the environment variable PULP2_HTTP_AAA111_PASSWORD" in shown.stderr
+    assert "retries is not known here, and was left out" in shown.stderr
+    assert "pulp2-http-aaa222 is not imported" in shown.stderr
+    assert "must be https; http is for addresses in your own network" in shown.stderr
+    again = edit("import", "--pulp2", "events.json", "--set", 'http.allow=["10.0.0.0/8"]')
+    assert "pulp2-http-aaa111 is not imported: there is a listener 'pulp2-http-aaa111' already" in again.stderr
+    found = listeners(settings)
+    assert found["pulp2-http-aaa111"] == {
+        "name": "pulp2-http-aaa111",
+        "notifier": "http",
+        "event_types": ["*"],
+        "config": {
+            "url": "https://ci.example.org/a",
+            "username": "u",
+            "password": {"env": "PULP2_HTTP_AAA111_PASSWORD"},
+            "format": "pulp2",
+        },
+    }
+    assert found["pulp2-http-aaa222"]["event_types"] == ["repo-sync-finished", "repo-publish-finished"]
+    assert found["pulp2-http-aaa222"]["config"]["allow"] == ["10.0.0.0/8"]
+    assert "s3cret" not in shown.stdout + shown.stderr + settings.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no json", "is not JSON"),
+        ("{}", "not a list of Pulp 2's event listeners"),
+        ("[1]", "entry 0 is not one of Pulp 2's event listeners"),
+        ('[{"notifier_type_id": "fax"}]', "entry 0: notifier_type_id must be http, email or amqp"),
+        ('[{"notifier_type_id": "http", "event_types": ["x"]}]', "entry 0: 'x' is not an event type"),
+    ],
+)
+def test_file_that_is_not_of_pulp_2_is_refused(edit: Run, settings: Path, text: str, said: str) -> None:
+    """With what is wrong with it."""
+    (settings.parent / "events.json").write_text(text)
+    shown = edit("import", "--pulp2", "events.json")
+    assert shown.returncode == 1
+    assert said in shown.stderr
+    assert settings.read_text() == SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("= no toml", "is not TOML"),
+        ("listeners = []", "must be [[listeners]] tables"),
+        ("[jurnal]\n", "correct the file first"),
+    ],
+)
+def test_file_that_is_invalid_already_is_not_edited(edit: Run, settings: Path, text: str, said: str) -> None:
+    """Nobody could tell what the change does."""
+    settings.write_text(text)
+    shown = edit("add", "audit", "--notifier", "jsonl", "--set", "path=x")
+    assert shown.returncode == 1
+    assert said in shown.stderr
+    assert settings.read_text() == text
+
+
+def test_link_stays_and_the_mode_of_the_file(edit: Run, settings: Path, tmp_path: Path) -> None:
+    """What it leads to is replaced."""
+    target = tmp_path / "target.toml"
+    settings.rename(target)
+    settings.symlink_to(target)
+    target.chmod(0o640)
+    assert edit("update", "audit", "--set", "path=b.jsonl", "--yes").returncode == 0
+    assert settings.is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert "b.jsonl" in target.read_text()
