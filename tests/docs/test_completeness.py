@@ -279,7 +279,7 @@ DOCUMENTS = {
 }
 """The ways in which each command, and each of its subcommands, prints JSON."""
 
-FREE = {"event", "body", "call_report", "result"}
+FREE = {"event", "body", "call_report", "config", "result"}
 """Keys whose values have a page, or a part of the reference, of their own."""
 
 DESK = """
@@ -323,11 +323,14 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[Any
     (folder / "pulp-hooks.toml").write_text("[journal]\nurl = 'sqlite:///journal.db'\n")
     (folder / "files").mkdir()
     (folder / "files" / "a").write_text("a")
-    environment = os.environ | {"PYTHONPATH": str(folder), "PULP_HOOKS_BLOCK": ",".join(EXAMPLE_PLUGINS)}
+    (folder / "listeners.json").write_text("[]")
+    blocked = [name for name in EXAMPLE_PLUGINS if name != "jsonl"]
+    environment = os.environ | {"PYTHONPATH": str(folder), "PULP_HOOKS_BLOCK": ",".join(blocked)}
     event_id = ""
 
     def documents(arguments: list[str]) -> list[Any]:
-        command = [argument.replace("EVENT", event_id) for argument in [*arguments, "--json"]]
+        as_json = [] if "export" in arguments else ["--json"]
+        command = [argument.replace("EVENT", event_id) for argument in [*arguments, *as_json]]
         done = subprocess.run(
             [sys.executable, "-m", "pulp_hooks", *command],
             capture_output=True,
