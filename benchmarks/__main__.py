@@ -6,7 +6,7 @@ Exit code 1 when a bar is missed. `peers` takes minutes, and is measured only wh
 import sys
 from importlib import import_module
 
-_NAMES = ("start", "fire", "journal", "listing")
+_NAMES = ("start", "fire", "journal", "listing", "http")
 
 
 def main(names: list[str]) -> int:
