@@ -1,7 +1,6 @@
 """The facade that a host uses: `Hooks` fires events at the listeners it knows."""
 
 import asyncio
-import difflib
 import os
 import socket
 import threading
@@ -36,6 +35,7 @@ from pulp_hooks.problems import Problem
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import DEFAULTS, JournalSettings, Settings
 from pulp_hooks.settings.reading import ReadSettings, read_settings
+from pulp_hooks.text import did_you_mean
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -493,8 +493,7 @@ def _nobodys_deliveries(read: ReadSettings, names: Sequence[str]) -> Iterator[Pr
     """Yield a problem for each name of `[delivery.listeners]` that no listener has."""
     for name in read.settings.delivery_by_listener:
         if name not in names:
-            nearest = difflib.get_close_matches(name, names, n=1)
-            remedy = f"did you mean {nearest[0]!r}?" if nearest else "`pulp-hooks listeners` shows them"
+            remedy = did_you_mean(name, names, "`pulp-hooks listeners` shows them")
             yield Problem(read.origin, f"delivery.listeners.{name}: no listener has this name", remedy)
 
 

@@ -1,6 +1,5 @@
 """The journal in a PostgreSQL database: any number of machines, one clock, and workers that are woken."""
 
-import difflib
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.journal.opening import READS, check_names, check_version, create, is_journal
 from pulp_hooks.journal.schema import PREFIX
 from pulp_hooks.journal.urls import HARMLESS
+from pulp_hooks.text import did_you_mean
 
 _CONNECTIONS = 15
 """Connections of a process, at most: those that events are fired through, and those for everything else."""
@@ -108,8 +108,8 @@ def _check_options(url: URL, name: str) -> None:
     known = [option.keyword.decode() for option in Conninfo.get_defaults()]
     for option in url.query:
         if option not in known:
-            nearest = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean {nearest[0]}?" if nearest else "fix: use the connection parameters of libpq"
+            remedy = "fix: use the connection parameters of libpq"
+            hint = did_you_mean(option, known, remedy, form="did you mean {}?")
             # The option may be part of a password that was not escaped.
             raise JournalError(
                 f"the journal {name} could not be opened: its URL has an option that PostgreSQL does not know; {hint}"

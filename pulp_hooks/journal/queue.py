@@ -170,7 +170,7 @@ class Queue:
         ordered: bool = True,
         now: float | None = None,
     ) -> list[str]:
-        """Mark claimable deliveries of a listener for which a message is to be sent, and return their event ids.
+        """Mark claimable deliveries for which a message is to be sent, and return their event ids, due longest first.
 
         That is so when none was sent since the delivery came due, or when the last one seems to be lost.
 
@@ -178,12 +178,9 @@ class Queue:
             name: The listener.
             limit: How many at most.
             resend_seconds: After so long a message counts as lost.
-            limits: The limits over all workers; no more messages are asked for than they let be claimed now.
-            ordered: Whether deliveries that keep an order are looked at too, as for `claim`.
-            now: The time, if not that of the clock.
-
-        Returns:
-            The identifiers of the events, those that are due longest first.
+            limits: As for `claim`, like `ordered` and `now`: no more is marked than they let be claimed now.
+            ordered: As for `claim`.
+            now: As for `claim`.
 
         Raises:
             JournalError: The database failed; nothing is marked.
