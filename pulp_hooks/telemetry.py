@@ -81,13 +81,7 @@ def begin_fire(event_type: str, event_id: str) -> "Span | None":
 
 @_suppressed
 def end_fire(span: "Span | None", event_type: str, error: BaseException | None = None) -> None:
-    """End the span of a fire, as an error if that raised one; otherwise count the event.
-
-    Args:
-        span: The span, if any.
-        event_type: ID of the event type.
-        error: What `fire` raised.
-    """
+    """End the span of a fire, as an error if that raised one; otherwise count the event."""
     _end(span, None if error is None else type(error).__name__)
     if error is None and (api := _api()):
         api.events.add(1, {"messaging.destination.name": event_type})

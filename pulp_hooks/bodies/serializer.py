@@ -42,10 +42,6 @@ class BodySerializer:
     def serialize(self, event_type: EventType, body: Mapping[str, Any]) -> Body:
         """Return the body as listeners receive it, without containers shared with the argument.
 
-        Args:
-            event_type: The event type.
-            body: The fields passed by the host, see the four schemas.
-
         Raises:
             BodyError: A field is missing, unknown, or has a wrong type or value, or the body is over the size limit
                 even with its reports truncated.

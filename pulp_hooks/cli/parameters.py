@@ -85,11 +85,7 @@ window_options = _adding(*_WINDOW)
 
 
 def listing_options(what: str) -> Callable[[_Function], _Function]:
-    """Add the options of a command that lists events or deliveries.
-
-    Args:
-        what: What is listed, in one word.
-    """
+    """Add the options of a command that lists events or deliveries."""
     return _adding(
         click.option("--type", "event_type", type=EventTypeParameter(), help="Of this event type."),
         click.option(

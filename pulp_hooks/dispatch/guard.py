@@ -145,10 +145,6 @@ class Guard:
     async def run_async(self, original: Original, is_canceled: Callable[[], bool]) -> Outcome:
         """Await the `async def` implementation on the caller's event loop, and return the outcome.
 
-        Args:
-            original: The event.
-            is_canceled: Returns whether the caller was canceled.
-
         Raises:
             asyncio.CancelledError: The caller was canceled, not the listener.
             GeneratorExit: The event loop was closed during the call.

@@ -20,10 +20,6 @@ class Registry:
     pluggy calls a stand-in for each implementation, which returns the guard of the real one. So pluggy decides the
     order (by name, `tryfirst` and `trylast`), and the caller decides how the guards run: in turn or concurrently.
 
-    Args:
-        listeners: The loaded listeners; their names are unique.
-        slow_seconds: Duration above which a call is logged as slow; seconds.
-
     Attributes:
         names: Names of the listeners, in order.
     """

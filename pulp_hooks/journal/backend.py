@@ -59,10 +59,7 @@ class CommitLostError(Exception):
 class Backend(ABC):
     """The database of a journal, opened at the first use.
 
-    Args:
-        url: Its URL.
-        busy_seconds: How long to wait for a lock, and for a server that does not answer.
-        clock: The clock of this machine.
+    When it fails, every method raises a `JournalError`; `doing` says in the message what was not done.
 
     Attributes:
         name: The URL without secrets.
@@ -100,21 +97,13 @@ class Backend(ABC):
 
     @contextmanager
     def writing(self, doing: str) -> Iterator[Connection]:
-        """Open a write transaction; commit on success, roll back on error.
-
-        Raises:
-            JournalError: The database failed; `doing` says in the message what was not done.
-        """
+        """Open a write transaction; commit on success, roll back on error."""
         with self.errors(doing), self.open().begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self, doing: str) -> Iterator[Connection]:
-        """Open a connection whose queries all see one state of the journal, and do not wait for writers.
-
-        Raises:
-            JournalError: The database failed; `doing` says in the message what was not done.
-        """
+        """Open a connection whose queries all see one state of the journal, and do not wait for writers."""
         with self.errors(doing), self.open().connect() as connection:
             yield self._snapshot(connection.execution_options(**{READS: True}))
 
@@ -126,7 +115,6 @@ class Backend(ABC):
 
         Raises:
             CommitLostError: The connection was lost during the commit.
-            JournalError: The database failed; `doing` says in the message what was not done.
             BaseException: Ctrl-C, or what a signal handler of the host has raised, even if the driver has wrapped it.
         """
         handled = sys.exc_info()[1]
@@ -192,11 +180,7 @@ class Backend(ABC):
 
     @contextmanager
     def trial(self) -> Iterator[Connection]:
-        """Open a write transaction that is rolled back in any case.
-
-        Raises:
-            JournalError: The database failed.
-        """
+        """Open a write transaction that is rolled back in any case."""
         with self.errors("take events"), self.open().connect() as connection:
             self._keep_room(connection.connection)
             with connection.begin() as transaction:
@@ -205,11 +189,7 @@ class Backend(ABC):
 
     @contextmanager
     def migrating(self, doing: str) -> Iterator[Connection]:
-        """Open a write transaction on a journal of any version.
-
-        Raises:
-            JournalError: The database failed; `doing` says in the message what was not done.
-        """
+        """Open a write transaction on a journal of any version."""
         self._process.check()
         with self.errors(doing):
             engine = self._migrating_engine()
@@ -304,11 +284,7 @@ class Backend(ABC):
 
     @contextmanager
     def looking(self) -> Iterator[Connection]:
-        """Open a connection that only reads, and leaves whatever is there as it is.
-
-        Raises:
-            JournalError: The database failed.
-        """
+        """Open a connection that only reads, and leaves whatever is there as it is."""
         self._process.check()
         with self.errors("be opened"):
             engine = self._looking_engine()

@@ -62,13 +62,6 @@ _BEGINNING = "pulp_hooks_beginning"
 def _engine(url: URL, name: str, busy_seconds: float, **pool: Any) -> Engine:  # noqa: ANN401 - what SQLAlchemy takes
     """Return what connects to the server.
 
-    Args:
-        url: URL of the database.
-        name: What it is called in messages.
-        busy_seconds: How long to wait for others that have locked something, and for a server that cannot be reached,
-            unless the URL says so.
-        pool: Options of the pool.
-
     Raises:
         JournalError: psycopg is not installed.
     """
@@ -154,14 +147,7 @@ def _is_pooled(connection: PoolProxiedConnection) -> bool:
 
 
 class PostgresqlBackend(Backend):
-    """A journal in a PostgreSQL database.
-
-    Args:
-        url: URL of the database.
-        busy_seconds: How long to wait for a lock, and for a server that does not answer.
-        schema: Name of the database schema; null: the first one of the search path.
-        clock: The clock of this machine.
-    """
+    """A journal in a PostgreSQL database."""
 
     dialect: ClassVar[str] = "postgresql"
     insert: ClassVar[Any] = staticmethod(postgresql.insert)

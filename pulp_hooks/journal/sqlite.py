@@ -16,12 +16,6 @@ from pulp_hooks.journal.sqlite_file import SqliteFile, Synchronous, roll_back, t
 class SqliteBackend(Backend):
     """A journal in a SQLite file.
 
-    Args:
-        url: URL of the file.
-        busy_seconds: How long to wait for a lock.
-        synchronous: How far SQLite waits for the disk.
-        clock: The clock of this machine.
-
     Attributes:
         file: The file.
     """

@@ -46,10 +46,6 @@ class Implementation:
 def inspect_plugin(plugin: object, name: str) -> tuple[list[Implementation], list[Problem]]:
     """Return the hook implementations of a plugin, and its problems.
 
-    Args:
-        plugin: A module, or an object with methods.
-        name: Name of the plugin, for the problems.
-
     Returns:
         The implementations that can be called, and the problems.
     """

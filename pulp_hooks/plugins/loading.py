@@ -93,9 +93,6 @@ def _in_hand(name: str, listener: object) -> Listener:
 class Loader:
     """Loads the installed plugins and collects problems. Configured listeners are built later, by `build`.
 
-    Args:
-        read: The settings.
-
     Attributes:
         listeners: Every plugin, notifier and configured listener.
         problems: All problems of plugins and settings.

@@ -90,10 +90,6 @@ def read_settings(settings: str | os.PathLike[str] | Settings | None = None) -> 
 
     An invalid listener is left out; the others stay. The file as a whole is invalid if it cannot be read, if it has an
     unknown key at the top, or if `[plugins]` is invalid.
-
-    Args:
-        settings: Path of the file, or settings in code. By default the file in `PULP_HOOKS_SETTINGS`, else
-            `pulp-hooks.toml` in the working directory if it exists.
     """
     read = ReadSettings(settings=settings) if isinstance(settings, Settings) else _read_file(settings)
     named = {name.strip() for name in os.environ.get(BLOCK_VARIABLE, "").split(",")} - {""}

@@ -113,11 +113,6 @@ class HttpClient:
     def ask(self, url: str, what: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         """Return the response to a request, after redirects and retries. Its body is not read yet.
 
-        Args:
-            url: The URL.
-            what: Name of the file for messages.
-            headers: Headers of the request.
-
         Raises:
             MirrorError: The server did not respond, or the client was closed.
         """

@@ -47,10 +47,6 @@ class Source(Protocol):
 def open_source(source: str, min_speed: int = MIN_SPEED) -> Iterator[Source]:
     """Yield the source for a path or URL, and close it at the end. Nothing is read yet.
 
-    Args:
-        source: A folder's path, or an `http://`, `https://` or `file://` URL of a folder or of its `PULP_MANIFEST`.
-        min_speed: Minimum speed of a server in bytes per second. 0 means no limit.
-
     Raises:
         MirrorError: The path or URL is invalid, or the HTTP client is not installed.
     """
