@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, TwoPhaseTransaction
+from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.forks import OwnProcess, keep_in_children
 from pulp_hooks.frames import calls_under_way
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
+from pulp_hooks.journal.host_connections import check_host_connection
 from pulp_hooks.journal.opening import READS, is_journal
 from pulp_hooks.journal.places import Place, Places
 from pulp_hooks.journal.reasons import reason
@@ -35,13 +36,6 @@ WRITERS = 8
 """Connections that are kept for events, so that as many threads can fire without opening one."""
 
 _BREAKS = re.compile(r"\s*(\\[nt])+\s*")
-
-
-AUTOCOMMIT = (
-    "the connection is in AUTOCOMMIT, so the event would not be committed together with the host's work; "
-    "fix: use a connection with transactions, or fire without connection"
-)
-"""Error for a host's connection in which each statement is a transaction of its own."""
 
 
 class CommitLostError(Exception):
@@ -171,7 +165,8 @@ class Backend(ABC):
         Raises:
             JournalError: The connection is not one to this journal in a transaction, or the database failed.
         """
-        self._check_kind(connection)
+        self._process.check()
+        check_host_connection(connection, self.dialect, self.name)
         with self.errors(doing):
             self._begin_within(connection)
             with connection.begin_nested():
@@ -304,30 +299,6 @@ class Backend(ABC):
             f"the journal {self.name} cannot be used here: it was called while this thread was {doing}; "
             "fix: do not fire events in signal handlers, __del__ methods or logging handlers"
         )
-
-    def _check_kind(self, connection: object) -> None:
-        """Check that something can be a host's connection to this database, in a transaction that events can join.
-
-        Raises:
-            JournalError: It is not an SQLAlchemy connection, it leads to another kind of database, or it is in
-                AUTOCOMMIT or a two-phase transaction.
-        """
-        self._process.check()
-        if not isinstance(connection, Connection):
-            kinds = [kind.__name__ for kind in type(connection).__mro__]
-            remedy = next((_CONNECTIONS[kind] for kind in kinds if kind in _CONNECTIONS), _CONNECTIONS["Engine"])
-            raise JournalError(f"connection must be an SQLAlchemy Connection, not {kinds[0]}; fix: {remedy}")
-        if connection.closed:
-            raise JournalError("the connection is closed; fix: fire the event before the end of its block")
-        if connection.dialect.name != self.dialect:
-            raise JournalError(f"the connection is to {connection.dialect.name}, and the journal is {self.name}")
-        if isinstance(connection.get_transaction(), TwoPhaseTransaction):
-            raise JournalError(
-                "the connection is in a two-phase transaction, which PostgreSQL cannot prepare once an event has been "
-                "stored in it (NOTIFY); fix: use an ordinary transaction, or fire without connection after the commit"
-            )
-        if getattr(connection.connection.dbapi_connection, "autocommit", False) is True:
-            raise JournalError(AUTOCOMMIT)
 
     # SQL
 
@@ -502,20 +473,6 @@ def raise_interruption(error: BaseException, handled: BaseException | None) -> N
     interruption = interruption_in(error, handled)
     if interruption is not None:
         raise interruption
-
-
-_AFIRE = "await hooks.afire(..., connection={})"
-
-_CONNECTIONS = {
-    "Engine": "pass the connection of `with engine.begin() as connection`",
-    "Session": "pass session.connection()",
-    "scoped_session": "pass session.connection()",
-    "AsyncConnection": _AFIRE.format("connection"),
-    "AsyncSession": _AFIRE.format("await session.connection()"),
-    "async_scoped_session": _AFIRE.format("await session.connection()"),
-    "AsyncEngine": f"`async with engine.begin() as connection`, and {_AFIRE.format('connection')}",
-}
-"""How to get a connection, by the type of what was passed instead."""
 
 
 _OPEN, _WRITE = Backend.open.__code__, Backend.write.__code__
