@@ -4,10 +4,11 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context
 from dataclasses import replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 from weakref import WeakSet
@@ -142,7 +143,7 @@ class Hooks(FiringMethods):
         others = installed.listeners if installed else []
         taken = [listener.name for listener in others if listener.kind is not Kind.NOTIFIER]
         self._in_hand = load_in_hand(listeners, taken, has_journal=self._outbox is not None)
-        found = _by_name([*others, *self._in_hand])
+        found = sorted([*others, *self._in_hand], key=attrgetter("name"))
         self._recipients = [listener for listener in found if listener.kind is not Kind.NOTIFIER]
         self._own_problems = list(_nobodys_deliveries(read, [listener.name for listener in found]))
         if isinstance(journal, str) and not read.fault:
@@ -175,9 +176,8 @@ class Hooks(FiringMethods):
 
     def _list_listeners(self) -> None:
         installed = self._installed
-        self.listeners: tuple[Listener, ...] = tuple(
-            _by_name([*(installed.listeners if installed else ()), *self._in_hand])
-        )
+        found = [*(installed.listeners if installed else ()), *self._in_hand]
+        self.listeners: tuple[Listener, ...] = tuple(sorted(found, key=attrgetter("name")))
         self.problems: tuple[Problem, ...] = (*(installed.problems if installed else ()), *self._own_problems)
         loaded = [listener for listener in self.listeners if listener.implementations]
         self._registry = Registry(loaded, self._settings.dispatch.slow_seconds)
@@ -495,7 +495,3 @@ def _nobodys_deliveries(read: ReadSettings, names: Sequence[str]) -> Iterator[Pr
         if name not in names:
             remedy = did_you_mean(name, names, "`pulp-hooks listeners` shows them")
             yield Problem(read.origin, f"delivery.listeners.{name}: no listener has this name", remedy)
-
-
-def _by_name(listeners: Iterable[Listener]) -> list[Listener]:
-    return sorted(listeners, key=lambda listener: listener.name)

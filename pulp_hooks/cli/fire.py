@@ -6,14 +6,7 @@ from typing import Any, TextIO
 import click
 
 from pulp_hooks.bodies.examples import EXAMPLES
-from pulp_hooks.cli.output import (
-    echo_json,
-    echo_table,
-    json_option,
-    settings_option,
-    show_log,
-    stdout_for_listeners,
-)
+from pulp_hooks.cli.output import echo_json, echo_table, json_option, settings_option, show_log, stdout_for_listeners
 from pulp_hooks.cli.parameters import EventTypeParameter
 from pulp_hooks.dispatch.outcomes import Status
 from pulp_hooks.event_types import EventType

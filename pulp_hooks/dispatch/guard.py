@@ -87,10 +87,8 @@ class Guard:
         secrets: Strings to redact in outcomes.
 
     Attributes:
-        listener: Name of the listener.
         hook: Name of the hook.
         is_async: Whether the implementation is an `async def`.
-        secrets: Strings to redact in outcomes.
     """
 
     __slots__ = ("_call", "_slow_seconds", "hook", "is_async", "listener", "secrets")

@@ -32,11 +32,19 @@ class Source(Protocol):
         ...
 
     def entries(self) -> list[Entry]:
-        """Return the entries of all files, in order of path."""
+        """Return the entries of all files, in order of path.
+
+        Raises:
+            MirrorError: The manifest or the folder cannot be read or is invalid, or a file of a folder cannot be used.
+        """
         ...
 
     def open(self, entry: Entry) -> AbstractContextManager[Iterator[bytes]]:
-        """Return a context manager that opens the file of an entry and yields its bytes in chunks."""
+        """Return a context manager that opens the file of an entry and yields its bytes in chunks.
+
+        Raises:
+            MirrorError: The file cannot be read. The message names it.
+        """
         ...
 
     def close(self) -> None:
