@@ -1,11 +1,10 @@
 """The event types, each with all of its names."""
 
-import difflib
 from enum import StrEnum
 from typing import Self
 
 from pulp_hooks.errors import UnknownEventTypeError
-from pulp_hooks.text import shortened_repr
+from pulp_hooks.text import did_you_mean, shortened_repr
 
 
 class EventType(StrEnum):
@@ -46,8 +45,7 @@ class EventType(StrEnum):
         if isinstance(value, str) and value in names:
             return names[value]
         shown = shortened_repr(value)
-        nearest = difflib.get_close_matches(shown.strip("b'"), names, n=1)
-        suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        suggestion = did_you_mean(shown.strip("b'"), names, form="; did you mean {!r}?")
         raise UnknownEventTypeError(
             f"{shown} is not an event type{suggestion} (`pulp-hooks event-types` lists all four)"
         )

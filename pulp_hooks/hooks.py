@@ -1,14 +1,14 @@
 """The facade that a host uses: `Hooks` fires events at the listeners it knows."""
 
 import asyncio
-import difflib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context
 from dataclasses import replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 from weakref import WeakSet
@@ -36,6 +36,7 @@ from pulp_hooks.problems import Problem
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.settings.model import DEFAULTS, JournalSettings, Settings
 from pulp_hooks.settings.reading import ReadSettings, read_settings
+from pulp_hooks.text import did_you_mean
 from pulp_hooks.trial_events import event_for_test, found_for_test
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Hooks(FiringMethods):
         others = installed.listeners if installed else []
         taken = [listener.name for listener in others if listener.kind is not Kind.NOTIFIER]
         self._in_hand = load_in_hand(listeners, taken, has_journal=self._outbox is not None)
-        found = _by_name([*others, *self._in_hand])
+        found = sorted([*others, *self._in_hand], key=attrgetter("name"))
         self._recipients = [listener for listener in found if listener.kind is not Kind.NOTIFIER]
         self._own_problems = list(_nobodys_deliveries(read, [listener.name for listener in found]))
         if isinstance(journal, str) and not read.fault:
@@ -176,9 +177,8 @@ class Hooks(FiringMethods):
 
     def _list_listeners(self) -> None:
         installed = self._installed
-        self.listeners: tuple[Listener, ...] = tuple(
-            _by_name([*(installed.listeners if installed else ()), *self._in_hand])
-        )
+        found = [*(installed.listeners if installed else ()), *self._in_hand]
+        self.listeners: tuple[Listener, ...] = tuple(sorted(found, key=attrgetter("name")))
         self.problems: tuple[Problem, ...] = (*(installed.problems if installed else ()), *self._own_problems)
         loaded = [listener for listener in self.listeners if listener.implementations]
         self._registry = Registry(loaded, self._settings.dispatch.slow_seconds)
@@ -515,10 +515,5 @@ def _nobodys_deliveries(read: ReadSettings, names: Sequence[str]) -> Iterator[Pr
     """Yield a problem for each name of `[delivery.listeners]` that no listener has."""
     for name in read.settings.delivery_by_listener:
         if name not in names:
-            nearest = difflib.get_close_matches(name, names, n=1)
-            remedy = f"did you mean {nearest[0]!r}?" if nearest else "`pulp-hooks listeners` shows them"
+            remedy = did_you_mean(name, names, "`pulp-hooks listeners` shows them")
             yield Problem(read.origin, f"delivery.listeners.{name}: no listener has this name", remedy)
-
-
-def _by_name(listeners: Iterable[Listener]) -> list[Listener]:
-    return sorted(listeners, key=lambda listener: listener.name)

@@ -3,7 +3,6 @@
 import asyncio
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -43,7 +42,7 @@ class _Hooks(Protocol):
     def validate(self, *args: Any, **options: Any) -> None: ...  # noqa: ANN401 - as `Hooks.validate`
 
 
-class Operation(ABC):
+class Operation:
     """One sync or publish, from `started` to `finished`; used once, by `with` or `async with`.
 
     Attributes:
@@ -62,6 +61,7 @@ class Operation(ABC):
     _started_type: ClassVar[EventType]
     _started_fields: ClassVar[tuple[str, ...]]
     _finished_type: ClassVar[EventType]
+    _counts: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -86,6 +86,8 @@ class Operation(ABC):
         self._transaction: HostTransaction | None = None
         self._is_stored = False
         self._is_over = False
+        for name in self._counts:
+            setattr(self, name, 0)
 
     @property
     def id(self) -> str:
@@ -306,13 +308,13 @@ class Operation(ABC):
             return _ended("canceled", f"canceled by {type_name(error)}")
         return _broken_off(error, trace, short=short)
 
-    @abstractmethod
     def _reported(self) -> dict[str, Any]:
         """Return the fields that only this kind of operation has."""
+        return {name: getattr(self, name) for name in self._counts}
 
     def _unreported(self) -> dict[str, Any]:
         """Return the report that replaces invalid values of the host."""
-        return {"summary": {}, "details": None}
+        return {"summary": {}, "details": None} | dict.fromkeys(self._counts)
 
     def _lost(self, lost: BaseException, error: BaseException | None) -> None:
         if error is None or raised_by_signal_handler(lost):
@@ -321,8 +323,6 @@ class Operation(ABC):
 
 
 _ROLLED_BACK = "the transaction of succeed() was not committed"
-
-_COUNTS = ("added_count", "updated_count", "removed_count")
 
 
 class SyncOperation(Operation):
@@ -340,23 +340,11 @@ class SyncOperation(Operation):
     _started_fields = ("repo_id",)
     _finished_type = EventType.REPO_SYNC_FINISHED
 
-    def __init__(
-        self,
-        hooks: _Hooks,
-        ids: Mapping[str, str],
-        call_report: Mapping[str, Any] | None,
-        caused_by: Operation | str | None,
-    ) -> None:
-        super().__init__(hooks, ids, call_report, caused_by)
-        self.added_count: int | None = 0
-        self.updated_count: int | None = 0
-        self.removed_count: int | None = 0
+    _counts = ("added_count", "updated_count", "removed_count")
 
-    def _reported(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _COUNTS}
-
-    def _unreported(self) -> dict[str, Any]:
-        return super()._unreported() | dict.fromkeys(_COUNTS)
+    added_count: int | None
+    updated_count: int | None
+    removed_count: int | None
 
 
 class PublishOperation(Operation):

@@ -81,14 +81,8 @@ def begin_fire(event_type: str, event_id: str) -> "Span | None":
 
 @_suppressed
 def end_fire(span: "Span | None", event_type: str, error: BaseException | None = None) -> None:
-    """End the span of a fire, as an error if that raised one; otherwise count the event.
-
-    Args:
-        span: The span, if any.
-        event_type: ID of the event type.
-        error: What `fire` raised.
-    """
-    _end(span, None if error is None else type(error).__name__)
+    """End the span of a fire, as an error if that raised one; otherwise count the event."""
+    end_attempt(span, None if error is None else type(error).__name__)
     if error is None and (api := _api()):
         api.events.add(1, {"messaging.destination.name": event_type})
 
@@ -108,12 +102,6 @@ def begin_attempt(
     """
     attributes: dict[str, str | int] = {"pulp_hooks.listener": listener, "pulp_hooks.attempt": number}
     return _begun("process", "CONSUMER", event_type, event_id, attributes, fired_in)
-
-
-@_suppressed
-def end_attempt(span: "Span | None", error: str | None) -> None:
-    """End the span of an attempt, as an error if there was one."""
-    _end(span, error)
 
 
 @_suppressed
@@ -162,7 +150,9 @@ def _begun(  # noqa: PLR0913, PLR0917 - each is one fact about the span
     return span
 
 
-def _end(span: "Span | None", error: str | None) -> None:
+@_suppressed
+def end_attempt(span: "Span | None", error: str | None) -> None:
+    """End the span of an attempt, as an error if there was one."""
     api = _api()
     if span is None or api is None:
         return

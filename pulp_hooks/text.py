@@ -1,6 +1,7 @@
 """Preparation of foreign text for messages and logs: valid Unicode, short, on one line, without secrets."""
 
 import dataclasses
+import difflib
 import json
 import re
 import reprlib
@@ -57,6 +58,12 @@ def clean_text(text: str) -> str:
 def printable(text: str) -> str:
     """Return the text with non-printable characters escaped, such as line breaks and terminal control characters."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", *, form: str = "did you mean {!r}?") -> str:
+    """Return a suggestion of the known name that is most like a wrong one, or another text if none is like it."""
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    return form.format(nearest[0]) if nearest else otherwise
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:

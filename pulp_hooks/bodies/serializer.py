@@ -1,6 +1,5 @@
 """Validation and serialization of bodies: from the host's arguments to the JSON that listeners receive."""
 
-import difflib
 import json
 import marshal
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from pulp_hooks.bodies.schemas import schema_of
 from pulp_hooks.bodies.types import Body, JsonValue
 from pulp_hooks.errors import BodyError, EventError, FieldError
 from pulp_hooks.event_types import EventType
-from pulp_hooks.text import clean_text, printable, shortened_repr
+from pulp_hooks.text import clean_text, did_you_mean, printable, shortened_repr
 
 MAX_BODY_BYTES = 2**20
 """Default size limit of a body as JSON in UTF-8."""
@@ -42,10 +41,6 @@ class BodySerializer:
 
     def serialize(self, event_type: EventType, body: Mapping[str, Any]) -> Body:
         """Return the body as listeners receive it, without containers shared with the argument.
-
-        Args:
-            event_type: The event type.
-            body: The fields passed by the host, see the four schemas.
 
         Raises:
             BodyError: A field is missing, unknown, or has a wrong type or value, or the body is over the size limit
@@ -164,8 +159,8 @@ def _field_errors(error: ValidationError, body: object, known: list[str]) -> Ite
             for position, rules in cast("dict[int, list[str]]", found).items():
                 yield FieldError(f"{name}[{position}]", shortened_repr(body[name][position]), "; ".join(rules))
         elif found:
-            nearest = [] if name in known else difflib.get_close_matches(str(name)[:_LONGEST_NAME], known, n=1)
-            suggestion = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+            candidates = [] if name in known else known
+            suggestion = did_you_mean(str(name)[:_LONGEST_NAME], candidates, form=" (did you mean {!r}?)")
             value = shortened_repr(body[name]) if name in body else ""
             yield FieldError(_shown(name), value, "; ".join(found) + suggestion)
 

@@ -67,16 +67,7 @@ class Sweeper:
         return sum(self._send_due(name, ordered=due.is_ordered) for name, due in dues.items() if due.claimable <= now)
 
     def _send_due(self, name: str, *, ordered: bool = True) -> int:
-        """Send a message for each due delivery of a listener that its limits allow; return the number of messages sent.
-
-        Args:
-            name: The listener.
-            ordered: Whether to include deliveries with an ordering key; see `Due.is_ordered`.
-
-        Raises:
-            JournalError: The journal failed.
-            Exception: Raised by `send`; the remaining messages are sent later.
-        """
+        """Send a message for each due delivery of a listener that its limits allow; return the number of messages."""
         sent = 0
         while not self._over.is_set():
             batch = self._queue.unsent(name, _BATCH, self._resend_seconds, self._limits[name], ordered=ordered)

@@ -1,6 +1,5 @@
 """The command line: one file per command, each imported when it is used, so that `--help` answers at once."""
 
-import difflib
 import logging
 import sys
 import threading
@@ -13,6 +12,7 @@ import click
 
 from pulp_hooks.cli import streams
 from pulp_hooks.errors import PulpHooksError
+from pulp_hooks.text import did_you_mean
 
 COMMANDS = {
     "event-types": "List the four event types with all their names.",
@@ -67,9 +67,9 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        nearest = difflib.get_close_matches(args[0], COMMANDS, n=1)
-        if args[0] not in COMMANDS and nearest and not ctx.resilient_parsing:
-            ctx.fail(f"unknown command {args[0]!r}; did you mean {nearest[0]!r}?")
+        hint = did_you_mean(args[0], COMMANDS)
+        if args[0] not in COMMANDS and hint and not ctx.resilient_parsing:
+            ctx.fail(f"unknown command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -6,14 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from pulp_hooks.cli.output import (
-    counted,
-    echo_json,
-    json_option,
-    settings_option,
-    show_log,
-    stdout_for_listeners,
-)
+from pulp_hooks.cli.output import counted, echo_json, json_option, settings_option, show_log, stdout_for_listeners
 from pulp_hooks.errors import JournalError
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.problems import Problem

@@ -1,7 +1,6 @@
 """Opening the journal of the settings, for commands that read or change it."""
 
 import contextlib
-import difflib
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from click.shell_completion import CompletionItem
 from pulp_hooks.errors import JournalError, PulpHooksError
 from pulp_hooks.outbox import open_journal
 from pulp_hooks.settings.reading import FILE_NAME, ReadSettings, read_settings
+from pulp_hooks.text import did_you_mean
 
 if TYPE_CHECKING:
     from pulp_hooks.journal.journal import Journal
@@ -47,8 +47,7 @@ def known_listener(name: str, known: Sequence[str]) -> str:
         click.UsageError: It is not; the message suggests the nearest one.
     """
     if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else "run `pulp-hooks listeners` for a list"
+        hint = did_you_mean(name, known, "run `pulp-hooks listeners` for a list")
         raise click.UsageError(f"unknown listener {name!r}; {hint}")
     return name
 

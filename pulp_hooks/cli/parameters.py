@@ -61,11 +61,7 @@ class MomentParameter(click.ParamType["float"]):
             written = datetime.fromisoformat(value.strip())
             return (written if written.tzinfo else written.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError, OSError):
-            self.fail(
-                f"invalid time {value!r}: use 2026-11-23, 2026-11-23T15:00Z, or 2h for two hours ago",
-                param,
-                ctx,
-            )
+            self.fail(f"invalid time {value!r}: use 2026-11-23, 2026-11-23T15:00Z, or 2h for two hours ago", param, ctx)
 
 
 def _adding(*options: Callable[[_Function], _Function]) -> Callable[[_Function], _Function]:
@@ -85,11 +81,7 @@ window_options = _adding(*_WINDOW)
 
 
 def listing_options(what: str) -> Callable[[_Function], _Function]:
-    """Add the options of a command that lists events or deliveries.
-
-    Args:
-        what: What is listed, in one word.
-    """
+    """Add the options of a command that lists events or deliveries."""
     return _adding(
         click.option("--type", "event_type", type=EventTypeParameter(), help="Of this event type."),
         click.option(

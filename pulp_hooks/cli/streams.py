@@ -107,11 +107,7 @@ def expect_message() -> None:
 
 
 def finish(code: int) -> int:
-    """Flush the streams, and return the exit code: a command whose output was lost has failed.
-
-    Args:
-        code: The exit code of the command.
-    """
+    """Flush the streams, and return the exit code: a command whose output was lost has failed."""
     for stream in (sys.__stdout__, sys.__stderr__):
         # Listeners print on these, not on the streams of `protect`.
         with suppress(OSError, ValueError):

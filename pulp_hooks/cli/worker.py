@@ -101,27 +101,19 @@ def command(  # noqa: PLR0913 - one for each option
             while not running.done():
                 wait([running], _LOOK_SECONDS)
         # A notifier may hang when it is closed, and a listener may have left threads.
-        deadline.code = 1 if running.exception() else _code(worker, once=once and not stopping.is_set())
+        # A single run that was not stopped has to deliver everything that it claimed.
+        is_incomplete = once and not stopping.is_set() and worker.tally[Ending.SUCCEEDED] < worker.tally.total()
+        deadline.code = int(running.exception() is not None or is_incomplete)
         deadline.begin(longest)
         running.result()
-    attempts, succeeded = _attempts(worker), worker.tally[Ending.SUCCEEDED]
     if not as_json:
-        given_back = worker.tally.total() - attempts
+        given_back = sum(worker.tally[ending] for ending in NOT_CALLED)
+        attempts, succeeded = worker.tally.total() - given_back, worker.tally[Ending.SUCCEEDED]
         also = f", {deliveries(given_back)} given back" if given_back else ""
         echo_remark(f"{counted(attempts, 'attempt')}, {succeeded} delivered{also}")
     if worker.hung:
         end_at_once(deadline.code, [f"warning: listener {name} has not returned" for name in worker.hung])
     ctx.exit(deadline.code)
-
-
-def _attempts(worker: Worker) -> int:
-    """Return how many deliveries were attempted or given up."""
-    return sum(number for ending, number in worker.tally.items() if ending not in NOT_CALLED)
-
-
-def _code(worker: Worker, *, once: bool) -> int:
-    """Return 1 if a single run has not delivered everything that it claimed, and was not stopped meanwhile."""
-    return 1 if once and worker.tally[Ending.SUCCEEDED] < worker.tally.total() else 0
 
 
 def _end_by_signal(worker: Worker, grace_seconds: float, stopped: Callable[[], None]) -> Event:

@@ -10,12 +10,7 @@ if TYPE_CHECKING:
 
 
 class TrackedId(str):
-    """The identifier of an event that an operation may have to fire once more; `fire` notes on it how far that got.
-
-    Args:
-        event_id: The identifier.
-        may_be_stored: Whether a journal may have the event already.
-    """
+    """The identifier of an event that an operation may have to fire once more; `fire` notes on it how far that got."""
 
     __slots__ = ("may_be_stored", "original")
 
@@ -38,10 +33,6 @@ class Original:
     """An event as the host fired it; makes a private copy for each listener.
 
     Only containers need copying. They are kept as bytes: immutable, and faster to load than objects are to copy.
-
-    Args:
-        event: The event.
-        event_id: What the host passed as its identifier.
 
     Attributes:
         event: The event.

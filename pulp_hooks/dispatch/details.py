@@ -25,10 +25,6 @@ def detail_of(value: object, secrets: Sequence[str]) -> dict[str, JsonValue] | N
 
     A mapping over the cap is replaced by `{"truncated": true, "bytes": size, "start": "..."}` with the start of its
     JSON; `bytes` is null if it has too many values to convert.
-
-    Args:
-        value: Object that a listener returned or attached to its exception.
-        secrets: Strings to redact.
     """
     converted = call_foreign(lambda: reported_value(value, _MAX_VALUES) if isinstance(value, Mapping) else None)
     if not isinstance(converted, dict):

@@ -19,13 +19,7 @@ class ListenerError(Exception):
 
 
 def traceback_of(error: BaseException, text: str, secrets: Sequence[str]) -> tuple[str, BaseException]:
-    """Return the redacted traceback of an exception, and the exception to log: itself or a `ListenerError`.
-
-    Args:
-        error: The exception.
-        text: Type and message on one line, without secrets.
-        secrets: Strings to redact.
-    """
+    """Return the redacted traceback of an exception, and the exception to log: itself or a `ListenerError`."""
     formatted, is_faithful = formatted_traceback(error)
     shown = _capped(redacted(formatted, secrets))
     # With secrets, always log the replacement: some log formatters show the local variables of each frame.

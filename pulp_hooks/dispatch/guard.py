@@ -87,10 +87,8 @@ class Guard:
         secrets: Strings to redact in outcomes.
 
     Attributes:
-        listener: Name of the listener.
         hook: Name of the hook.
         is_async: Whether the implementation is an `async def`.
-        secrets: Strings to redact in outcomes.
     """
 
     __slots__ = ("_call", "_slow_seconds", "hook", "is_async", "listener", "secrets")
@@ -144,10 +142,6 @@ class Guard:
 
     async def run_async(self, original: Original, is_canceled: Callable[[], bool]) -> Outcome:
         """Await the `async def` implementation on the caller's event loop, and return the outcome.
-
-        Args:
-            original: The event.
-            is_canceled: Returns whether the caller was canceled.
 
         Raises:
             asyncio.CancelledError: The caller was canceled, not the listener.

@@ -48,9 +48,6 @@ class EventsInFlight:
     An exception from a signal handler may arrive between any two bytecodes. So there is no context manager here, whose
     `__exit__` it could skip, and no lock. Instead an event is added to a dictionary before the check for `close`, and
     removed at the start of a `finally` block; each step is one call in C.
-
-    Args:
-        close_listeners: Closes the listeners.
     """
 
     def __init__(self, close_listeners: Callable[[], None]) -> None:

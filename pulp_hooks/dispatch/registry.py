@@ -1,6 +1,7 @@
 """The registry: the listeners, and the order in which pluggy calls them."""
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 import pluggy
 
@@ -20,20 +21,17 @@ class Registry:
     pluggy calls a stand-in for each implementation, which returns the guard of the real one. So pluggy decides the
     order (by name, `tryfirst` and `trylast`), and the caller decides how the guards run: in turn or concurrently.
 
-    Args:
-        listeners: The loaded listeners; their names are unique.
-        slow_seconds: Duration above which a call is logged as slow; seconds.
-
     Attributes:
         names: Names of the listeners, in order.
     """
 
     def __init__(self, listeners: Sequence[Listener], slow_seconds: float) -> None:
-        self.names = tuple(listener.name for listener in _by_name(listeners))
+        listeners = sorted(listeners, key=attrgetter("name"))
+        self.names = tuple(listener.name for listener in listeners)
         manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
         manager.add_hookspecs(hookspecs)
         # pluggy calls the last registered first, except among those with `trylast`.
-        in_order = [(listener, found) for listener in _by_name(listeners) for found in listener.implementations]
+        in_order = [(listener, found) for listener in listeners for found in listener.implementations]
         others = [(listener, found) for listener, found in in_order if not found.trylast]
         last = [(listener, found) for listener, found in in_order if found.trylast]
         for number, (listener, found) in enumerate([*reversed(others), *last]):
@@ -53,10 +51,6 @@ class _StandIn:
         self.answer = answer
 
 
-def _by_name(listeners: Sequence[Listener]) -> list[Listener]:
-    return sorted(listeners, key=lambda listener: listener.name)
-
-
 def _answer(listener: Listener, implementation: Implementation, slow_seconds: float) -> _Call:
     guard = Guard(
         listener=listener.name,
@@ -69,9 +63,7 @@ def _answer(listener: Listener, implementation: Implementation, slow_seconds: fl
     wants = listener.wants
 
     @hookspecs.hookimpl(
-        specname=implementation.event_type.hook_name,
-        tryfirst=implementation.tryfirst,
-        trylast=implementation.trylast,
+        specname=implementation.event_type.hook_name, tryfirst=implementation.tryfirst, trylast=implementation.trylast
     )
     def answer(body: object, event: Event) -> Guard | None:
         del body

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, TwoPhaseTransaction
+from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pulp_hooks.errors import JournalError
 from pulp_hooks.forks import OwnProcess, keep_in_children
 from pulp_hooks.frames import calls_under_way
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
+from pulp_hooks.journal.host_connections import check_host_connection
 from pulp_hooks.journal.opening import READS, is_journal
 from pulp_hooks.journal.places import Place, Places
 from pulp_hooks.journal.reasons import reason
@@ -37,13 +38,6 @@ WRITERS = 8
 _BREAKS = re.compile(r"\s*(\\[nt])+\s*")
 
 
-AUTOCOMMIT = (
-    "the connection is in AUTOCOMMIT, so the event would not be committed together with the host's work; "
-    "fix: use a connection with transactions, or fire without connection"
-)
-"""Error for a host's connection in which each statement is a transaction of its own."""
-
-
 class CommitLostError(Exception):
     """The connection was lost during a commit: the server may have committed the transaction, or not.
 
@@ -59,10 +53,7 @@ class CommitLostError(Exception):
 class Backend(ABC):
     """The database of a journal, opened at the first use.
 
-    Args:
-        url: Its URL.
-        busy_seconds: How long to wait for a lock, and for a server that does not answer.
-        clock: The clock of this machine.
+    When it fails, every method raises a `JournalError`; `doing` says in the message what was not done.
 
     Attributes:
         name: The URL without secrets.
@@ -100,21 +91,13 @@ class Backend(ABC):
 
     @contextmanager
     def writing(self, doing: str) -> Iterator[Connection]:
-        """Open a write transaction; commit on success, roll back on error.
-
-        Raises:
-            JournalError: The database failed; `doing` says in the message what was not done.
-        """
+        """Open a write transaction; commit on success, roll back on error."""
         with self.errors(doing), self.open().begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self, doing: str) -> Iterator[Connection]:
-        """Open a connection whose queries all see one state of the journal, and do not wait for writers.
-
-        Raises:
-            JournalError: The database failed; `doing` says in the message what was not done.
-        """
+        """Open a connection whose queries all see one state of the journal, and do not wait for writers."""
         with self.errors(doing), self.open().connect() as connection:
             yield self._snapshot(connection.execution_options(**{READS: True}))
 
@@ -126,7 +109,6 @@ class Backend(ABC):
 
         Raises:
             CommitLostError: The connection was lost during the commit.
-            JournalError: The database failed; `doing` says in the message what was not done.
             BaseException: Ctrl-C, or what a signal handler of the host has raised, even if the driver has wrapped it.
         """
         handled = sys.exc_info()[1]
@@ -183,7 +165,8 @@ class Backend(ABC):
         Raises:
             JournalError: The connection is not one to this journal in a transaction, or the database failed.
         """
-        self._check_kind(connection)
+        self._process.check()
+        check_host_connection(connection, self.dialect, self.name)
         with self.errors(doing):
             self._begin_within(connection)
             with connection.begin_nested():
@@ -192,11 +175,7 @@ class Backend(ABC):
 
     @contextmanager
     def trial(self) -> Iterator[Connection]:
-        """Open a write transaction that is rolled back in any case.
-
-        Raises:
-            JournalError: The database failed.
-        """
+        """Open a write transaction that is rolled back in any case."""
         with self.errors("take events"), self.open().connect() as connection:
             self._keep_room(connection.connection)
             with connection.begin() as transaction:
@@ -205,11 +184,7 @@ class Backend(ABC):
 
     @contextmanager
     def migrating(self, doing: str) -> Iterator[Connection]:
-        """Open a write transaction on a journal of any version.
-
-        Raises:
-            JournalError: The database failed; `doing` says in the message what was not done.
-        """
+        """Open a write transaction on a journal of any version."""
         self._process.check()
         with self.errors(doing):
             engine = self._migrating_engine()
@@ -304,11 +279,7 @@ class Backend(ABC):
 
     @contextmanager
     def looking(self) -> Iterator[Connection]:
-        """Open a connection that only reads, and leaves whatever is there as it is.
-
-        Raises:
-            JournalError: The database failed.
-        """
+        """Open a connection that only reads, and leaves whatever is there as it is."""
         self._process.check()
         with self.errors("be opened"):
             engine = self._looking_engine()
@@ -328,30 +299,6 @@ class Backend(ABC):
             f"the journal {self.name} cannot be used here: it was called while this thread was {doing}; "
             "fix: do not fire events in signal handlers, __del__ methods or logging handlers"
         )
-
-    def _check_kind(self, connection: object) -> None:
-        """Check that something can be a host's connection to this database, in a transaction that events can join.
-
-        Raises:
-            JournalError: It is not an SQLAlchemy connection, it leads to another kind of database, or it is in
-                AUTOCOMMIT or a two-phase transaction.
-        """
-        self._process.check()
-        if not isinstance(connection, Connection):
-            kinds = [kind.__name__ for kind in type(connection).__mro__]
-            remedy = next((_CONNECTIONS[kind] for kind in kinds if kind in _CONNECTIONS), _CONNECTIONS["Engine"])
-            raise JournalError(f"connection must be an SQLAlchemy Connection, not {kinds[0]}; fix: {remedy}")
-        if connection.closed:
-            raise JournalError("the connection is closed; fix: fire the event before the end of its block")
-        if connection.dialect.name != self.dialect:
-            raise JournalError(f"the connection is to {connection.dialect.name}, and the journal is {self.name}")
-        if isinstance(connection.get_transaction(), TwoPhaseTransaction):
-            raise JournalError(
-                "the connection is in a two-phase transaction, which PostgreSQL cannot prepare once an event has been "
-                "stored in it (NOTIFY); fix: use an ordinary transaction, or fire without connection after the commit"
-            )
-        if getattr(connection.connection.dbapi_connection, "autocommit", False) is True:
-            raise JournalError(AUTOCOMMIT)
 
     # SQL
 
@@ -526,20 +473,6 @@ def raise_interruption(error: BaseException, handled: BaseException | None) -> N
     interruption = interruption_in(error, handled)
     if interruption is not None:
         raise interruption
-
-
-_AFIRE = "await hooks.afire(..., connection={})"
-
-_CONNECTIONS = {
-    "Engine": "pass the connection of `with engine.begin() as connection`",
-    "Session": "pass session.connection()",
-    "scoped_session": "pass session.connection()",
-    "AsyncConnection": _AFIRE.format("connection"),
-    "AsyncSession": _AFIRE.format("await session.connection()"),
-    "async_scoped_session": _AFIRE.format("await session.connection()"),
-    "AsyncEngine": f"`async with engine.begin() as connection`, and {_AFIRE.format('connection')}",
-}
-"""How to get a connection, by the type of what was passed instead."""
 
 
 _OPEN, _WRITE = Backend.open.__code__, Backend.write.__code__

@@ -28,9 +28,6 @@ class Places:
 
     A semaphore is code in Python, in the middle of which a signal handler may raise an exception and leave it locked.
     A `SimpleQueue` is not.
-
-    Args:
-        number: How many there are.
     """
 
     def __init__(self, number: int) -> None:
@@ -40,9 +37,6 @@ class Places:
 
     def take(self, seconds: float) -> Place:
         """Return a place, as soon as one is free.
-
-        Args:
-            seconds: How long to wait for it.
 
         Raises:
             PoolTimeoutError: All of them were taken.

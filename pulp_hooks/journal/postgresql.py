@@ -1,6 +1,5 @@
 """The journal in a PostgreSQL database: any number of machines, one clock, and workers that are woken."""
 
-import difflib
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.journal.opening import READS, check_names, check_version, create, is_journal
 from pulp_hooks.journal.schema import PREFIX
 from pulp_hooks.journal.urls import HARMLESS
+from pulp_hooks.text import did_you_mean
 
 _CONNECTIONS = 15
 """Connections of a process, at most: those that events are fired through, and those for everything else."""
@@ -62,13 +62,6 @@ _BEGINNING = "pulp_hooks_beginning"
 def _engine(url: URL, name: str, busy_seconds: float, **pool: Any) -> Engine:  # noqa: ANN401 - what SQLAlchemy takes
     """Return what connects to the server.
 
-    Args:
-        url: URL of the database.
-        name: What it is called in messages.
-        busy_seconds: How long to wait for others that have locked something, and for a server that cannot be reached,
-            unless the URL says so.
-        pool: Options of the pool.
-
     Raises:
         JournalError: psycopg is not installed.
     """
@@ -108,8 +101,8 @@ def _check_options(url: URL, name: str) -> None:
     known = [option.keyword.decode() for option in Conninfo.get_defaults()]
     for option in url.query:
         if option not in known:
-            nearest = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean {nearest[0]}?" if nearest else "fix: use the connection parameters of libpq"
+            remedy = "fix: use the connection parameters of libpq"
+            hint = did_you_mean(option, known, remedy, form="did you mean {}?")
             # The option may be part of a password that was not escaped.
             raise JournalError(
                 f"the journal {name} could not be opened: its URL has an option that PostgreSQL does not know; {hint}"
@@ -154,14 +147,7 @@ def _is_pooled(connection: PoolProxiedConnection) -> bool:
 
 
 class PostgresqlBackend(Backend):
-    """A journal in a PostgreSQL database.
-
-    Args:
-        url: URL of the database.
-        busy_seconds: How long to wait for a lock, and for a server that does not answer.
-        schema: Name of the database schema; null: the first one of the search path.
-        clock: The clock of this machine.
-    """
+    """A journal in a PostgreSQL database."""
 
     dialect: ClassVar[str] = "postgresql"
     insert: ClassVar[Any] = staticmethod(postgresql.insert)

@@ -28,8 +28,7 @@ _ROUNDING = 1e-6
 class Queue:
     """Claims deliveries for workers, and records their results.
 
-    Args:
-        backend: The database.
+    Every method raises `JournalError` when the database fails; then nothing is changed.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -68,9 +67,6 @@ class Queue:
             suspects: Whether those are claimed too that may have crashed a worker; otherwise they come due again soon.
             event_id: Claim the delivery of this event only.
             now: The time, if not that of the clock once the transaction has its locks.
-
-        Raises:
-            JournalError: The database failed; nothing is claimed.
         """
         lease = secrets.token_hex(8)
         with self._backend.writing("give work to a worker") as connection:
@@ -100,9 +96,6 @@ class Queue:
         Returns:
             The claims that were late: another worker has claimed the delivery since, or it was held or finished. Their
             results are not recorded.
-
-        Raises:
-            JournalError: The database failed; nothing is recorded.
         """
         now = self._backend.now() if now is None else now
         ordered = sorted(results, key=lambda result: result.claim.key)
@@ -120,9 +113,6 @@ class Queue:
 
         Returns:
             The claims that were late; nothing of them is changed.
-
-        Raises:
-            JournalError: The database failed; nothing is returned.
         """
         now = self._backend.now() if now is None else now
         ordered = sorted(claims, key=lambda claim: claim.key)
@@ -137,13 +127,6 @@ class Queue:
         """Return when the next delivery of each listener is due, without listeners that have none.
 
         The limit of concurrency is not looked at.
-
-        Args:
-            listeners: The listeners, and their limits.
-            now: The time, if not that of the clock.
-
-        Raises:
-            JournalError: The database failed.
         """
         now = self._backend.now() if now is None else now
         found = {}
@@ -170,7 +153,7 @@ class Queue:
         ordered: bool = True,
         now: float | None = None,
     ) -> list[str]:
-        """Mark claimable deliveries of a listener for which a message is to be sent, and return their event ids.
+        """Mark claimable deliveries for which a message is to be sent, and return their event ids, due longest first.
 
         That is so when none was sent since the delivery came due, or when the last one seems to be lost.
 
@@ -178,15 +161,9 @@ class Queue:
             name: The listener.
             limit: How many at most.
             resend_seconds: After so long a message counts as lost.
-            limits: The limits over all workers; no more messages are asked for than they let be claimed now.
-            ordered: Whether deliveries that keep an order are looked at too, as for `claim`.
-            now: The time, if not that of the clock.
-
-        Returns:
-            The identifiers of the events, those that are due longest first.
-
-        Raises:
-            JournalError: The database failed; nothing is marked.
+            limits: As for `claim`, like `ordered` and `now`: no more is marked than they let be claimed now.
+            ordered: As for `claim`.
+            now: As for `claim`.
         """
         with self._backend.writing("say what is to be sent") as connection:
             self._take_turn(connection, name, limits)
@@ -199,11 +176,7 @@ class Queue:
         return [row.event_id for row in sorted(rows, key=lambda row: (row.due, row.event))]
 
     def not_sent(self, name: str, event_ids: Sequence[str]) -> None:
-        """Take back that messages were sent for deliveries of a listener.
-
-        Raises:
-            JournalError: The database failed; the messages count as sent.
-        """
+        """Take back that messages were sent for deliveries of a listener."""
         with self._backend.writing("say what was not sent") as connection:
             self._each(connection, _NOT_SENT, [{"listener": name, "event_id": event_id} for event_id in event_ids])
 

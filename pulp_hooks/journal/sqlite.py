@@ -7,20 +7,15 @@ from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection
 from sqlalchemy.dialects import sqlite
 
 from pulp_hooks.errors import JournalError
-from pulp_hooks.journal.backend import AUTOCOMMIT, Backend
+from pulp_hooks.journal.backend import Backend
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
+from pulp_hooks.journal.host_connections import AUTOCOMMIT
 from pulp_hooks.journal.opening import READS, check_names, check_version, create, is_journal
 from pulp_hooks.journal.sqlite_file import SqliteFile, Synchronous, roll_back, turn_on_write_ahead_log
 
 
 class SqliteBackend(Backend):
     """A journal in a SQLite file.
-
-    Args:
-        url: URL of the file.
-        busy_seconds: How long to wait for a lock.
-        synchronous: How far SQLite waits for the disk.
-        clock: The clock of this machine.
 
     Attributes:
         file: The file.

@@ -85,12 +85,6 @@ class Synchronous(StrEnum):
 class SqliteFile:
     """A journal in one file.
 
-    Args:
-        url: URL of the file.
-        name: What it is called in messages.
-        synchronous: How far SQLite waits for the disk.
-        busy_seconds: How long somebody waits who wants to write while others do.
-
     Attributes:
         path: The file.
     """
@@ -277,11 +271,6 @@ class SqliteFile:
         """Begin to write as soon as nobody else does.
 
         SQLite's own waiting would sleep for up to 100 ms between two looks, and let latecomers overtake.
-
-        Args:
-            connection: The connection.
-            cursor: A cursor of it.
-            on_busy: Called before waiting for another writer.
 
         Raises:
             sqlite3.OperationalError: Others write for longer than `busy_seconds`.

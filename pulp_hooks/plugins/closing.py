@@ -19,10 +19,6 @@ _CLOSE_SECONDS = 10.0
 def close_listener(listener: Listener, close: Callable[[], None]) -> None:
     """Close a listener, in a thread of its own that is abandoned if it does not end in time; log what it raises.
 
-    Args:
-        listener: The listener.
-        close: Its `close`.
-
     Raises:
         BaseException: Ctrl-C, or an exception of a signal handler of the host.
     """

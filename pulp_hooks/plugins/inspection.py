@@ -1,6 +1,5 @@
 """Inspection of plugins: their implementations, and mistakes that pluggy accepts but never calls or calls wrongly."""
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterator
@@ -11,13 +10,15 @@ from pulp_hooks.event_types import EventType
 from pulp_hooks.hookspecs import PROJECT_NAME
 from pulp_hooks.problems import Problem
 from pulp_hooks.signals import interruption_in, raised_by_signal_handler
-from pulp_hooks.text import one_line, type_name
+from pulp_hooks.text import did_you_mean, one_line, type_name
 
 HOOKS = {event_type.hook_name: event_type for event_type in EventType}
 """The event type of each hook, by the hook's name."""
 
 ARGUMENTS = ("body", "event")
 """The arguments that an implementation may take."""
+
+_DID_YOU_MEAN = "did you mean {}?"
 
 _MARKER = f"{PROJECT_NAME}_impl"
 """Attribute that pluggy's `@hookimpl` marker sets."""
@@ -44,10 +45,6 @@ class Implementation:
 
 def inspect_plugin(plugin: object, name: str) -> tuple[list[Implementation], list[Problem]]:
     """Return the hook implementations of a plugin, and its problems.
-
-    Args:
-        plugin: A module, or an object with methods.
-        name: Name of the plugin, for the problems.
 
     Returns:
         The implementations that can be called, and the problems.
@@ -146,9 +143,8 @@ def _options(value: object) -> dict[str, Any] | None:
 def _implementation(name: str, stored: object, value: Any, options: dict[str, Any]) -> Implementation:  # noqa: ANN401 - any decorated object
     hook = options.get("specname") or name
     if hook not in HOOKS:
-        nearest = difflib.get_close_matches(hook, HOOKS, n=1)
-        suggestion = f"did you mean {nearest[0]}?" if nearest else f"rename it; the hooks are {', '.join(HOOKS)}"
-        raise _RefusedError(f"there is no hook {hook!r}", suggestion)
+        otherwise = f"rename it; the hooks are {', '.join(HOOKS)}"
+        raise _RefusedError(f"there is no hook {hook!r}", did_you_mean(hook, HOOKS, otherwise, form=_DID_YOU_MEAN))
     for wrapper in ("wrapper", "hookwrapper"):
         if options.get(wrapper):
             raise _RefusedError("a hook wrapper could break other listeners", f"remove {wrapper}=True")
@@ -196,7 +192,7 @@ def _named_arguments(signature: inspect.Signature) -> Iterator[str]:
                 )
             continue
         if name not in ARGUMENTS:
-            nearest = difflib.get_close_matches(name, ARGUMENTS, n=1)
-            suggestion = f"did you mean {nearest[0]}?" if nearest else "take body, event, both or neither"
+            otherwise = "take body, event, both or neither"
+            suggestion = did_you_mean(name, ARGUMENTS, otherwise, form=_DID_YOU_MEAN)
             raise _RefusedError(f"it takes an unknown argument {name!r}", suggestion)
         yield name

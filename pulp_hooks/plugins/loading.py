@@ -1,6 +1,5 @@
 """Loading: make listeners of installed plugins and settings. A faulty plugin is a `Problem`, not an exception."""
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from pulp_hooks.settings.model import ListenerSettings, violations
 from pulp_hooks.settings.reading import BLOCK_VARIABLE, REMEDY, ReadSettings
 from pulp_hooks.settings.references import resolve_config, written_texts
 from pulp_hooks.settings.schemas import NAME, ListenerTable
-from pulp_hooks.text import one_line, redacted, type_name
+from pulp_hooks.text import did_you_mean, one_line, redacted, type_name
 
 
 def load_in_hand(
@@ -94,9 +93,6 @@ def _in_hand(name: str, listener: object) -> Listener:
 class Loader:
     """Loads the installed plugins and collects problems. Configured listeners are built later, by `build`.
 
-    Args:
-        read: The settings.
-
     Attributes:
         listeners: Every plugin, notifier and configured listener.
         problems: All problems of plugins and settings.
@@ -147,10 +143,10 @@ class Loader:
             installed | {found.name for found in read.settings.listeners} | {name for name, _ in read.invalid_listeners}
         )
         for name in sorted(self._blocked - names):
-            if nearest := difflib.get_close_matches(name, sorted(names), n=1):
+            if remedy := did_you_mean(name, sorted(names)):
                 where = read.origin if name in read.settings.plugins.block else BLOCK_VARIABLE
                 cause = f"{name!r} is blocked, but no plugin or listener has this name"
-                self.problems.append(Problem(where, cause, f"did you mean {nearest[0]!r}?"))
+                self.problems.append(Problem(where, cause, remedy))
 
     def _planned(self, configured: ListenerSettings) -> Listener:
         """Return a configured listener that is not built yet, or a blocked or broken one."""
@@ -180,10 +176,8 @@ class Loader:
         elif issubclass(type(plugin), type) and issubclass(cast("type", plugin), Notifier):
             self._load_notifier(found, cast("type[Notifier]", plugin))
         elif issubclass(type(plugin), Notifier):
-            fault = "it is a notifier object, not the class"
             remedy = f"point the entry point at its class {type_name(plugin)}"
-            self.problems.append(Problem(found.name, fault, remedy, found.origin))
-            self.listeners.append(_broken(found.name, Kind.NOTIFIER, found, fault))
+            self._refuse(found, Kind.NOTIFIER, "it is a notifier object, not the class", remedy)
         else:
             implementations, problems = inspect_plugin(plugin, found.name)
             self.problems += [replace(problem, distribution=found.origin) for problem in problems]
@@ -194,6 +188,10 @@ class Loader:
                 listener = _broken(found.name, Kind.PLUGIN, found, "; ".join(problem.cause for problem in problems))
             self.listeners.append(listener)
 
+    def _refuse(self, found: Installed, kind: Kind, fault: str, remedy: str, hook: str | None = None) -> None:
+        self.problems.append(Problem(found.name, fault, remedy, found.origin, hook))
+        self.listeners.append(_broken(found.name, kind, found, fault))
+
     def _kind(self, found: Installed) -> Kind:
         """Return the kind of a plugin that cannot be loaded: a notifier if a configured listener uses it."""
         return Kind.NOTIFIER if self._is_used(found) else Kind.PLUGIN
@@ -203,8 +201,7 @@ class Loader:
 
     def _load_notifier(self, found: Installed, notifier: type[Notifier]) -> None:
         if fault := fault_of(notifier):
-            self.problems.append(Problem(found.name, fault, "see pulp_hooks.Notifier", found.origin, "notify"))
-            self.listeners.append(_broken(found.name, Kind.NOTIFIER, found, fault))
+            self._refuse(found, Kind.NOTIFIER, fault, "see pulp_hooks.Notifier", "notify")
             return
         for name in marked_names(notifier):
             fault = "hooks of a notifier are never called; only notify is"
@@ -223,10 +220,8 @@ class Loader:
             return _FaultsError([Problem(self._read.origin, text, remedy, origin) for text in texts])
 
         if configured.notifier not in self._notifiers:
-            nearest = difflib.get_close_matches(configured.notifier, self._notifiers, n=1)
-            suggestion = (
-                f"did you mean {nearest[0]!r}?" if nearest else "run `pulp-hooks listeners` to list the installed ones"
-            )
+            otherwise = "run `pulp-hooks listeners` to list the installed ones"
+            suggestion = did_you_mean(configured.notifier, self._notifiers, otherwise)
             what = "is not a usable notifier" if found else "is not installed"
             raise faults(f"notifier {configured.notifier!r} {what}", remedy=suggestion)
         notifier = self._notifiers[configured.notifier]
@@ -289,8 +284,7 @@ def _hint(key: str, known: Sequence[str]) -> str:
         return ""
     if key in ListenerTable().fields:
         return f"; {key!r} belongs to the listener: put it above [listeners.config]"
-    nearest = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else f"; the keys are {', '.join(known) or 'none'}"
+    return "; " + did_you_mean(key, known, f"the keys are {', '.join(known) or 'none'}")
 
 
 class _FaultsError(Exception):

@@ -21,13 +21,6 @@ def notifying(
 ) -> Listener:
     """Return a listener that calls a notifier.
 
-    Args:
-        notifier: The notifier.
-        name: Name of the listener.
-        configured: Its settings with filters; null for a notifier in hand, which receives all events.
-        installed: The plugin with its class.
-        secrets: Strings to redact in logs and outcomes.
-
     Raises:
         TypeError: The object is not a notifier.
     """

@@ -1,6 +1,5 @@
 """Reading the settings from the file and the environment, with their problems."""
 
-import difflib
 import os
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
@@ -24,6 +23,7 @@ from pulp_hooks.settings.model import (
 )
 from pulp_hooks.settings.references import read_text, resolve
 from pulp_hooks.settings.schemas import DeliveryTable, DispatchTable, JournalTable, ListenerTable, PluginsTable
+from pulp_hooks.text import did_you_mean
 
 FILE_NAME = "pulp-hooks.toml"
 """Name of the settings file in the working directory."""
@@ -90,10 +90,6 @@ def read_settings(settings: str | os.PathLike[str] | Settings | None = None) -> 
 
     An invalid listener is left out; the others stay. The file as a whole is invalid if it cannot be read, if it has an
     unknown key at the top, or if `[plugins]` is invalid.
-
-    Args:
-        settings: Path of the file, or settings in code. By default the file in `PULP_HOOKS_SETTINGS`, else
-            `pulp-hooks.toml` in the working directory if it exists.
     """
     read = ReadSettings(settings=settings) if isinstance(settings, Settings) else _read_file(settings)
     named = {name.strip() for name in os.environ.get(BLOCK_VARIABLE, "").split(",")} - {""}
@@ -139,9 +135,9 @@ class _Reader:
         for key in self._document:
             if key not in _TABLES:
                 self._problem(f"unknown key {key}{_suggestion(key, _TABLES)}{_INVALID}")
-        plugins = self._table("plugins", PluginsTable(), _INVALID)
+        plugins = self._table("plugins", self._document.get("plugins", {}), PluginsTable(), _INVALID)
         fault = self._problems[0].cause.removesuffix(_INVALID) if self._problems else None
-        dispatch = self._table("dispatch", DispatchTable())
+        dispatch = self._table("dispatch", self._document.get("dispatch", {}), DispatchTable())
         listeners = tuple(self._listeners())
         delivery, by_listener = self._delivery()
         settings = Settings(
@@ -161,11 +157,11 @@ class _Reader:
             invalid_listeners=tuple(self._invalid_listeners),
         )
 
-    def _table(self, name: str, schema: Schema, consequence: str = "") -> dict[str, Any]:
+    def _table(self, place: str, table: object, schema: Schema, consequence: str = "") -> dict[str, Any]:
         try:
-            return cast("dict[str, Any]", schema.load(self._document.get(name, {})))
+            return cast("dict[str, Any]", schema.load(cast("Mapping[str, Any]", table)))
         except ValidationError as error:
-            self._violations(name, error, schema, consequence)
+            self._violations(place, error, schema, consequence)
             return {}
 
     def _journal(self) -> JournalSettings | None:
@@ -193,24 +189,15 @@ class _Reader:
             self._problem("delivery must be a table")
             return DeliverySettings(), {}
         own = {key: value for key, value in table.items() if key != "listeners"}
-        general = self._delivery_table("delivery", own, DeliverySettings())
+        general = DeliverySettings(**self._table("delivery", own, DeliveryTable()))
         listeners = table.get("listeners", {})
         if not isinstance(listeners, Mapping):
             self._problem("delivery.listeners must be a table of tables, one for each listener")
             return general, {}
         return general, {
-            name: self._delivery_table(f"delivery.listeners.{name}", of_listener, general)
+            name: replace(general, **self._table(f"delivery.listeners.{name}", of_listener, DeliveryTable()))
             for name, of_listener in listeners.items()
         }
-
-    def _delivery_table(self, place: str, table: object, general: DeliverySettings) -> DeliverySettings:
-        schema = DeliveryTable()
-        try:
-            loaded = cast("dict[str, Any]", schema.load(cast("Mapping[str, Any]", table)))
-        except ValidationError as error:
-            self._violations(place, error, schema)
-            return general
-        return replace(general, **loaded)
 
     def _listeners(self) -> Iterator[ListenerSettings]:
         tables = self._document.get("listeners", [])
@@ -246,8 +233,7 @@ class _Reader:
 
 
 def _suggestion(key: str, known: Collection[str]) -> str:
-    nearest = difflib.get_close_matches(key.lower(), known, n=1)
-    return f", did you mean {nearest[0]!r}?" if nearest else ""
+    return did_you_mean(key.lower(), known, form=", did you mean {!r}?")
 
 
 def _located(url: str, folder: Path) -> str:

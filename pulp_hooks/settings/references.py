@@ -36,10 +36,6 @@ def resolve(value: Any, key: str, folder: Path, secrets: list[str]) -> Any:  # n
 def resolve_config(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], list[str]]:
     """Return the configuration of a notifier with its references resolved, and the secrets found.
 
-    Args:
-        config: The `[listeners.config]` table; the table itself is never a reference.
-        folder: Base of relative paths.
-
     Raises:
         SettingsError: As `resolve`.
     """

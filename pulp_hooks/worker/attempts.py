@@ -97,14 +97,7 @@ class Attempt:
 
 
 def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: float, most_attempts: int) -> Attempt:
-    """Call the listener with the stored event, and return the attempt, whatever the listener raises.
-
-    Args:
-        claim: The claimed delivery.
-        guards_of: Returns the guards of all listeners of an event.
-        began: Start; elapsed time of the worker's clock.
-        most_attempts: Most attempts, including those that left no record.
-    """
+    """Call the listener with the stored event, and return the attempt, whatever the listener raises."""
     started = time.perf_counter()
     if claim.step > most_attempts:
         lost = f"at least {MOST_LOST} attempts left no record; the delivery may crash its workers"

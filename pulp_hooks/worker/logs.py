@@ -24,11 +24,6 @@ def log_result(result: Result, exception: BaseException | None, *, is_held: bool
 
     The record has the attributes `event_id`, `delivery`, `listener`, `attempt`, `seconds`, `status`, `state`, `error`
     and `due` (seconds since 1970); the last two may be null.
-
-    Args:
-        result: The result.
-        exception: Exception for `exc_info`.
-        is_held: Whether the delivery is on hold, because its listener was disabled.
     """
     state = State.HELD if is_held else result.state
     level = _LEVELS.get(state, logging.WARNING)

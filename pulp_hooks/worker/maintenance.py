@@ -17,12 +17,7 @@ _DAY = 86_400.0
 
 
 class Maintenance:
-    """Prunes a journal once an hour, in its own thread.
-
-    Args:
-        journal: The journal.
-        settings: The retention of deliveries.
-    """
+    """Prunes a journal once an hour, in its own thread."""
 
     def __init__(self, journal: Journal, settings: JournalSettings) -> None:
         self._journal = journal

@@ -23,10 +23,6 @@ _HOUR = 3600
 class Recorder:
     """Records attempts that have ended.
 
-    Args:
-        journal: The journal.
-        settings: Schedule and limits of deliveries.
-
     Attributes:
         tally: Number of attempts by ending.
     """
@@ -38,10 +34,6 @@ class Recorder:
 
     def record(self, ended: Sequence[Attempt], clock: Clock) -> set[str]:
         """Record attempts, all or none, and disable listeners that requested it or have failed for too long.
-
-        Args:
-            ended: The attempts.
-            clock: The worker's clock.
 
         Returns:
             The names of the disabled listeners.

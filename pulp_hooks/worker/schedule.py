@@ -16,12 +16,7 @@ _SHORTEST_ELSEWHERE, _LONGEST_ELSEWHERE = 1.0, 300.0
 
 
 def next_pause(attempts: int, retry_seconds: Sequence[float]) -> float | None:
-    """Return the pause until the next attempt, varied by up to a fifth; null after the last attempt.
-
-    Args:
-        attempts: Number of attempts made.
-        retry_seconds: The pauses between attempts.
-    """
+    """Return the pause until the next attempt, varied by up to a fifth; null after the last attempt."""
     if attempts > len(retry_seconds):
         return None
     return retry_seconds[attempts - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - not for security
@@ -32,10 +27,6 @@ def pause_elsewhere(age_seconds: float, retry_seconds: Sequence[float]) -> float
 
     Hosts and workers are restarted one after the other. Until all have the same plugins and settings, the delivery
     waits for another worker or for a restart of this one, at most as long as failures would be retried.
-
-    Args:
-        age_seconds: Age of the delivery.
-        retry_seconds: The pauses between attempts.
     """
     if age_seconds > sum(retry_seconds):
         return None

@@ -19,9 +19,6 @@ def ending_when_frozen(seconds: float) -> Iterator[None]:
     signal handler. The timer of `faulthandler` does not need the GIL: it prints the tracebacks of all threads to
     standard error, and ends the process with exit code 1. Its clock also runs while SIGSTOP suspends the process, so a
     process that was suspended for longer ends when it continues.
-
-    Args:
-        seconds: Time limit; seconds.
     """
     over = threading.Event()
     stderr = _descriptor()

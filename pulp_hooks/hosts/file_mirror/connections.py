@@ -41,10 +41,6 @@ class Connections:
     def manager(self, url: str, what: str) -> urllib3.PoolManager:
         """Return the pool for a URL.
 
-        Args:
-            url: The URL of a request or of a redirect.
-            what: Name of the file for messages.
-
         Raises:
             MirrorError: The proxy for this URL cannot be used.
         """

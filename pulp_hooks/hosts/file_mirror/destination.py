@@ -42,11 +42,7 @@ class Destination:
         self.publications = Publications(self._publications, folder / "current", self._temporary)
 
     def prepare(self) -> None:
-        """Make the folders, and remove leftovers of a killed run.
-
-        Raises:
-            OSError: The disk is full or broken.
-        """
+        """Make the folders, and remove leftovers of a killed run."""
         if self._temporary.exists():
             shutil.rmtree(self._temporary)
         for folder in (self._temporary, self._objects, self._publications):
@@ -74,11 +70,7 @@ class Destination:
         return parse_manifest(lines, repr(str(self._synced)))
 
     def set_synced(self, entries: Sequence[Entry]) -> None:
-        """Store the entries of a successful sync in one atomic step, after flushing their files to the disk.
-
-        Raises:
-            OSError: The disk is full or broken.
-        """
+        """Store the entries of a successful sync in one atomic step, after flushing their files to the disk."""
         self.store.settle()
         new = self._temporary / self._synced.name
         write_file(new, _with_checksum(format_manifest(entries)))

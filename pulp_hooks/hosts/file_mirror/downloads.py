@@ -49,11 +49,6 @@ class _StoppedError(Exception):
 class Downloads:
     """Downloads from a source into a store.
 
-    Args:
-        source: The source. It is closed on an error.
-        store: The store.
-        progress: Receives the progress of the downloads.
-
     Attributes:
         files: Number of downloaded files.
         bytes: Number of downloaded bytes, including unfinished files.
@@ -71,10 +66,6 @@ class Downloads:
 
     def run(self, entries: Sequence[Entry], *, verify: bool) -> None:
         """Download the files missing from the store. The first error stops all threads.
-
-        Args:
-            entries: The entries of a manifest.
-            verify: Read the stored files, and replace damaged ones.
 
         Raises:
             MirrorError: A file cannot be downloaded or stored. The message names it.

@@ -13,9 +13,6 @@ FILE_MODE = 0o444  # files of a mirror are never changed in place
 def make_folder(folder: Path) -> None:
     """Make a folder that everybody may read, whatever the umask. An existing folder is left as it is.
 
-    Args:
-        folder: The folder. Its parent must exist.
-
     Raises:
         OSError: The folder cannot be made, or its name is taken by a file.
     """
@@ -41,10 +38,6 @@ def is_whole(file: Path, size: int) -> bool:
 def write_file(file: Path, data: bytes) -> None:
     """Write a new read-only file and flush it to the disk.
 
-    Args:
-        file: The file. It must not exist yet.
-        data: The content.
-
     Raises:
         OSError: The file cannot be written. The error names it.
     """
@@ -57,22 +50,14 @@ def write_file(file: Path, data: bytes) -> None:
 
 
 def seal(stream: IO[bytes]) -> None:
-    """Make a fully written file read-only and flush it to the disk.
-
-    Raises:
-        OSError: The disk is full or broken.
-    """
+    """Make a fully written file read-only and flush it to the disk."""
     stream.flush()
     os.fchmod(stream.fileno(), FILE_MODE)
     os.fsync(stream.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk.
-
-    Raises:
-        OSError: The disk is full or broken.
-    """
+    """Flush the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -10,13 +10,7 @@ from pathlib import Path
 
 from pulp_hooks.errors import MirrorError
 from pulp_hooks.hosts.file_mirror.files import CHUNK_BYTES
-from pulp_hooks.hosts.file_mirror.manifest import (
-    MANIFEST_NAME,
-    Entry,
-    broken_rule,
-    read_manifest,
-    shown,
-)
+from pulp_hooks.hosts.file_mirror.manifest import MANIFEST_NAME, Entry, broken_rule, read_manifest, shown
 
 
 class FolderSource:
@@ -32,11 +26,7 @@ class FolderSource:
         self.folder = folder
 
     def entries(self) -> list[Entry]:
-        """Return the entries of all files, in order of path.
-
-        Raises:
-            MirrorError: The folder or its manifest cannot be used, or a file is missing, a link or a special file.
-        """
+        """Return the entries of the manifest, or of a scan; no file may be missing, a link or a special file."""
         if not os.path.lexists(self.folder / MANIFEST_NAME):
             return self._scan()
         with self._stream(MANIFEST_NAME) as stream:
@@ -48,11 +38,7 @@ class FolderSource:
 
     @contextmanager
     def open(self, entry: Entry) -> Iterator[Iterator[bytes]]:
-        """Open a file and yield its bytes in chunks.
-
-        Raises:
-            MirrorError: The file cannot be read. The message names it.
-        """
+        """Open a file and yield its bytes in chunks."""
         with self._stream(entry.path) as stream:
             yield self._chunks(stream, entry.path)
 

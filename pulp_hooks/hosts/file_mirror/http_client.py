@@ -41,6 +41,12 @@ _DRAINED_BYTES = 2**16  # an unwanted body up to this size is read, so that its 
 _PASSING_STATUSES = frozenset({429, 500, 502, 503, 504})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+_STATUS_HINTS: dict[tuple[str, int], str] = {
+    ("server", http.client.UNAUTHORIZED): "; fix: add a user name and password as in https://user:password@host/",
+    ("proxy", http.client.PROXY_AUTHENTICATION_REQUIRED): (
+        "; fix: set http_proxy or https_proxy to http://user:password@host:port"
+    ),
+}
 _REASONS: dict[type[HTTPError], str] = {
     ConnectTimeoutError: f"no connection within {CONNECT_SECONDS:g} seconds",
     ReadTimeoutError: f"the server sent nothing for {READ_SECONDS:g} seconds",
@@ -106,11 +112,6 @@ class HttpClient:
 
     def ask(self, url: str, what: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         """Return the response to a request, after redirects and retries. Its body is not read yet.
-
-        Args:
-            url: The URL.
-            what: Name of the file for messages.
-            headers: Headers of the request.
 
         Raises:
             MirrorError: The server did not respond, or the client was closed.
@@ -340,23 +341,10 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> int:
     return min(int(asked), MAX_RETRY_AFTER_SECONDS) if re.fullmatch("[0-9]{1,9}", asked) else 0
 
 
-def _said(status: int) -> str:
-    hint = (
-        "; fix: add a user name and password as in https://user:password@host/"
-        if status == http.client.UNAUTHORIZED
-        else ""
-    )
-    who = "proxy" if status == http.client.PROXY_AUTHENTICATION_REQUIRED else "server"
-    return f"the {who} responded with {_named(status)}{hint}"
-
-
-def _named(status: int) -> str:
-    hint = (
-        "; fix: set http_proxy or https_proxy to http://user:password@host:port"
-        if status == http.client.PROXY_AUTHENTICATION_REQUIRED
-        else ""
-    )
-    return f"{status} {http.client.responses.get(status, '')}".rstrip() + hint
+def _said(status: int, who: str = "server") -> str:
+    who = "proxy" if status == http.client.PROXY_AUTHENTICATION_REQUIRED else who
+    name = f"{status} {http.client.responses.get(status, '')}".rstrip()
+    return f"the {who} responded with {name}{_STATUS_HINTS.get((who, status), '')}"
 
 
 def _explained(error: HTTPError) -> str:
@@ -369,7 +357,7 @@ def _explained(error: HTTPError) -> str:
         return f"no connection{proxy}: {cause.__cause__.strerror}"
     if proxy:
         status = re.search("Tunnel connection failed: ([0-9]{3})", str(cause))
-        return f"the proxy responded with {_named(int(status[1]))}" if status else "no connection to the proxy"
+        return _said(int(status[1]), "proxy") if status else "no connection to the proxy"
     for kind, reason in _REASONS.items():
         if isinstance(cause, kind):
             return reason.format(cause)

@@ -28,11 +28,7 @@ class HttpSource:
         self._client = HttpClient(url, min_speed)
 
     def entries(self) -> list[Entry]:
-        """Return the entries of all files, in order of path.
-
-        Raises:
-            MirrorError: The manifest cannot be downloaded, or is invalid.
-        """
+        """Return the entries of the manifest."""
         url = f"{self._base}/{MANIFEST_NAME}"
 
         def read() -> list[Entry]:
@@ -42,11 +38,7 @@ class HttpSource:
         return retry_changed(read)
 
     def open(self, entry: Entry) -> AbstractContextManager[Iterator[bytes]]:
-        """Return a context manager that requests a file and yields its bytes in chunks.
-
-        Raises:
-            MirrorError: The file cannot be downloaded. The message names it.
-        """
+        """Return a context manager that requests a file and yields its bytes in chunks."""
         return self._client.get(
             f"{self._base}/{quote(entry.path)}", f"file {shown(entry.path)} of source {self.name}", entry.size
         )

@@ -70,10 +70,6 @@ def shown(path: str) -> str:
 def read_manifest(chunks: Iterable[bytes], name: str) -> list[Entry]:
     """Read a manifest and return its entries, see `parse_manifest`. Reading stops at the size limit.
 
-    Args:
-        chunks: The content of the manifest.
-        name: Name of the manifest for messages.
-
     Raises:
         MirrorError: The manifest is too large, or `parse_manifest` refuses it.
     """
@@ -90,10 +86,6 @@ def parse_manifest(data: bytes, name: str) -> list[Entry]:
 
     As in Pulp, blank lines, lines that start with `#`, and blanks around a field are skipped. A byte order mark at the
     start is skipped too.
-
-    Args:
-        data: The content of the manifest.
-        name: Name of the manifest for messages.
 
     Raises:
         MirrorError: A line is not an entry, or its path breaks a rule. The message has the manifest's name, the line
@@ -122,11 +114,7 @@ def parse_manifest(data: bytes, name: str) -> list[Entry]:
 
 
 def format_manifest(entries: Iterable[Entry]) -> bytes:
-    """Return the manifest of these entries, in order of their paths.
-
-    Args:
-        entries: The entries. Their paths must not break a rule.
-    """
+    """Return the manifest of these entries, in order of their paths."""
     in_order = sorted(entries, key=lambda entry: entry.path)
     return "".join(f"{entry.path},{entry.sha256},{entry.size}\n" for entry in in_order).encode()
 

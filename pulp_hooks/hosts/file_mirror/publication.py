@@ -68,13 +68,8 @@ class Publications:
     def publish(self, entries: Sequence[Entry], store: Store) -> Path:
         """Build a publication, make it current in one atomic step, and return its folder.
 
-        Args:
-            entries: The entries of a manifest.
-            store: The store of their files. Each file's checksum is verified first.
-
         Raises:
             MirrorError: A file is damaged or cannot be published. The message names it.
-            OSError: The disk is full or broken.
         """
         building = self._temporary / "publication"
         folders = sorted(

@@ -32,11 +32,19 @@ class Source(Protocol):
         ...
 
     def entries(self) -> list[Entry]:
-        """Return the entries of all files, in order of path."""
+        """Return the entries of all files, in order of path.
+
+        Raises:
+            MirrorError: The manifest or the folder cannot be read or is invalid, or a file of a folder cannot be used.
+        """
         ...
 
     def open(self, entry: Entry) -> AbstractContextManager[Iterator[bytes]]:
-        """Return a context manager that opens the file of an entry and yields its bytes in chunks."""
+        """Return a context manager that opens the file of an entry and yields its bytes in chunks.
+
+        Raises:
+            MirrorError: The file cannot be read. The message names it.
+        """
         ...
 
     def close(self) -> None:
@@ -46,10 +54,6 @@ class Source(Protocol):
 @contextmanager
 def open_source(source: str, min_speed: int = MIN_SPEED) -> Iterator[Source]:
     """Yield the source for a path or URL, and close it at the end. Nothing is read yet.
-
-    Args:
-        source: A folder's path, or an `http://`, `https://` or `file://` URL of a folder or of its `PULP_MANIFEST`.
-        min_speed: Minimum speed of a server in bytes per second. 0 means no limit.
 
     Raises:
         MirrorError: The path or URL is invalid, or the HTTP client is not installed.

@@ -87,10 +87,6 @@ class Store:
     def add(self, entry: Entry, chunks: Iterable[bytes]) -> None:
         """Add the file of an entry. It becomes visible once it is complete and verified.
 
-        Args:
-            entry: The entry.
-            chunks: The content. Reading stops once it is longer than the entry's size.
-
         Raises:
             MirrorError: The content has another size or checksum, or the file cannot be written. The message names the
                 file; nothing of it is kept.
@@ -116,22 +112,14 @@ class Store:
         self._changed.add(target.parent)
 
     def settle(self) -> None:
-        """Flush the names of all added files to the disk.
-
-        Raises:
-            OSError: The disk is full or broken.
-        """
+        """Flush the names of all added files to the disk."""
         for folder in self._changed:
             sync_folder(folder)
         sync_folder(self._folder)
         self._changed.clear()
 
     def remove_unreferenced(self, referenced: Collection[str]) -> None:
-        """Remove unreferenced files. If one cannot be removed, the next run tries again.
-
-        Args:
-            referenced: Checksums of the files to keep.
-        """
+        """Remove unreferenced files. If one cannot be removed, the next run tries again."""
         for file in self._folder.glob(f"??/{'[0-9a-f]' * 64}"):
             if file.name not in referenced:
                 with suppress(OSError):

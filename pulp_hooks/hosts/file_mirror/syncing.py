@@ -47,18 +47,9 @@ def sync(  # noqa: PLR0913 - the parts of a run, and its two options
 ) -> Synced:
     """Sync a source into a mirror, and set counts, summary and details of the operation.
 
-    Args:
-        source: The source.
-        destination: The mirror.
-        operation: The running sync operation.
-        progress: Receives the progress of the downloads.
-        allow_shrink: Accept a source that is empty, or lost more than half of its files since the last sync.
-        verify: Read every stored file again, even if there is nothing to publish.
-
     Raises:
         MirrorError: A file cannot be downloaded or stored, the manifest is invalid, or the source shrank. The previous
             sync stays in place.
-        OSError: The disk is full or broken.
     """
     started = time.monotonic()
     operation.details = {"source": source.name, "added": [], "updated": [], "removed": []}
