@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pulp_hooks.delivery_attempt import DeliveryAttempt, current_attempt
     from pulp_hooks.delivery_control import DisableListener, PermanentFailure, RetryLater
     from pulp_hooks.dispatch.outcomes import Outcome, Report, Status
     from pulp_hooks.errors import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BodyError",
     "ClosedError",
+    "DeliveryAttempt",
     "DeliverySettings",
     "DisableListener",
     "DispatchSettings",
@@ -61,10 +63,12 @@ __all__ = [
     "SettingsError",
     "Status",
     "UnknownEventTypeError",
+    "current_attempt",
     "hookimpl",
 ]
 
 _HOMES = {
+    "DeliveryAttempt": "delivery_attempt",
     "DeliverySettings": "settings.model",
     "DisableListener": "delivery_control",
     "DispatchSettings": "settings.model",
@@ -81,6 +85,7 @@ _HOMES = {
     "RetryLater": "delivery_control",
     "Settings": "settings.model",
     "Status": "dispatch.outcomes",
+    "current_attempt": "delivery_attempt",
     "hookimpl": "hookspecs",
 }
 
