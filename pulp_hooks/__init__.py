@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pulp_hooks.delivery_attempt import DeliveryAttempt, current_attempt
     from pulp_hooks.delivery_control import DisableListener, PermanentFailure, RetryLater
     from pulp_hooks.dispatch.outcomes import Outcome, Report, Status
     from pulp_hooks.errors import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BodyError",
     "ClosedError",
+    "DeliveryAttempt",
     "DeliverySettings",
     "DisableListener",
     "DispatchSettings",
@@ -61,10 +63,12 @@ __all__ = [
     "SettingsError",
     "Status",
     "UnknownEventTypeError",
+    "current_attempt",
     "hookimpl",
 ]
 
 _HOMES = {
+    "delivery_attempt": ("DeliveryAttempt", "current_attempt"),
     "delivery_control": ("DisableListener", "PermanentFailure", "RetryLater"),
     "dispatch.outcomes": ("Outcome", "Report", "Status"),
     "event": ("Event",),

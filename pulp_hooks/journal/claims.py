@@ -21,6 +21,8 @@ class Claim:
         trace_context: The span in which the event was fired, as `traceparent` of W3C Trace Context; null if unknown.
         is_suspect: Whether nothing was recorded of an earlier attempt: it may have crashed its worker.
         is_ordered: Whether the delivery keeps its repository's order, as was decided when it was stored.
+        previous_detail: The detail of the last earlier attempt that has one, as JSON; null if there is none, or if the
+            last earlier attempt succeeded.
     """
 
     event: int
@@ -34,6 +36,7 @@ class Claim:
     trace_context: str | None = None
     is_suspect: bool = False
     is_ordered: bool = False
+    previous_detail: str | None = None
 
     @property
     def key(self) -> tuple[int, str]:

@@ -301,7 +301,8 @@ def disabled_listeners(backend: Backend, connection: Connection) -> set[str]:
 def _claim(row: Any, name: str, lease: str) -> Claim:  # noqa: ANN401 - a row of one of the statements
     facts = (row.event, row.event_id, name, lease, bytes(row.content), row.step, row.attempts, row.created)
     is_ordered = row.ordering_key is not None
-    return Claim(*facts, row.trace_context, is_suspect=_is_suspect(row), is_ordered=is_ordered)
+    suspect, detail = _is_suspect(row), row.previous_detail
+    return Claim(*facts, row.trace_context, is_suspect=suspect, is_ordered=is_ordered, previous_detail=detail)
 
 
 def _is_suspect(row: Any) -> bool:  # noqa: ANN401 - a row of one of the statements
@@ -421,7 +422,13 @@ RETURNING event, step, attempts, created, ordering_key,
     CASE WHEN attempts > 1 THEN (
         SELECT count(*) FROM pulp_hooks_attempt
         WHERE pulp_hooks_attempt.event = pulp_hooks_delivery.event
-          AND pulp_hooks_attempt.listener = pulp_hooks_delivery.listener) ELSE 0 END AS recorded
+          AND pulp_hooks_attempt.listener = pulp_hooks_delivery.listener) ELSE 0 END AS recorded,
+    CASE WHEN attempts > 1 THEN (
+        SELECT CASE WHEN status <> 'succeeded' THEN detail END FROM pulp_hooks_attempt
+        WHERE pulp_hooks_attempt.event = pulp_hooks_delivery.event
+          AND pulp_hooks_attempt.listener = pulp_hooks_delivery.listener
+          AND (detail IS NOT NULL OR status = 'succeeded')
+        ORDER BY number DESC LIMIT 1) END AS previous_detail
 """
 
 _SENDING = """

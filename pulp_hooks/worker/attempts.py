@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import cast
 
 from pulp_hooks import telemetry
+from pulp_hooks.bodies.types import JsonValue
+from pulp_hooks.delivery_attempt import DeliveryAttempt, begin_attempt
 from pulp_hooks.delivery_control import DisableListener, PermanentFailure, RetryLater
 from pulp_hooks.dispatch.copies import Original
 from pulp_hooks.dispatch.guard import Guard
@@ -111,6 +114,7 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: 
         return Attempt(claim, Ending.UNWANTED, began, 0.0, _UNWANTED)
     original = Original(event)
     context = copy_context()
+    context.run(begin_attempt, event.id, DeliveryAttempt(claim.attempts, claim.step, _detail_in(claim.previous_detail)))
     span = context.run(
         telemetry.begin_attempt, event.type.value, event.id, claim.listener, claim.attempts, claim.trace_context
     )
@@ -124,6 +128,15 @@ def attempt(claim: Claim, guards_of: Callable[[Event], Sequence[Guard]], began: 
     telemetry.end_attempt(span, text)
     ending = Ending.FAILED if text else Ending.SUCCEEDED
     return Attempt(claim, ending, began, time.perf_counter() - started, text, outcomes)
+
+
+def _detail_in(text: str | None) -> dict[str, JsonValue] | None:
+    """Return a recorded detail; null if there is none, or if it is damaged."""
+    try:
+        detail: object = None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, JsonValue]", detail) if isinstance(detail, dict) else None
 
 
 def limits_of(settings: DeliverySettings) -> Limits:
