@@ -58,8 +58,11 @@ def test_celery_delivers_what_is_fired(cluster: Cluster, url: str) -> None:
     assert sorted(cluster.calls()) == sorted(ids)
 
 
-CONFIGS = {"jsonl": {"path": "events.jsonl"}}
-"""The configuration of each example that is a notifier."""
+CONFIGS = {
+    "amqp": 'url = { file = "url" }\nunroutable = "accept"',
+    "jsonl": 'path = "events.jsonl"',
+}
+"""The configuration of each example that is a notifier, as TOML."""
 
 
 def test_every_example_plugin_runs_on_celery(cluster: Cluster, sqlite_url: str) -> None:
@@ -70,11 +73,8 @@ def test_every_example_plugin_runs_on_celery(cluster: Cluster, sqlite_url: str) 
     cluster.configure(sqlite_url, retry_seconds=[])
     settings = cluster.folder / "pulp-hooks.toml"
     tables = [f'[[listeners]]\nname = "{name}"\nnotifier = "{name}"\n[listeners.config]' for name in names]
-    lines = [
-        "\n".join([table, *(f'{key} = "{value}"' for key, value in CONFIGS[name].items())])
-        for name, table in zip(names, tables, strict=True)
-        if name in CONFIGS
-    ]
+    lines = [f"{table}\n{CONFIGS[name]}" for name, table in zip(names, tables, strict=True) if name in CONFIGS]
+    (cluster.folder / "url").write_text(cluster.broker.url)
     settings.write_text("\n".join([settings.read_text().replace('block = ["console", "jsonl"]', ""), *lines]))
     cluster.run(f"""
 from pulp_hooks import Hooks
