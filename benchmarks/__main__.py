@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME]...` measures everything, or what is named, and prints one table.
 
-Exit code 1 when a bar is missed. `peers` takes minutes, and is measured only when it is named.
+Exit code 1 when a bar is missed. `peers` takes minutes, and `amqp` needs RabbitMQ: both are measured only when named.
 """
 
 import sys

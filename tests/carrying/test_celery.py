@@ -103,8 +103,9 @@ def test_every_example_plugin_runs_on_celery(
 ) -> None:
     """Each gets all four events, although Celery replaces standard output by an object without `encoding`."""
     projects = [tomllib.loads(path.read_text()) for path in sorted((ROOT / "example_plugins").glob("*/pyproject.toml"))]
-    names = [name for project in projects for name in project["project"]["entry-points"]["pulp_hooks"]]
-    assert {*configs, "console"} == set(names)
+    names = {name for project in projects for name in project["project"]["entry-points"]["pulp_hooks"]}
+    # The notifiers that need a mail server or a broker are run on Celery by their own tests.
+    assert {*configs, "console", "amqp", "email"} == names
     cluster.configure(sqlite_url, retry_seconds=[])
     settings = cluster.folder / "pulp-hooks.toml"
     lines = [settings.read_text().replace('block = ["console", "jsonl"]', "")]
@@ -123,7 +124,7 @@ with Hooks.discover() as hooks:
 """)
     with cluster.worker():
         until(lambda: not {"pending", "retrying"} & states(sqlite_url).keys(), cluster)
-    assert states(sqlite_url) == {"delivered": 4 * len(names) + 1}, cluster.log()
+    assert states(sqlite_url) == {"delivered": 4 * (len(configs) + 1) + 1}, cluster.log()
     assert cluster.log().count(" sync finished ") == 1
     assert len((cluster.folder / "events.jsonl").read_text().splitlines()) == 4
     assert len(set(Endpoint.ids)) == 4
