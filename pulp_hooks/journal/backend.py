@@ -21,7 +21,7 @@ from pulp_hooks.frames import calls_under_way
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.journal.host_connections import check_host_connection
 from pulp_hooks.journal.opening import READS, is_journal
-from pulp_hooks.journal.places import Place, Places
+from pulp_hooks.journal.writer_places import Place, Places
 from pulp_hooks.journal.reasons import reason
 from pulp_hooks.journal.urls import shown
 from pulp_hooks.safe_logger import safe_logger
