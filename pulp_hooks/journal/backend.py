@@ -21,9 +21,9 @@ from pulp_hooks.frames import calls_under_way
 from pulp_hooks.journal.clock import SYSTEM_CLOCK, Clock
 from pulp_hooks.journal.host_connections import check_host_connection
 from pulp_hooks.journal.opening import READS, is_journal
-from pulp_hooks.journal.writer_places import Place, Places
 from pulp_hooks.journal.reasons import reason
 from pulp_hooks.journal.urls import shown
+from pulp_hooks.journal.writer_places import Place, Places
 from pulp_hooks.safe_logger import safe_logger
 from pulp_hooks.signals import interruption_in
 from pulp_hooks.text import one_line
