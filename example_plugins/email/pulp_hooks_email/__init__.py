@@ -173,9 +173,12 @@ class Email(Notifier):
         earlier = _earlier(attempt.previous_detail)
         recipients = [_Recipient(address, mail.key(address)) for address in self.config["addresses"]]
         for recipient in recipients:
-            recipient.status, recipient.error = earlier.get(recipient.key, (_NOT_TRIED, None))
-            # Only an operator's replay begins the schedule again with what an earlier attempt refused.
-            recipient.is_done = recipient.status == _SENT or (recipient.status == _REFUSED and attempt.step > 1)
+            status, error = earlier.get(recipient.key, (_NOT_TRIED, None))
+            # The first step with an earlier attempt is an operator's replay, which is for refused recipients too.
+            if status == _SENT or (status == _REFUSED and attempt.step > 1):
+                recipient.status, recipient.error, recipient.is_done = status, error, True
+            elif status == _FAILED:
+                recipient.status = _FAILED
         # An address at which an earlier attempt failed, perhaps by running out of time, must not hold up the others.
         todo = sorted(
             (recipient for recipient in recipients if not recipient.is_done),

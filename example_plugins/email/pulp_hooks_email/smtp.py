@@ -231,9 +231,9 @@ class Session(smtplib.SMTP):
         return self.replies[before:]
 
     def leave(self) -> None:
-        """Say goodbye, if the server is still there, and close the connection."""
+        """Say goodbye, if the server is still there, and close the connection. Do not call it within a message."""
         try:
-            if self.is_open and not self._in_message:
+            if self.is_open:
                 self._deadline.shorten(_QUIT_SECONDS)
                 self.putcmd("QUIT")
                 self.getreply()

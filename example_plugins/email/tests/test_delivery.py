@@ -14,6 +14,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
@@ -387,6 +388,22 @@ def test_replay_tries_refused_recipients_again(post: Post, journaled: Hosts) -> 
     assert host.state == "delivered"
 
 
+def test_replay_while_the_server_is_down_is_retried(post: Post, journaled: Hosts) -> None:
+    """A recipient that was refused before the replay counts as refused again only when the server has said so."""
+    post.replies[BOB] = ["550 5.1.1 no such user"]
+    host = journaled(notifier(post.port, ANN, BOB))
+    host.hooks.repo_sync_started(repo_id="zoo")
+    host.attempt()
+    host.replay()
+    with scripted(lambda connection: connection.sendall(b"554 closed\r\n")) as port:
+        host.restart(notifier(port, ANN, BOB))
+        assert host.attempt() == {ANN: "sent", BOB: "not tried"}
+    assert host.state == "retrying"
+    host.restart(notifier(post.port, ANN, BOB))
+    assert host.attempt() == {ANN: "sent", BOB: "sent"}
+    assert post.recipients == [ANN, BOB]
+
+
 def test_replay_of_a_delivered_event_sends_it_again(post: Post, journaled: Hosts) -> None:
     """Everybody gets the message again, with the Message-ID of the first."""
     post.replies[BOB] = ["450 4.2.0 greylisted"]
@@ -696,6 +713,83 @@ def test_server_that_is_not_there_is_a_failure_that_is_retried(post: Post, journ
     assert "Connection refused" in host.detail["error"]
     host.restart(notifier(post.port, ANN, BOB))
     assert host.attempt() == {ANN: "sent", BOB: "sent"}
+
+
+def test_server_that_knows_no_ehlo_is_greeted_by_helo() -> None:
+    """Without encryption, a server of 1982 will do."""
+    said: list[bytes] = []
+
+    def old(connection: socket.socket) -> None:
+        with connection.makefile("rwb") as lines:
+            for reply in (b"220 hi", b"502 what", b"250 hi", b"250 ok", b"251 forwarded", b"354 go"):
+                lines.write(reply + b"\r\n")
+                lines.flush()
+                said.append(lines.readline())
+            while lines.readline() != b".\r\n":
+                pass
+            lines.write(b"250 ok\r\n221 bye\r\n")
+            lines.flush()
+            said.append(lines.readline())
+
+    with scripted(old) as port:
+        assert fire(notifier(port)).error is None
+    assert [line.split()[0].upper() for line in said[:5]] == [b"EHLO", b"HELO", b"MAIL", b"RCPT", b"DATA"]
+    assert said[2] == b"MAIL FROM:<pulp@example.org>\r\n"
+    assert said[-1] == b"QUIT\r\n"
+
+
+def test_several_threads_send_at_once(post: Post) -> None:
+    """A session belongs to one call: messages are neither mixed nor lost."""
+    names = [f"repo-{number}" for number in range(40)]
+    with Hooks({"mail": notifier(post.port, ANN, BOB)}) as hooks, ThreadPoolExecutor(8) as threads:
+        reports = list(threads.map(lambda name: hooks.repo_sync_started(repo_id=name), names))
+    assert not any(report.failures for report in reports)
+    sent = [(received.recipients[0], received.mail["Subject"].split()[2].rstrip(":")) for received in post.inbox]
+    assert sorted(sent) == sorted((address, name) for address in (ANN, BOB) for name in names)
+
+
+class SignalError(Exception):
+    """What a signal handler of the host raises."""
+
+
+@pytest.mark.parametrize("script", [silent, half_open])
+def test_signal_within_a_session_closes_it(script: Script) -> None:
+    """The exception of the host's signal handler is the host's, and no connection stays open."""
+    closed = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        script(connection)
+        closed.set()
+
+    def interrupt(*_: object) -> None:
+        raise SignalError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with scripted(serve) as port, Hooks({"mail": notifier(port)}) as hooks:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(SignalError):
+                hooks.repo_sync_started(repo_id="zoo")
+            assert closed.wait(20)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_error_is_that_of_the_last_attempt(post: Post, journaled: Hosts) -> None:
+    """What went wrong before does not hide what goes wrong now, and who has the message is still known."""
+    post.replies[BOB] = ["450 4.2.0 greylisted"]
+    host = journaled(notifier(post.port, ANN, BOB))
+    host.hooks.repo_sync_started(repo_id="zoo")
+    host.attempt()
+    with scripted(lambda connection: connection.sendall(b"554 closed\r\n")) as port:
+        host.restart(notifier(port, ANN, BOB))
+        assert host.attempt() == {ANN: "sent", BOB: "failed"}
+    assert host.detail["error"] == "connect 554 closed"
+    assert "greylisted" not in str(host.detail)
+    host.restart(notifier(post.port, ANN, BOB))
+    assert host.attempt() == {ANN: "sent", BOB: "sent"}
+    assert post.recipients == [ANN, BOB]
 
 
 HOSTILE = {
