@@ -1,8 +1,10 @@
 """The notifier: a message for each event, published over connections that are kept."""
 
+import math
 import random
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pika
@@ -32,6 +34,9 @@ _IMPATIENT_SECONDS = 30.0
 
 _IDLE_SECONDS = 30.0
 """How long a connection may be idle and still be used: after that, something between may have forgotten it."""
+
+_CLOSE_SECONDS = 1.0
+"""How long closing connections may take before they are closed without a word."""
 
 _PERSISTENT = 2
 
@@ -92,6 +97,7 @@ class Amqp(Notifier):
         """Publish the event over a connection that is there, or else over a new one."""
         message = write_message(event, self.config["format"])
         properties = _properties(event, message)
+        self._close_idle(_IDLE_SECONDS, deadline)
         while (publisher := self._take_idle()) is not None:
             try:
                 return self._publish_over(publisher, properties, message.content, detail, deadline)
@@ -119,18 +125,15 @@ class Amqp(Notifier):
         return returned
 
     def _take_idle(self) -> Publisher | None:
-        """Return a connection that is open, and that no other thread has; close those that are not."""
+        """Return a connection that is open and that no other thread has; close those that are not."""
         while True:
             try:
                 publisher = self._idle.pop()
             except IndexError:
                 return None
-            if publisher.idle_seconds > _IDLE_SECONDS:
-                publisher.close()
-            elif publisher.is_usable():
+            if publisher.is_usable():
                 return publisher
-            else:
-                publisher.abort()
+            publisher.abort()
 
     def _connect(self, deadline: float) -> Publisher:
         """Return a new connection; while the broker is down, try again until the deadline."""
@@ -173,13 +176,13 @@ class Amqp(Notifier):
             client_properties={"connection_name": "pulp_hooks"},
         )
 
-    def _close_idle(self) -> None:
-        while self._idle:
-            try:
-                publisher = self._idle.pop()
-            except IndexError:
-                return
-            publisher.close()
+    def _close_idle(self, seconds: float = 0, deadline: float = math.inf) -> None:
+        """Close the connections that were idle for so long, which come first in the queue."""
+        deadline = min(deadline, time.monotonic() + _CLOSE_SECONDS)
+        # Another thread may take what this one has just looked at.
+        with suppress(IndexError):
+            while self._idle[0].idle_seconds >= seconds:
+                self._idle.popleft().close(deadline)
 
 
 def _properties(event: Event, message: "Message") -> BasicProperties:

@@ -29,8 +29,6 @@ _PIKA_ERRORS = (exceptions.AMQPError, AMQPConnectorException)
 _FRAME_OVERHEAD = 64
 """More bytes than a header frame has besides the properties."""
 
-_CLOSE_SECONDS = 1.0
-
 _ABORT_ROUNDS = 10
 """Rounds of the loop in which pika closes a socket; it takes one or two."""
 
@@ -133,14 +131,13 @@ class Publisher:
         self._used = time.monotonic()
         return self._returned
 
-    def close(self) -> None:
+    def close(self, deadline: float) -> None:
         """Close the connection, after a word to the broker unless it takes too long."""
         connection = self._connection
         if connection is not None:
             with suppress(Exception):
                 connection.close()
-                self._lost = None
-                self._wait(lambda: bool(connection.is_closed), time.monotonic() + _CLOSE_SECONDS)
+                self._turn_until(lambda: bool(connection.is_closed), deadline)
         self.abort()
 
     def abort(self) -> None:
@@ -201,26 +198,30 @@ class Publisher:
             raise AmqpError(f"the event was not published: {reason}") from error
 
     def _wait(self, is_done: Callable[[], bool], deadline: float) -> None:
-        """Turn the loop until something is done.
+        """Wait until something is done.
 
         Raises:
             DownError: It was not done before the deadline.
-            AMQPError: The connection or the channel was closed.
+            AMQPError: The connection or the channel was closed before.
         """
-        if is_done():
-            return
+        if not self._turn_until(lambda: is_done() or self._lost or self._refused, deadline):
+            raise DownError("the broker did not answer within the timeout")
+        error = self._lost or self._refused
+        if error is not None and not is_done():
+            raise error
+
+    def _turn_until(self, is_done: Callable[[], object], deadline: float) -> bool:
+        """Turn the loop until something is done, and return whether it was before the deadline."""
         timer = self._loop.call_later(max(0, deadline - time.monotonic()), _nothing)
         try:
             while not is_done():
-                error = self._lost or self._refused
-                if error is not None:
-                    raise error
                 if time.monotonic() >= deadline:
-                    raise DownError("the broker did not answer within the timeout")
+                    return False
                 self._loop.poll()
                 self._loop.process_timeouts()
         finally:
             self._loop.remove_timeout(timer)
+        return True
 
     def _turn(self) -> None:
         """Process what has arrived, without waiting."""

@@ -384,12 +384,17 @@ def on_celery(folder: Path, broker: Broker) -> list[str]:
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_no_event_that_was_reported_as_sent_is_missing(broker: Broker, queue: Queue, signum: signal.Signals) -> None:
     """The broker is ended and restarted in the middle of 1,500 events; those that succeeded are in the queue."""
+    # The queue and its binding are on disk before the broker is killed: only messages are put to the test.
+    broker.control("eval", "mnesia:sync_log().")
     with Hooks({"broker": Amqp.configured(url=broker.url, timeout=60)}) as hooks:
         sent: list[str] = []
+        errors: list[str | None] = []
 
         def fire(number: int) -> None:
             report = hooks.repo_sync_started(repo_id=f"repo-{number}")
-            if not report.failures:
+            if report.failures:
+                errors.extend(outcome.error for outcome in report.failures)
+            else:
                 sent.append(report.event.id)
 
         with ThreadPoolExecutor(4) as threads:
@@ -401,9 +406,10 @@ def test_no_event_that_was_reported_as_sent_is_missing(broker: Broker, queue: Qu
             for future in firing:
                 future.result()
     assert before < 1500
-    # At most the event that each thread had under way has failed.
-    assert len(sent) >= 1500 - 4
     assert set(sent) <= set(ids_in(queue))
+    assert len(sent) + len(errors) == 1500
+    # A broker that was just restarted may have no route for a moment: that is a failure too, not a success.
+    assert all("has not confirmed the event" in str(error) or "no queue gets" in str(error) for error in errors), errors
 
 
 def test_lost_connection_is_not_a_success(broker: Broker, queue: Queue, made: Callable[..., Amqp]) -> None:
