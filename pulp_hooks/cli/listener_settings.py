@@ -29,7 +29,7 @@ from pulp_hooks.settings.model import Settings, violations
 from pulp_hooks.settings.pulp2 import listeners_of
 from pulp_hooks.settings.reading import FILE_NAME, PATH_VARIABLE, read_settings
 from pulp_hooks.settings.references import is_reference, resolve_config
-from pulp_hooks.settings.schemas import RESULTS
+from pulp_hooks.settings.schemas import RESULT_NAMES
 from pulp_hooks.text import printable
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ _OPTIONS = (
         "--event-type", "event_types", EventTypeParameter(), "Only events of this type. Repeatable, as the others."
     ),
     _filtering("--repo-id", "repo_ids", None, "Only events of repositories that match this glob."),
-    _filtering("--result", "results", click.Choice(RESULTS), "Only finished events with this result."),
+    _filtering("--result", "results", click.Choice(RESULT_NAMES), "Only finished events with this result."),
     _assigning("--set", "KEY=VALUE", "Set a key of its configuration; VALUE is TOML or else text."),
     _assigning("--set-env", "KEY=NAME", "Set a key that is in an environment variable."),
     _assigning("--set-file", "KEY=PATH", "Set a key that is in a file."),

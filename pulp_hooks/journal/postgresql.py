@@ -328,9 +328,10 @@ class PostgresqlBackend(Backend):
                 asked = self.clock.elapsed()
                 moment: float = connection.exec_driver_sql(f"SELECT {_CLOCK}").scalar_one()
             elapsed = self.clock.elapsed()
-            # An answer that was held up on its way may tell of any moment in between.
+            # The answer may be of any moment since it was asked for. It counts as the first one: what is due by the
+            # server's clock must not be overlooked by a worker that makes one pass.
             if self._ahead is None or elapsed - asked <= _QUICK_SECONDS:
-                self._ahead = moment - (asked + elapsed) / 2, elapsed
+                self._ahead = moment - asked, elapsed
         return self._ahead[0] + elapsed
 
     def stamp(self) -> float | None:

@@ -20,7 +20,7 @@ from pulp_hooks.problems import Problem
 from pulp_hooks.settings.model import ListenerSettings, violations
 from pulp_hooks.settings.reading import BLOCK_VARIABLE, REMEDY, ReadSettings
 from pulp_hooks.settings.references import resolve_config, written_texts
-from pulp_hooks.settings.schemas import NAME, ListenerTable
+from pulp_hooks.settings.schemas import NAME
 from pulp_hooks.text import did_you_mean, one_line, redacted, type_name
 
 
@@ -282,7 +282,7 @@ def _hint(key: str, known: Sequence[str]) -> str:
     """Return a hint for a configuration key that a notifier does not have."""
     if key.partition(".")[0].partition("[")[0] in known:
         return ""
-    if key in ListenerTable().fields:
+    if key in ListenerSettings.rules().fields:
         return f"; {key!r} belongs to the listener: put it above [listeners.config]"
     return "; " + did_you_mean(key, known, f"the keys are {', '.join(known) or 'none'}")
 

@@ -3,14 +3,23 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, cast
+from functools import cache
+from typing import Any, cast
 
 from marshmallow import Schema, ValidationError
+from marshmallow.fields import Field
 
 from pulp_hooks.errors import SettingsError
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
-from pulp_hooks.settings.schemas import DeliveryTable, DispatchTable, JournalTable, ListenerTable, PluginsTable
+from pulp_hooks.settings import schemas
+
+_RULE = "rule"
+"""Metadata key of the marshmallow field of a value."""
+
+
+def _rule(rule: Field[Any]) -> dict[str, Field[Any]]:
+    return {_RULE: rule}
 
 
 class _Table:
@@ -18,7 +27,11 @@ class _Table:
 
     __slots__ = ()
 
-    _rules: ClassVar[type[Schema]]
+    @classmethod
+    @cache
+    def rules(cls) -> Schema:
+        """Return the schema of this table."""
+        return schemas.Table.from_dict({one.name: one.metadata[_RULE] for one in fields(cast("Any", cls))})()
 
     def __post_init__(self) -> None:
         written: dict[str, Any] = {}
@@ -29,7 +42,7 @@ class _Table:
             if value is not None:
                 written[one.name] = list(value) if isinstance(value, tuple | set | frozenset) else value
         try:
-            loaded = cast("dict[str, Any]", self._rules().load(written))
+            loaded = cast("dict[str, Any]", self.rules().load(written))
         except ValidationError as error:
             causes = "; ".join(f"{key} {rules}" for key, rules in violations(error))
             raise SettingsError(f"invalid {type(self).__name__}: {causes}") from None
@@ -45,9 +58,7 @@ class PluginSettings(_Table):
         block: Names of plugins, notifiers and configured listeners that are not loaded.
     """
 
-    _rules = PluginsTable
-
-    block: tuple[str, ...] = ()
+    block: tuple[str, ...] = field(default=(), metadata=_rule(schemas.texts()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +70,8 @@ class DispatchSettings(_Table):
         max_body_bytes: Size cap of a body as JSON in UTF-8; above it `details`, then `summary`, are truncated.
     """
 
-    _rules = DispatchTable
-
-    slow_seconds: float = 5.0
-    max_body_bytes: int = 2**20
+    slow_seconds: float = field(default=5.0, metadata=_rule(schemas.number(schemas.NOT_NEGATIVE)))
+    max_body_bytes: int = field(default=2**20, metadata=_rule(schemas.whole_number(1024)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +88,13 @@ class JournalSettings(_Table):
         keep_dead_days: Retention of dead letters; days.
     """
 
-    _rules = JournalTable
-
-    url: str = field(repr=False)
-    schema: str | None = None
-    synchronous: str = "NORMAL"
-    busy_seconds: float = 10.0
-    on_error: str = "raise"
-    keep_delivered_days: float = 30.0
-    keep_dead_days: float = 90.0
+    url: str = field(repr=False, metadata=_rule(schemas.text(schemas.NOT_EMPTY, required=True)))
+    schema: str | None = field(default=None, metadata=_rule(schemas.text(schemas.NOT_EMPTY)))
+    synchronous: str = field(default="NORMAL", metadata=_rule(schemas.word("NORMAL", "FULL")))
+    busy_seconds: float = field(default=10.0, metadata=_rule(schemas.number(schemas.POSITIVE, schemas.DAY_OF_SECONDS)))
+    on_error: str = field(default="raise", metadata=_rule(schemas.word("raise", "dispatch")))
+    keep_delivered_days: float = field(default=30.0, metadata=_rule(schemas.DAYS))
+    keep_dead_days: float = field(default=90.0, metadata=_rule(schemas.DAYS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,15 +112,19 @@ class DeliverySettings(_Table):
         global_rate_per_second: Most attempts of a listener in each second over all workers; null: no limit.
     """
 
-    _rules = DeliveryTable
-
-    timeout_seconds: float = 30.0
-    retry_seconds: tuple[float, ...] = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
-    disable_after_hours: float = 120.0
-    resume_per_second: float = 10.0
-    ordered: bool = False
-    global_concurrency: int | None = None
-    global_rate_per_second: float | None = None
+    timeout_seconds: float = field(
+        default=30.0, metadata=_rule(schemas.number(schemas.POSITIVE, schemas.YEAR_OF_SECONDS))
+    )
+    retry_seconds: tuple[float, ...] = field(
+        default=(5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400), metadata=_rule(schemas.RETRIES)
+    )
+    disable_after_hours: float = field(
+        default=120.0, metadata=_rule(schemas.number(schemas.POSITIVE, schemas.YEAR_OF_HOURS))
+    )
+    resume_per_second: float = field(default=10.0, metadata=_rule(schemas.number(schemas.RATE)))
+    ordered: bool = field(default=False, metadata=_rule(schemas.switch()))
+    global_concurrency: int | None = field(default=None, metadata=_rule(schemas.whole_number(1)))
+    global_rate_per_second: float | None = field(default=None, metadata=_rule(schemas.number(schemas.RATE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +141,12 @@ class ListenerSettings(_Table):
             the notifier is built.
     """
 
-    _rules = ListenerTable
-
-    name: str
-    notifier: str
-    event_types: tuple[EventType, ...] = tuple(EventType)
-    repo_ids: tuple[str, ...] | None = None
-    results: tuple[str, ...] | None = None
-    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    name: str = field(metadata=_rule(schemas.text(schemas.NAME, required=True)))
+    notifier: str = field(metadata=_rule(schemas.text(required=True)))
+    event_types: tuple[EventType, ...] = field(default=tuple(EventType), metadata=_rule(schemas.EventTypes()))
+    repo_ids: tuple[str, ...] | None = field(default=None, metadata=_rule(schemas.texts(schemas.AT_LEAST_ONE)))
+    results: tuple[str, ...] | None = field(default=None, metadata=_rule(schemas.RESULTS))
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False, metadata=_rule(schemas.CONFIG))
 
     def wants(self, event: Event) -> bool:
         """Return whether `repo_ids` and `results` accept this event; its type is not checked."""

@@ -22,7 +22,6 @@ from pulp_hooks.settings.model import (
     violations,
 )
 from pulp_hooks.settings.references import read_text, resolve
-from pulp_hooks.settings.schemas import DeliveryTable, DispatchTable, JournalTable, ListenerTable, PluginsTable
 from pulp_hooks.text import did_you_mean
 
 FILE_NAME = "pulp-hooks.toml"
@@ -135,9 +134,9 @@ class _Reader:
         for key in self._document:
             if key not in _TABLES:
                 self._problem(f"unknown key {key}{_suggestion(key, _TABLES)}{_INVALID}")
-        plugins = self._table("plugins", self._document.get("plugins", {}), PluginsTable(), _INVALID)
+        plugins = self._table("plugins", self._document.get("plugins", {}), PluginSettings.rules(), _INVALID)
         fault = self._problems[0].cause.removesuffix(_INVALID) if self._problems else None
-        dispatch = self._table("dispatch", self._document.get("dispatch", {}), DispatchTable())
+        dispatch = self._table("dispatch", self._document.get("dispatch", {}), DispatchSettings.rules())
         listeners = tuple(self._listeners())
         delivery, by_listener = self._delivery()
         settings = Settings(
@@ -168,7 +167,7 @@ class _Reader:
         if "journal" not in self._document:
             return None
         found = len(self._problems)
-        table, schema, consequence = self._document["journal"], JournalTable(), f"; {_NOTHING_ACCEPTED}"
+        table, schema, consequence = self._document["journal"], JournalSettings.rules(), f"; {_NOTHING_ACCEPTED}"
         try:
             if isinstance(table, Mapping):
                 table = {key: resolve(value, key, self._file.parent, []) for key, value in table.items()}
@@ -189,13 +188,13 @@ class _Reader:
             self._problem("delivery must be a table")
             return DeliverySettings(), {}
         own = {key: value for key, value in table.items() if key != "listeners"}
-        general = DeliverySettings(**self._table("delivery", own, DeliveryTable()))
+        general = DeliverySettings(**self._table("delivery", own, DeliverySettings.rules()))
         listeners = table.get("listeners", {})
         if not isinstance(listeners, Mapping):
             self._problem("delivery.listeners must be a table of tables, one for each listener")
             return general, {}
         return general, {
-            name: replace(general, **self._table(f"delivery.listeners.{name}", of_listener, DeliveryTable()))
+            name: replace(general, **self._table(f"delivery.listeners.{name}", of_listener, DeliverySettings.rules()))
             for name, of_listener in listeners.items()
         }
 
@@ -207,7 +206,7 @@ class _Reader:
             return
         names: set[str] = set()
         for position, table in enumerate(tables):
-            found, schema = len(self._problems), ListenerTable()
+            found, schema = len(self._problems), ListenerSettings.rules()
             name = table.get("name") if isinstance(table, Mapping) else None
             place = f"listener {name!r}" if isinstance(name, str) else f"listeners[{position}]"
             try:

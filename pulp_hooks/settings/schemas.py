@@ -1,9 +1,9 @@
-"""The marshmallow schemas of `pulp-hooks.toml`."""
+"""Rules for the values of `pulp-hooks.toml`, as marshmallow fields."""
 
 from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields
-from marshmallow.validate import Length, OneOf, Range, Regexp
+from marshmallow.validate import Length, OneOf, Range, Regexp, Validator
 
 from pulp_hooks.errors import UnknownEventTypeError
 from pulp_hooks.event_types import EventType
@@ -15,19 +15,21 @@ NAME = Regexp(
 )
 """Rule for names of listeners, which are arguments of commands and part of the ids of deliveries."""
 
-_AT_LEAST_ONE = Length(min=1, error="must not be empty; remove the key to receive all")
+AT_LEAST_ONE = Length(min=1, error="must not be empty; remove the key to receive all")
 _TEXT: dict[str, Any] = {"required": "is missing"}
 _NUMBER: dict[str, Any] = {
     "invalid": "must be a whole number",
     "special": "must be finite",
     "too_large": "is too large",
 }
-_MOST_RETRIES = 50
-RESULTS = ("success", "failed", "error", "canceled", "skipped")
 
 
-class _Table(Schema):
+class Table(Schema):
+    """Base of the schemas of all tables."""
+
     class Meta:
+        """Refuse unknown keys, and keep the schemas out of marshmallow's global registry."""
+
         register = False
         unknown = RAISE
 
@@ -61,99 +63,74 @@ def _is_number(value: object) -> object:
     return value
 
 
-def _texts(**kwargs: Any) -> fields.List[str]:  # noqa: ANN401 - what marshmallow's field takes
-    return fields.List(
-        fields.String(pre_load=_is_text), error_messages={"invalid": "must be a list of strings"}, **kwargs
-    )
-
-
-def _number(**kwargs: Any) -> fields.Float:  # noqa: ANN401 - what marshmallow's field takes
-    return fields.Float(pre_load=_is_number, error_messages=_NUMBER, **kwargs)
-
-
 def _is_switch(value: object) -> object:
     if not isinstance(value, bool):
         raise ValidationError("must be true or false")
     return value
 
 
+def text(*validate: Validator, required: bool = False) -> fields.String:
+    """Return a field for a string."""
+    return fields.String(required=required, pre_load=_is_text, validate=validate, error_messages=_TEXT)
+
+
+def word(*words: str) -> fields.String:
+    """Return a field for one of these words."""
+    *others, last = words
+    listed = f"one of {', '.join(words)}" if len(others) > 1 else f"{others[0]} or {last}"
+    return text(OneOf(words, error=f"must be {listed}"))
+
+
+def texts(*validate: Validator, item: fields.String | None = None, what: str = "strings") -> fields.List[str]:
+    """Return a field for a list of strings."""
+    return fields.List(item or text(), validate=validate, error_messages={"invalid": f"must be a list of {what}"})
+
+
+def number(*validate: Validator) -> fields.Float:
+    """Return a field for a number."""
+    return fields.Float(pre_load=_is_number, validate=validate, error_messages=_NUMBER)
+
+
+def whole_number(least: int) -> fields.Integer:
+    """Return a field for an integer of at least this."""
+    limit = Range(min=least, error=f"must be at least {least}")
+    return fields.Integer(strict=True, pre_load=_is_number, validate=limit, error_messages=_NUMBER)
+
+
+def switch() -> fields.Boolean:
+    """Return a field for true or false."""
+    return fields.Boolean(pre_load=_is_switch)
+
+
 def _at_most(most: float, meaning: str) -> Range:
     return Range(max=most, error=f"must be at most {most} ({meaning})")
 
 
-_POSITIVE = Range(min=0, min_inclusive=False, error="must be more than 0")
-_NOT_NEGATIVE = Range(min=0, error="must not be negative")
+POSITIVE = Range(min=0, min_inclusive=False, error="must be more than 0")
+NOT_NEGATIVE = Range(min=0, error="must not be negative")
 
 # Above these limits times overflow dates, pauses overflow the waits of threads, and rates round to nothing.
-_YEAR_OF_SECONDS = _at_most(31_622_400, "366 days")
-_YEAR_OF_HOURS = _at_most(8784, "366 days")
-_DAY_OF_SECONDS = _at_most(86_400, "a day")
-_CENTURY_OF_DAYS = _at_most(36_525, "a hundred years")
-_RATE = Range(min=0.00001, max=1e6, error="must be from 0.00001 (about one a day) to 1000000")
+YEAR_OF_SECONDS = _at_most(31_622_400, "366 days")
+YEAR_OF_HOURS = _at_most(8784, "366 days")
+DAY_OF_SECONDS = _at_most(86_400, "a day")
+CENTURY_OF_DAYS = _at_most(36_525, "a hundred years")
+RATE = Range(min=0.00001, max=1e6, error="must be from 0.00001 (about one a day) to 1000000")
+NOT_EMPTY = Length(min=1, error="must not be empty")
 
+RETRIES = fields.List(
+    number(NOT_NEGATIVE, YEAR_OF_SECONDS),
+    validate=Length(max=50, error="must have at most 50 numbers"),
+    error_messages={"invalid": "must be a list of numbers"},
+)
+"""Rule for the pauses between attempts."""
 
-class PluginsTable(_Table):
-    """`[plugins]`."""
+DAYS = number(POSITIVE, CENTURY_OF_DAYS)
+"""Rule for a retention."""
 
-    block = _texts()
+RESULT_NAMES = ("success", "failed", "error", "canceled", "skipped")
 
+RESULTS = texts(AT_LEAST_ONE, item=word(*RESULT_NAMES), what="results")
+"""Rule for results of finished events."""
 
-class DispatchTable(_Table):
-    """`[dispatch]`."""
-
-    slow_seconds = _number(validate=_NOT_NEGATIVE)
-    max_body_bytes = fields.Integer(
-        strict=True,
-        pre_load=_is_number,
-        validate=Range(min=1024, error="must be at least 1024"),
-        error_messages=_NUMBER,
-    )
-
-
-class JournalTable(_Table):
-    """`[journal]`."""
-
-    url = fields.String(
-        required=True, pre_load=_is_text, validate=Length(min=1, error="must not be empty"), error_messages=_TEXT
-    )
-    schema = fields.String(pre_load=_is_text, validate=Length(min=1, error="must not be empty"), error_messages=_TEXT)
-    synchronous = fields.String(pre_load=_is_text, validate=OneOf(("NORMAL", "FULL"), error="must be NORMAL or FULL"))
-    busy_seconds = _number(validate=[_POSITIVE, _DAY_OF_SECONDS])
-    on_error = fields.String(
-        pre_load=_is_text, validate=OneOf(("raise", "dispatch"), error="must be raise or dispatch")
-    )
-    keep_delivered_days = _number(validate=[_POSITIVE, _CENTURY_OF_DAYS])
-    keep_dead_days = _number(validate=[_POSITIVE, _CENTURY_OF_DAYS])
-
-
-class DeliveryTable(_Table):
-    """`[delivery]` without `[delivery.listeners]`, and each table of `[delivery.listeners]`."""
-
-    timeout_seconds = _number(validate=[_POSITIVE, _YEAR_OF_SECONDS])
-    retry_seconds = fields.List(
-        _number(validate=[_NOT_NEGATIVE, _YEAR_OF_SECONDS]),
-        validate=Length(max=_MOST_RETRIES, error=f"must have at most {_MOST_RETRIES} numbers"),
-        error_messages={"invalid": "must be a list of numbers"},
-    )
-    disable_after_hours = _number(validate=[_POSITIVE, _YEAR_OF_HOURS])
-    resume_per_second = _number(validate=_RATE)
-    ordered = fields.Boolean(pre_load=_is_switch)
-    global_concurrency = fields.Integer(
-        strict=True, pre_load=_is_number, validate=Range(min=1, error="must be at least 1"), error_messages=_NUMBER
-    )
-    global_rate_per_second = _number(validate=_RATE)
-
-
-class ListenerTable(_Table):
-    """One `[[listeners]]` table."""
-
-    name = fields.String(required=True, pre_load=_is_text, validate=NAME, error_messages=_TEXT)
-    notifier = fields.String(required=True, pre_load=_is_text, error_messages=_TEXT)
-    event_types = EventTypes()
-    repo_ids = _texts(validate=_AT_LEAST_ONE)
-    results = fields.List(
-        fields.String(pre_load=_is_text, validate=OneOf(RESULTS, error=f"must be one of {', '.join(RESULTS)}")),
-        validate=_AT_LEAST_ONE,
-        error_messages={"invalid": "must be a list of results"},
-    )
-    config = fields.Dict(keys=fields.String(), error_messages={"invalid": "must be a table"})
+CONFIG = fields.Dict(keys=fields.String(), error_messages={"invalid": "must be a table"})
+"""Rule for the configuration of a notifier, which its own schema checks."""

@@ -176,7 +176,7 @@ def test_every_setting_is_documented(heading: str) -> None:
     """The section of a table lists just its keys, which are the fields of the model."""
     fields = [field.name for field in dataclasses.fields(tables()[heading])]
     assert list(rows("settings.md", heading)) == fields
-    assert list(tables()[heading]._rules().fields) == fields
+    assert list(tables()[heading].rules().fields) == fields
 
 
 @pytest.mark.parametrize("heading", tables())
