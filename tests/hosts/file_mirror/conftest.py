@@ -13,20 +13,16 @@ from typing import Any, TypeAlias
 import pytest
 import trustme
 
-from pulp_hooks.event import Event
+from pulp_hooks import testing
 from pulp_hooks.hooks import Hooks
-from pulp_hooks.hookspecs import hookimpl
 from pulp_hooks.hosts.file_mirror import http_client
 
 Answer: TypeAlias = "Callable[[SimpleHTTPRequestHandler], None]"
 Serve: TypeAlias = "Callable[..., WebServer]"
 
 
-class Recorder:
-    """A listener that records every event."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
+class Recorder(testing.Recorder):
+    """A recorder whose last bodies are at hand."""
 
     @property
     def types(self) -> list[str]:
@@ -46,26 +42,6 @@ class Recorder:
     def published(self) -> Mapping[str, Any]:
         """Return the body of the last finished publish."""
         return self.body("repo-publish-finished")
-
-    @hookimpl
-    def repo_sync_started(self, event: Event) -> None:
-        """Record the event."""
-        self.events.append(event)
-
-    @hookimpl
-    def repo_sync_finished(self, event: Event) -> None:
-        """Record the event."""
-        self.events.append(event)
-
-    @hookimpl
-    def repo_publish_started(self, event: Event) -> None:
-        """Record the event."""
-        self.events.append(event)
-
-    @hookimpl
-    def repo_publish_finished(self, event: Event) -> None:
-        """Record the event."""
-        self.events.append(event)
 
 
 @dataclass
