@@ -57,7 +57,9 @@ class Webhook(Notifier):
         super().__init__(config)
         self._url = parts = urlsplit(config["url"])
         self._keys = [parse_key(text) for text in [*config["secrets"], *filter(None, [config["secret"]])]]
-        self._headers = {"Host": parts.netloc, "User-Agent": "pulp-hooks-http", **config["headers"]}
+        self._headers = {"Host": parts.netloc, **config["headers"]}
+        if not any(name.lower() == "user-agent" for name in config["headers"]):
+            self._headers["User-Agent"] = "pulp-hooks-http"
         if config["username"] is not None:
             login = base64.b64encode(f"{config['username']}:{config['password']}".encode()).decode()
             self._headers["Authorization"] = f"Basic {login}"
