@@ -1,6 +1,5 @@
 """Listeners in the journal: those of a disabled one have their deliveries on hold until it is enabled."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, case, delete, func, or_, select, update
@@ -46,19 +45,6 @@ def known(backend: Backend) -> list[StoredListener]:
     with backend.reading("list the listeners") as connection:
         rows = connection.execute(select(*columns).order_by(listener.c.name)).all()
     return [StoredListener(*row) for row in rows]
-
-
-def failing_since(backend: Backend, names: Collection[str]) -> dict[str, float]:
-    """Return since when each of these enabled listeners has failed without a success, of those that fail.
-
-    Raises:
-        JournalError: The database failed.
-    """
-    query = select(listener.c.name, listener.c.failing_since).where(
-        listener.c.name.in_(names), listener.c.failing_since.is_not(None), listener.c.disabled_at.is_(None)
-    )
-    with backend.reading("say which listeners fail") as connection:
-        return {row.name: row.failing_since for row in connection.execute(query)}
 
 
 def disable(backend: Backend, name: str, reason: str, now: float | None) -> int:
