@@ -214,6 +214,15 @@ def test_ordered_claim_holds_nothing_that_was_stored_without_order(journal: Jour
     assert [claim.created for claim in claimed] == [10, 11, 12]
 
 
+def test_nothing_to_record_or_release_changes_nothing(journal: Journal, new_event: Make) -> None:
+    """Neither writes to the database, and what is claimed stays claimed."""
+    journal.append(new_event(), ["a"], now=10)
+    claims = journal.queue
+    (claim,) = claims.claim("a", 1, 30, now=11)
+    assert (claims.finish([], now=12), claims.release([], now=12)) == ([], [])
+    assert claims.finish([delivered(claim)], now=13) == []
+
+
 def test_disabled_listener_has_everything_held_until_it_is_enabled(journal: Journal, new_event: Make) -> None:
     """What waited, what is fired and what fails meanwhile is held, and comes due paced, oldest first."""
     claims = journal.queue
