@@ -60,3 +60,10 @@ def test_pauses_are_varied_by_a_fifth_in_both_directions(monkeypatch: pytest.Mon
     assert next_pause(2, (10.0, 100.0)) == 80.0
     assert bounds == [(0.8, 1.2)]
     assert next_pause(3, (10.0, 100.0)) is None
+
+
+@pytest.mark.parametrize("ending", Ending)
+def test_only_failed_and_timed_out_calls_count_against_the_listener(ending: Ending) -> None:
+    """A stopped worker, or an event that it cannot read, does not disable a listener."""
+    claim = Claim(1, "e", "a", "token", b"", 1, 1, NOW)
+    assert Attempt(claim, ending, NOW, 0.0).is_failure == (ending in {Ending.FAILED, Ending.TIMED_OUT})
