@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, Unpack, get_type_hints
 
 import pytest
@@ -32,6 +32,7 @@ from pulp_hooks import (
 )
 from pulp_hooks.bodies import types
 from pulp_hooks.bodies.examples import EXAMPLES
+from pulp_hooks.dispatch import in_flight
 from pulp_hooks.firing_methods import FireOptions
 
 STARTED = "repo-sync-started"
@@ -539,6 +540,37 @@ def test_close_waits_for_events_that_other_threads_are_firing() -> None:
         assert not fired.result(PATIENCE).failures
         closed.result(PATIENCE)
     assert notes == ["a: notified", "a: closed"]
+
+
+def test_close_waits_for_an_event_on_the_running_loop_of_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While that loop runs, the event can still finish; only then is the notifier closed."""
+    notes: list[str] = []
+    reached, release, looked_again = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow:
+        @hookimpl
+        async def repo_sync_started(self) -> None:
+            reached.set()
+            await asyncio.to_thread(release.wait, PATIENCE)
+            notes.append("returned")
+
+    def pause(_seconds: float) -> None:
+        looked_again.set()
+        release.wait(PATIENCE)
+
+    monkeypatch.setattr(in_flight, "time", SimpleNamespace(sleep=pause))
+    hooks = Hooks({"a": Noting("a", notes), "slow": Slow()})
+    with ThreadPoolExecutor(2) as threads:
+        fired = threads.submit(lambda: asyncio.run(hooks.afire(STARTED, BODY)))
+        assert reached.wait(PATIENCE)
+        closed = threads.submit(hooks.close)
+        assert looked_again.wait(PATIENCE)
+        assert not closed.done()
+        release.set()
+        assert not fired.result(PATIENCE).failures
+        closed.result(PATIENCE)
+    assert notes[-1] == "a: closed"
+    assert "returned" in notes
 
 
 def test_close_waits_for_a_plain_listener_whose_afire_was_canceled() -> None:

@@ -373,6 +373,16 @@ def test_exception_that_cannot_be_formatted_propagates_and_is_named_by_its_type(
     assert (body["result"], body["exception"], body["error_message"]) == ("error", "SilentError", "SilentError")
 
 
+def test_message_of_a_page_is_not_shortened() -> None:
+    """Only where the report of the host is invalid as well is less of it kept."""
+    recorder = Recorder()
+    message = "x" * 4000
+    with pytest.raises(ValueError, match=message):
+        with_block(sync_of(Hooks([recorder])), raising(ValueError(message)))
+    body = recorder.finished
+    assert (body["error_message"], body["exception"]) == (message, f"ValueError('{message}')")
+
+
 @pytest.mark.parametrize("character", ["x", "\x00", "\U0001f600", "\udcff"])
 def test_huge_message_fits_the_size_limit(character: str) -> None:
     """A message of megabytes, with any characters, is shortened to the size limit."""

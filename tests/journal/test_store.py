@@ -214,6 +214,39 @@ def test_ordered_claim_holds_nothing_that_was_stored_without_order(journal: Jour
     assert [claim.created for claim in claimed] == [10, 11, 12]
 
 
+def test_failure_that_ends_after_a_success_counts_although_it_began_before(journal: Journal, new_event: Make) -> None:
+    """The order of the ends decides since when a listener fails."""
+    for moment in (10, 11):
+        journal.append(new_event(str(moment)), ["a"], now=moment)
+    claims = journal.queue
+    slow, quick = claims.claim("a", 2, 30, now=11)
+    failure = Result(
+        slow, State.RETRYING, started=20.0, seconds=9.0, status="failed", error="no", due=50, is_failure=True
+    )
+    success = Result(quick, State.DELIVERED, started=25.0, seconds=1.0, status="done")
+    assert claims.finish([success, failure], now=30) == []
+    assert [known.failing_since for known in journal.listeners()] == [29.0]
+
+
+def test_message_that_could_not_be_sent_is_sent_again_and_no_other(journal: Journal, new_event: Make) -> None:
+    """Only that delivery counts as unsent."""
+    for name in ("e1", "e2"):
+        journal.append(new_event(event_id=name), ["a"], now=10)
+    claims = journal.queue
+    assert sorted(claims.unsent("a", 9, 60, now=11)) == ["e1", "e2"]
+    claims.not_sent("a", ["e2"])
+    assert claims.unsent("a", 9, 60, now=11) == ["e2"]
+
+
+def test_nothing_to_record_or_release_changes_nothing(journal: Journal, new_event: Make) -> None:
+    """Neither writes to the database, and what is claimed stays claimed."""
+    journal.append(new_event(), ["a"], now=10)
+    claims = journal.queue
+    (claim,) = claims.claim("a", 1, 30, now=11)
+    assert (claims.finish([], now=12), claims.release([], now=12)) == ([], [])
+    assert claims.finish([delivered(claim)], now=13) == []
+
+
 def test_disabled_listener_has_everything_held_until_it_is_enabled(journal: Journal, new_event: Make) -> None:
     """What waited, what is fired and what fails meanwhile is held, and comes due paced, oldest first."""
     claims = journal.queue

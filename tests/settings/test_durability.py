@@ -131,6 +131,13 @@ def test_relative_file_of_a_journal_begins_at_the_settings(read: Read, folder: P
     assert journal.url == f"sqlite:///{folder}/state/journal.db"
 
 
+def test_url_without_a_file_is_not_taken_for_the_folder_of_the_settings(read: Read) -> None:
+    """It stays as it was written, so that opening the journal says what is wrong with it."""
+    journal = read('[journal]\nurl = "sqlite:///"').settings.journal
+    assert journal is not None
+    assert journal.url == "sqlite:///"
+
+
 def test_url_of_a_journal_may_come_from_the_environment(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     """A URL with a password can stay out of the file, and is not in the repr."""
     monkeypatch.setenv("JOURNAL", "postgresql://me:secret-word@db/journal")

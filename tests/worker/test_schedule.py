@@ -1,5 +1,7 @@
 """The pauses between attempts, and the limits of pauses that a listener requests."""
 
+import random
+
 import pytest
 
 from pulp_hooks import RetryLater
@@ -8,6 +10,7 @@ from pulp_hooks.journal.claims import Claim
 from pulp_hooks.journal.schema import State
 from pulp_hooks.settings.model import DeliverySettings
 from pulp_hooks.worker.attempts import Attempt, Ending, result_of
+from pulp_hooks.worker.schedule import next_pause
 
 NOW, DAY = 1e9, 86_400.0
 SETTINGS = DeliverySettings(retry_seconds=(10.0,))
@@ -43,3 +46,24 @@ def test_schedule_holds_from_a_hundred_attempts_on(attempts: int) -> None:
     assert result.due is not None
     assert NOW + 8 <= result.due <= NOW + 12
     assert result.uses_step
+
+
+def test_pauses_are_varied_by_a_fifth_in_both_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deliveries that failed together do not all come due together."""
+    bounds: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        bounds.append((low, high))
+        return low
+
+    monkeypatch.setattr(random, "uniform", uniform)
+    assert next_pause(2, (10.0, 100.0)) == 80.0
+    assert bounds == [(0.8, 1.2)]
+    assert next_pause(3, (10.0, 100.0)) is None
+
+
+@pytest.mark.parametrize("ending", Ending)
+def test_only_failed_and_timed_out_calls_count_against_the_listener(ending: Ending) -> None:
+    """A stopped worker, or an event that it cannot read, does not disable a listener."""
+    claim = Claim(1, "e", "a", "token", b"", 1, 1, NOW)
+    assert Attempt(claim, ending, NOW, 0.0).is_failure == (ending in {Ending.FAILED, Ending.TIMED_OUT})

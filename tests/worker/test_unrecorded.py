@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import create_engine
 
 from pulp_hooks import JournalError
-from pulp_hooks.worker.attempts import Ending
+from pulp_hooks.journal.clock import Clock
+from pulp_hooks.worker.attempts import Attempt, Ending
 from tests.worker.conftest import Host, Listener
 from tests.worker.test_worker import fire, settle
 
@@ -138,3 +139,47 @@ def test_single_run_continues_when_recording_recovers_in_time(
             assert attempt.ending is Ending.SUCCEEDED
         worker.run_once()
     assert (host.states(), len(listener.events)) == (["delivered"] * 2, 2)
+
+
+def test_attempt_that_cannot_be_recorded_keeps_no_other_from_being_recorded(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged; its delivery is claimed again after its lease, and every other one is delivered."""
+    hooks = host.hooks(Listener())
+    bad, *_ = fire(hooks, "a", "b", "c")
+    worker = hooks.worker(threads_per_listener=1)
+    record = worker._recorder.record
+
+    def broken(ended: Sequence[Attempt], clock: Clock) -> set[str]:
+        if any(one.claim.event_id == bad for one in ended):
+            raise RuntimeError("a bug in this package")
+        return record(ended, clock)
+
+    monkeypatch.setattr(worker._recorder, "record", broken)
+    worker.run_once()
+    assert f"event {bad} for listener Listener could not be recorded" in caplog.text
+    assert sorted(host.states()) == ["delivered", "delivered", "pending"]
+
+
+def test_journal_that_fails_between_attempts_recorded_one_by_one_loses_none(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were not recorded yet are kept, and recorded when it is back."""
+    hooks = host.hooks(Listener())
+    fire(hooks, "a", "b", "c")
+    worker = hooks.worker(threads_per_listener=1)
+    claims = worker.journal.queue.claim("Listener", 3, 30)
+    worker._ended = [Attempt(claim, Ending.SUCCEEDED, worker._clock.elapsed(), 0.0) for claim in claims]
+    record, failures = worker._recorder.record, [RuntimeError("a bug"), None, JournalError("the journal is away")]
+
+    def broken(ended: Sequence[Attempt], clock: Clock) -> set[str]:
+        if failures and (failure := failures.pop(0)):
+            raise failure
+        return record(ended, clock)
+
+    monkeypatch.setattr(worker._recorder, "record", broken)
+    with pytest.raises(JournalError, match="the journal is away"):
+        worker._record()
+    assert sorted(host.states()) == ["delivered", "pending", "pending"]
+    worker._record()
+    assert host.states() == ["delivered"] * 3

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -554,6 +555,21 @@ def test_worker_that_was_stopped_is_not_started_again(host: Host) -> None:
     hooks.close()
     with pytest.raises(ClosedError):
         hooks.worker()
+
+
+def test_stop_ends_the_pause_after_a_failure_of_the_journal(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker then records what it can, and does not sit the pause out."""
+    worker = host.hooks(Listener()).worker()
+    sleeps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        assert len(sleeps) == 1, "it goes on sleeping"
+        worker.request_stop(grace_seconds=3600.0)
+
+    monkeypatch.setattr("pulp_hooks.worker.worker.time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    worker._wait(5.0, failing=True)
+    assert len(sleeps) == 1
 
 
 def test_two_suspect_deliveries_are_not_made_at_the_same_time(
