@@ -17,7 +17,7 @@ from pulp_hooks.text import did_you_mean
 COMMANDS = {
     "event-types": "List the four event types with all their names.",
     "schema": "Print the JSON Schema of an event type's body.",
-    "listeners": "List the installed and configured listeners; disable, enable and rename them.",
+    "listeners": "List the installed and configured listeners; add, change, test, disable and rename them.",
     "check": "Check plugins, settings and journal, and say how to fix what is wrong.",
     "fire": "Fire an event at the listeners, to try them out.",
     "mirror": "Sync a file repository and publish it, firing its events.",

@@ -1,6 +1,7 @@
 """`pulp-hooks listeners add`, `update`, `remove`, `show`, `export` and `import`: the listeners of the settings file."""
 
 import json
+import math
 import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -141,8 +142,7 @@ Examples:
 def add(name: str, notifier: str, settings: str, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - each of its own type
     """Add a listener to the settings file, which is left as it is if the result is not valid."""
     file = _opened(settings)
-    file.add({"name": name, "notifier": notifier})
-    file.update(name, _changes(options))
+    file.add({"name": name, "notifier": notifier}, _changes(options))
     notes = _save(file, [name], as_json=as_json)
     _echo(file, f"{name} is added to {file.path}", notes, {"added": [name]}, as_json=as_json)
 
@@ -220,7 +220,7 @@ def show(name: str, settings: str, *, as_json: bool) -> None:
 def export(settings: str) -> None:
     """Print the listeners of the settings file as JSON, as they stand there: with references in place of secrets."""
     file = _opened(settings)
-    echo_json([file.listener(name) for name in file.names])
+    echo_json([_as_json(file.listener(name)) for name in file.names])
 
 
 @click.command(
@@ -250,10 +250,8 @@ def import_(ctx: click.Context, /, file: TextIO, settings: str, *, pulp2: bool, 
         name, prefix = str(listener["name"]), f"{listener.get('notifier')}."
         try:
             edited = _opened(settings)
-            edited.add(listener)
-            edited.update(
-                name, {f"config.{k.removeprefix(prefix)}": v for k, v in more.items() if k.startswith(prefix)}
-            )
+            more_keys = {f"config.{k.removeprefix(prefix)}": v for k, v in more.items() if k.startswith(prefix)}
+            edited.add(listener, more_keys)
             notes += [*needs, *_save(edited, [name], as_json=as_json)]
             added.append(name)
         except SettingsError as error:
@@ -279,7 +277,9 @@ def _read(file: TextIO, *, is_pulp2: bool) -> Iterator[tuple[dict[str, Any], lis
     if is_pulp2:
         yield from listeners_of(document)
         return
-    if not isinstance(document, list) or not all(isinstance(entry, dict) and "name" in entry for entry in document):
+    if not isinstance(document, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in document
+    ):
         raise SettingsError(
             f"{file.name} is not a list of listeners; fix: use what `pulp-hooks listeners export` prints"
         )
@@ -311,6 +311,11 @@ def _save(file: "SettingsFile", names: Sequence[str], *, as_json: bool) -> list[
             for cause, remedy in _problems(str(candidate))
             if cause not in {*known, *unresolved}
         ]
+        wrong += [
+            f"notifier {file.listener(name).get('notifier')!r} cannot be loaded here; fix: see `pulp-hooks listeners`"
+            for name in names
+            if not wrong and _fields_of(file.listener(name), as_json=as_json) is None
+        ]
         if wrong:
             raise SettingsError(f"{file.path} is left as it is: {'; '.join(wrong)}")
         file.replace_by(candidate)
@@ -330,8 +335,14 @@ def _check_fields(listener: Mapping[str, Any], *, as_json: bool) -> None:
     Raises:
         SettingsError: A key or its value is invalid.
     """
-    fields = _fields_of(listener, as_json=as_json)
-    for key, value in listener.get("config", {}).items():
+    fields = _fields_of(listener, as_json=as_json) or {}
+    config = listener.get("config", {})
+    lacking = [key for key, field in fields.items() if field.required and (field.data_key or key) not in config]
+    if lacking:
+        causes = "; ".join(f"config.{key}: is missing" for key in lacking)
+        raise SettingsError(f"the settings are left as they are: listener {listener['name']!r}: {causes}")
+    fields = {field.data_key or key: field for key, field in fields.items()}
+    for key, value in config.items():
         if not fields or is_reference(value) or any(map(is_reference, _parts(value))):
             continue
         try:
@@ -352,12 +363,18 @@ def _parts(value: object) -> Iterator[object]:
 
 
 def _hidden_keys(listener: Mapping[str, Any], *, as_json: bool) -> set[str]:
-    """Return the keys of a listener's configuration that its notifier declares as secrets."""
-    return {name for name, field in _fields_of(listener, as_json=as_json).items() if field.load_only}
+    """Return the keys of a listener's configuration that its notifier declares as secrets.
+
+    All of them, if the notifier cannot be loaded.
+    """
+    fields = _fields_of(listener, as_json=as_json)
+    if fields is None:
+        return set(listener.get("config") or ())
+    return {field.data_key or name for name, field in fields.items() if field.load_only}
 
 
-def _fields_of(listener: Mapping[str, Any], *, as_json: bool) -> Mapping[str, Field[Any]]:
-    """Return the fields of a listener's configuration; none if its notifier cannot be loaded."""
+def _fields_of(listener: Mapping[str, Any], *, as_json: bool) -> Mapping[str, Field[Any]] | None:
+    """Return the fields of a listener's configuration; null if its notifier cannot be loaded."""
     show_log("pulp_hooks.plugins")
     with stdout_for_listeners(as_json=as_json), Hooks.discover(Settings()) as hooks:
         for found in hooks.listeners:
@@ -365,13 +382,13 @@ def _fields_of(listener: Mapping[str, Any], *, as_json: bool) -> Mapping[str, Fi
                 notifier, _ = found.installed.load()
                 if isinstance(notifier, type) and issubclass(notifier, Notifier):
                     return notifier.Config().fields
-    return {}
+    return None
 
 
 def _shown(listener: Mapping[str, Any], hidden: set[str]) -> Iterator[tuple[str, Any]]:
     """Yield the keys of a listener, of its configuration as `config.KEY`, with what may be shown of their values."""
     for key, value in listener.items():
-        if key == "config":
+        if key == "config" and isinstance(value, Mapping):
             yield from ((f"config.{name}", _visible(item, is_hidden=name in hidden)) for name, item in value.items())
         else:
             yield key, value
@@ -387,12 +404,22 @@ def _visible(value: object, *, is_hidden: bool, is_inner: bool = False) -> objec
     if is_hidden or (is_inner and isinstance(value, str)):
         return _HIDDEN
     if isinstance(value, str) and "://" in value:
-        place, is_query, _ = value.partition("?")
+        place, is_query, _ = value.partition("#")[0].partition("?")
         scheme, _, rest = place.partition("://")
         host, slash, path = rest.partition("/")
         user, at, host = host.rpartition("@")
         return f"{scheme}://{_HIDDEN if user else ''}{at}{host}{slash}{path}{'?' + _HIDDEN if is_query else ''}"
-    return value
+    return _as_json(value)
+
+
+def _as_json(value: object) -> object:
+    """Return a TOML value as JSON has it: dates, times and numbers that are not finite as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_json(item) for item in value]
+    is_plain = isinstance(value, str | int | bool) or (isinstance(value, float) and math.isfinite(value))
+    return value if is_plain or value is None else str(value)
 
 
 def _difference(
@@ -407,7 +434,11 @@ def _difference(
 
 
 def _flat(listener: Mapping[str, Any]) -> dict[str, Any]:
-    return {**listener, **{f"config.{key}": value for key, value in listener.get("config", {}).items()}}
+    config = listener.get("config")
+    return {
+        **listener,
+        **{f"config.{key}": value for key, value in (config if isinstance(config, dict) else {}).items()},
+    }
 
 
 def _echo(file: "SettingsFile", text: str, notes: Sequence[str], result: Mapping[str, Any], *, as_json: bool) -> None:

@@ -50,8 +50,8 @@ Examples:
 def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
     """List the installed and configured listeners; add, change, test, disable and rename them.
 
-    A notifier has a line of its own, and one for each listener that the settings make of it. The configuration of
-    listeners is never shown: it may hold secrets.
+    A notifier has a line of its own, and one for each listener that the settings make of it. The list never shows
+    the configuration of listeners: it may hold secrets.
     """
     if ctx.invoked_subcommand:
         return

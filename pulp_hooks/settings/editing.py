@@ -1,6 +1,8 @@
 """Editing the `[[listeners]]` tables of a settings file, whose comments and order stay, and replacing it atomically."""
 
+import codecs
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +15,14 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Table
 
 from pulp_hooks.errors import SettingsError
-from pulp_hooks.settings.references import is_reference, read_text
+from pulp_hooks.settings.references import is_reference
+
+_LISTENER = re.compile(r"\s*\[\[\s*listeners\s*\]\]")
+_HEADER = re.compile(r"\s*\[")
+_INNER = re.compile(r"\s*\[+\s*listeners\s*\.")
+_ASIDE = re.compile(r"\s*(#.*)?\s*")
+"""Lines of a settings file: the beginning of a listener, of any table, of a table within a listener; and what may
+belong to the table after it."""
 
 
 class SettingsFile:
@@ -31,13 +40,9 @@ class SettingsFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.realpath(path))
-        try:
-            self._before: str | None = read_text(self.path)
-        except FileNotFoundError:
-            self._before = None
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"{self.path} cannot be read: {error}") from None
-        self._document = self._parsed(self._before or "")
+        self._before = self._on_disk()
+        self._text = (self._before or b"").decode("utf-8-sig")
+        self._document = self._parsed(self._text)
 
     @property
     def names(self) -> list[str]:
@@ -52,22 +57,31 @@ class SettingsFile:
         """
         return self._table(name).unwrap()
 
-    def add(self, listener: Mapping[str, Any]) -> None:
-        """Add a listener at the end.
+    def add(self, listener: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> None:
+        """Add a listener at the end; what is there already stays as it is, to the byte.
+
+        Args:
+            listener: Its table.
+            changes: More keys, as `update` takes them.
 
         Raises:
-            SettingsError: There is one of this name already.
+            SettingsError: There is one of this name already, or a value cannot be written as TOML.
         """
-        if listener["name"] in self.names:
-            raise SettingsError(
-                f"there is a listener {listener['name']!r} already; fix: choose another name, or update it"
-            )
-        tables = tomlkit.aot()
-        tables.append(_written(listener))
-        text = self.text().rstrip("\n")
-        # What is there already stays as it is, to the byte.
-        added = tomlkit.dumps({"listeners": tables})
-        self._document = self._parsed(f"{text}\n\n{added}" if text else added)
+        name = listener["name"]
+        if name in self.names:
+            raise SettingsError(f"there is a listener {name!r} already; fix: choose another name, or update it")
+        try:
+            table = _written(listener)
+            for key, value in (changes or {}).items():
+                _put_into(table, key, value)
+            tables = tomlkit.aot()
+            tables.append(table)
+            added = tomlkit.dumps({"listeners": tables})
+        except (TOMLKitError, AttributeError, TypeError, ValueError) as error:
+            raise SettingsError(f"listener {name!r} cannot be written as TOML: {error}") from None
+        before = self._text.rstrip("\r\n")
+        self._text = f"{before}\n\n{added}" if before else added
+        self._document = self._parsed(self._text)
 
     def update(self, name: str, changes: Mapping[str, Any], removed: Iterable[str] = ()) -> None:
         """Change keys of a listener; the others stay.
@@ -78,40 +92,60 @@ class SettingsFile:
             removed: Keys to remove, named in the same way.
 
         Raises:
-            SettingsError: There is no such listener, or no such key to remove.
+            SettingsError: There is no such listener, or no such key to remove, or other tables stand between those of
+                the listeners, which would be moved.
         """
+        if tomlkit.dumps(self._document) != self._text:
+            raise SettingsError(
+                f"{self.path} cannot be edited: other tables stand between its [[listeners]]; "
+                "fix: move those of the listeners together"
+            )
         table = self._table(name)
         for key, value in changes.items():
-            *parents, last = key.split(".", 1) if key.startswith("config.") else [key]
-            inner: Any = table
-            for parent in parents:
-                inner = inner.setdefault(parent, tomlkit.table())
-            _put(inner, last, value)
+            _put_into(table, key, value)
         for key in removed:
-            inner = table
+            inner: Any = table
             *parents, last = key.split(".")
             for parent in parents:
-                inner = inner.get(parent, {})
-            if last not in inner:
+                inner = inner.get(parent) if isinstance(inner, Mapping) else None
+            if not isinstance(inner, Mapping) or last not in inner:
                 raise SettingsError(f"listener {name!r} has no key {key.removeprefix('config.')}")
-            del inner[last]
+            del cast("Any", inner)[last]
+        self._text = tomlkit.dumps(self._document)
 
     def remove(self, name: str) -> None:
-        """Remove a listener.
+        """Remove a listener, without the comments above the table after it.
 
         Raises:
-            SettingsError: There is none of this name.
+            SettingsError: There is none of this name, or its lines cannot be told from others.
         """
         self._table(name)
-        tables = self._tables()
-        del tables[self.names.index(name)]
-        if not tables:
-            del self._document["listeners"]
+        place = self.names.index(name)
+        lines = self._text.splitlines(keepends=True)
+        begins = [number for number, line in enumerate(lines) if _LISTENER.match(line)]
+        expected = self._document.unwrap()
+        del expected["listeners"][place]
+        if not expected["listeners"]:
+            del expected["listeners"]
+        if place < len(begins):
+            first = end = begins[place]
+            end += 1
+            while end < len(lines) and not (_HEADER.match(lines[end]) and not _INNER.match(lines[end])):
+                end += 1
+            while end < len(lines) and end > first + 1 and _ASIDE.fullmatch(lines[end - 1]):
+                end -= 1
+            text = "".join(lines[:first] + lines[end:])
+            document = self._parsed(text)
+            if document.unwrap() == expected:
+                self._text, self._document = text, document
+                return
+        raise SettingsError(
+            f"{self.path}: the lines of listener {name!r} cannot be told from others; fix: remove it by hand"
+        )
 
     def text(self) -> str:
         """Return the text with the changes."""
-        text = tomlkit.dumps(self._document)
-        return text if not text or text.endswith("\n") else f"{text}\n"
+        return self._text if not self._text or self._text.endswith("\n") else f"{self._text}\n"
 
     @contextmanager
     def candidate(self) -> Iterator[Path]:
@@ -128,8 +162,8 @@ class SettingsFile:
             raise SettingsError(f"{self.path} cannot be written: {error.strerror}") from None
         path = Path(name)
         try:
-            with os.fdopen(number, "w", encoding="utf-8", newline="") as file:
-                file.write(self.text())
+            with os.fdopen(number, "wb") as file:
+                file.write(self._encoded())
                 file.flush()
                 os.fsync(file.fileno())
             yield path
@@ -143,8 +177,7 @@ class SettingsFile:
             SettingsError: Somebody else has changed the file meanwhile, or it cannot be replaced.
         """
         try:
-            now = read_text(self.path) if self.path.exists() else None
-            if now != self._before:
+            if self._on_disk() != self._before:
                 raise SettingsError(f"{self.path} was changed by somebody else meanwhile; fix: repeat the command")
             if self._before is None:
                 mask = os.umask(0)
@@ -158,13 +191,40 @@ class SettingsFile:
         except OSError as error:
             raise SettingsError(f"{self.path} cannot be replaced: {error.strerror}") from None
 
+    def _on_disk(self) -> bytes | None:
+        """Return what the file holds; null if there is none.
+
+        Raises:
+            SettingsError: It cannot be read, or is not UTF-8.
+        """
+        try:
+            content = self.path.read_bytes()
+            content.decode()
+        except FileNotFoundError:
+            return None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{self.path} cannot be read: it is not UTF-8 text") from None
+        except OSError as error:
+            raise SettingsError(f"{self.path} cannot be read: {error.strerror}") from None
+        return content
+
+    def _encoded(self) -> bytes:
+        """Return the text as bytes, with the line ends and the byte order mark that the file had."""
+        before, text = self._before or b"", self.text()
+        if b"\r\n" in before:
+            text = text.replace("\r\n", "\n").replace("\n", "\r\n")
+        try:
+            return (codecs.BOM_UTF8 if before.startswith(codecs.BOM_UTF8) else b"") + text.encode()
+        except UnicodeEncodeError:
+            raise SettingsError(f"{self.path} cannot be written: a text is not valid Unicode") from None
+
     def _parsed(self, text: str) -> tomlkit.TOMLDocument:
         try:
             document = tomlkit.parse(text)
         except TOMLKitError as error:
             raise SettingsError(f"{self.path} is not TOML: {error}") from None
         if not isinstance(document.get("listeners", tomlkit.aot()), AoT):
-            raise SettingsError(f"{self.path}: listeners must be [[listeners]] tables to be edited")
+            raise SettingsError(f"{self.path}: listeners must be [[listeners]] tables to be edited; fix: write them so")
         return document
 
     def _tables(self) -> AoT:
@@ -177,16 +237,26 @@ class SettingsFile:
         raise SettingsError(f"{self.path} has no listener {name!r}; it has {', '.join(self.names) or 'none'}")
 
 
+def _put_into(listener: Any, key: str, value: object) -> None:  # noqa: ANN401 - a table
+    """Put a value into the table of a listener, by its dotted key."""
+    if not key.startswith("config."):
+        listener[key] = value
+        return
+    if not isinstance(listener.get("config"), Mapping):
+        listener["config"] = tomlkit.table()
+    _put(listener["config"], key.removeprefix("config."), value)
+
+
 def _written(listener: Mapping[str, Any]) -> Table:
     """Return a table as people write it: the configuration as a table of its own, everything in it on one line."""
     table = tomlkit.table()
     for key, value in listener.items():
         if key != "config":
-            _put(table, key, value)
+            table[key] = _inline(value)
     if listener.get("config"):
         config = tomlkit.table()
         for key, value in listener["config"].items():
-            _put(config, key, value)
+            config[key] = _inline(value)
         table.append("config", config)
     return table
 

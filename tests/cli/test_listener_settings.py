@@ -280,3 +280,75 @@ def test_link_stays_and_the_mode_of_the_file(edit: Run, settings: Path, tmp_path
     assert settings.is_symlink()
     assert target.stat().st_mode & 0o777 == 0o640
     assert "b.jsonl" in target.read_text()
+
+
+def test_comments_and_tables_of_others_stay_when_a_listener_goes(edit: Run, settings: Path) -> None:
+    """A comment above a table belongs to that table."""
+    more = "\n# purges the CDN: do not touch\n[[listeners]]\nname = 'b'\nnotifier = 'jsonl'\nconfig.path = 'b.jsonl'\n"
+    rest = "\n# how often\n[dispatch]\nslow_seconds = 1\n"
+    settings.write_text(SETTINGS + more + rest)
+    assert edit("remove", "audit", "--yes").returncode == 0
+    assert settings.read_text() == SETTINGS.partition("[[listeners]]")[0] + more + rest
+    assert edit("add", "c", "--notifier", "jsonl", "--set", "path=c.jsonl").returncode == 0
+    assert settings.read_text().startswith(SETTINGS.partition("[[listeners]]")[0] + more + rest)
+    before = settings.read_text()
+    shown = edit("update", "b", "--set", "path=d.jsonl", "--yes")
+    assert shown.returncode == 1
+    assert "other tables stand between its [[listeners]]; fix: move those" in shown.stderr
+    assert settings.read_text() == before
+
+
+def test_line_ends_and_byte_order_mark_stay(edit: Run, settings: Path) -> None:
+    """A file that was written on another system stays one of that system."""
+    settings.write_bytes(b"\xef\xbb\xbf" + SETTINGS.replace("\n", "\r\n").encode())
+    assert edit("add", "b", "--notifier", "jsonl", "--set", "path=b.jsonl").returncode == 0
+    assert edit("update", "b", "--set", "path=c.jsonl", "--yes").returncode == 0
+    content = settings.read_bytes()
+    assert content.startswith(b"\xef\xbb\xbf# Where")
+    assert content.count(b"\r\n") == content.count(b"\n") > 9
+
+
+def test_notifier_that_is_blocked_is_neither_shown_in_clear_nor_edited(edit: Run, settings: Path) -> None:
+    """Without it nobody knows which keys are secrets, and what they may be."""
+    settings.write_text(SETTINGS + "[[listeners]]\nname = 'ci'\nnotifier = 'http'\nconfig.password = 's3cret'\n")
+    blocked = {"PULP_HOOKS_BLOCK": "console,http"}
+    shown = edit("show", "ci", **blocked)
+    assert "config.password: ***" in shown.stdout
+    added = edit("add", "z", "--notifier", "http", "--set", "url=5", **blocked)
+    assert added.returncode == 1
+    assert "notifier 'http' cannot be loaded here" in added.stderr
+    assert "s3cret" not in shown.stdout + added.stderr
+
+
+def test_missing_key_is_said_although_a_secret_is_not_at_hand(edit: Run, settings: Path) -> None:
+    """What is required is known without it."""
+    shown = edit("add", "ci", "--notifier", "http", "--set-env", "secret=CI_SECRET")
+    assert shown.returncode == 1
+    assert "config.url: is missing" in shown.stderr
+    assert settings.read_text() == SETTINGS
+
+
+def test_damaged_entries_of_an_import_are_left_out_one_by_one(edit: Run, settings: Path) -> None:
+    """The others are added."""
+    good = {"name": "good", "notifier": "jsonl", "config": {"path": "g.jsonl"}}
+    bad: list[dict[str, object]] = [
+        {"name": "a", "notifier": "jsonl", "config": "text"},
+        {"name": "b", "notifier": "jsonl", "config": {"path": None}},
+        {"name": "c", "notifier": None},
+        {"name": "d", "notifier": "jsonl", "config": {"path": "\ud800"}},
+    ]
+    (settings.parent / "some.json").write_text(json.dumps([*bad, good]))
+    shown = edit("import", "some.json", "--json")
+    assert shown.returncode == 1
+    assert json.loads(shown.stdout)["added"] == ["good"]
+    assert [text.split(" is ")[0] for text in json.loads(shown.stdout)["refused"]] == ["a", "b", "c", "d"]
+
+
+def test_dates_and_infinity_are_shown_as_text(edit: Run, settings: Path) -> None:
+    """TOML has what JSON has not."""
+    body = "config.json_body = { day = 2020-01-01, n = inf }\n"
+    settings.write_text(
+        SETTINGS + f"[[listeners]]\nname = 'ci'\nnotifier = 'http'\nconfig.url = 'https://a.example'\n{body}"
+    )
+    assert json.loads(edit("export").stdout)[1]["config"]["json_body"] == {"day": "2020-01-01", "n": "inf"}
+    assert "2020-01-01" in edit("show", "ci").stdout

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from pulp_hooks_http.receiving import VerificationError, verify
 
-_MOST_BYTES = 2**24
+_MOST_DIGITS = 7
 
 
 class _Receiver(BaseHTTPRequestHandler):
@@ -17,7 +17,7 @@ class _Receiver(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > _MOST_BYTES:
+        if not length.isascii() or not length.isdigit() or len(length) > _MOST_DIGITS:
             self.send_error(411)
             return
         content = self.rfile.read(int(length))

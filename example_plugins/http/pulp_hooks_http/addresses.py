@@ -120,6 +120,8 @@ def resolve(host: str, seconds: float) -> list[Address]:
             answers.put(_looked_up(host))
         except OSError as error:
             answers.put(error)
+        except UnicodeError as error:
+            answers.put(OSError(str(error)))
 
     # Nothing else limits how long the name service may take.
     Thread(target=look_up, name="pulp_hooks_http look-up", daemon=True).start()

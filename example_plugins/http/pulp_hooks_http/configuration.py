@@ -1,5 +1,6 @@
 """The keys of `[listeners.config]`, and what they may be."""
 
+import json
 import re
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -46,6 +47,10 @@ def _check_network(text: str) -> None:
 
 
 def _check_json_body(value: object) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ValidationError("must have what JSON has: texts, numbers, true, false, arrays and tables") from None
     for text in texts_in(value):
         try:
             check_template(text)
@@ -70,6 +75,10 @@ def split_url(text: str) -> SplitResult:
         raise ValidationError("must be a URL such as https://hooks.example.org/path") from None
     if parts.scheme not in {"https", "http"} or not parts.hostname or port == 0:
         raise ValidationError("must be a URL such as https://hooks.example.org/path")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise ValidationError("must have a valid host name") from None
     if "@" in parts.netloc:
         raise ValidationError("must not have a user or password in it; fix: use the keys username and password")
     if "{" in parts.netloc or "}" in parts.netloc:
@@ -130,6 +139,8 @@ class Config(Notifier.Config):
 
     @validates("headers")
     def _check_headers(self, value: dict[str, str], **_: object) -> None:
+        if len({name.lower() for name in value}) < len(value):
+            raise ValidationError("must not have a name twice, in different letters")
         for name, text in value.items():
             if not _TOKEN.fullmatch(name):
                 raise ValidationError(f"has an invalid name: {name!r}")

@@ -5,11 +5,11 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from typing import Any, cast
 
 from pulp_hooks_http.addresses import Address, AddressRefusedError, Network, is_allowed, is_inside, resolve
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as UrllibTimeoutError
 
@@ -22,6 +22,7 @@ MAX_RESPONSE_BYTES = 4096
 """How much of a response is read."""
 
 _PIECE = 65_536
+_SWITCHING = 101
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class Endpoint:
             if failure is not None and left <= 0:
                 break
             try:
-                return self._connect_to(address, max(left, 0.001))
+                return self._connect_to(address, patience)
             except (OSError, HTTPError) as error:
                 failure = error
         raise SendError(f"{self._host} cannot be connected to: {_said(failure)}") from failure
@@ -148,15 +149,16 @@ class Endpoint:
     def _may_connect(self, address: Address) -> bool:
         return is_inside(address, self._allow) if self._context is None else is_allowed(address, self._allow)
 
-    def _connect_to(self, address: Address, seconds: float) -> "_Connection":
+    def _connect_to(self, address: Address, deadline: float) -> "_Connection":
         host, port = str(address), self._port
-        plain = (
-            HTTPConnection(host, port, timeout=seconds)
-            if self._context is None
-            else HTTPSConnection(host, port, timeout=seconds, ssl_context=self._context, server_hostname=self._host)
-        )
+        plain = HTTPConnection(host, port, timeout=max(0.001, deadline - time.monotonic()))
+        plain.response_class = _FinalResponse
         try:
             plain.connect()
+            if self._context is not None:
+                # The handshake has what connecting has left of the time.
+                cast("Any", plain.sock).settimeout(max(0.001, deadline - time.monotonic()))
+                plain.sock = cast("Any", self._context.wrap_socket(cast("Any", plain.sock), server_hostname=self._host))
         except BaseException:
             plain.close()
             raise
@@ -169,7 +171,7 @@ class Endpoint:
             is_kept = connection.is_reusable and len(self._kept) < _MOST_KEPT
         except (TimeoutError, UrllibTimeoutError) as error:
             raise SendError("no complete response came in time") from error
-        except (OSError, HTTPError, HTTPException) as error:
+        except (OSError, HTTPError, HTTPException, ValueError) as error:
             raise SendError(f"the connection failed: {_said(error)}") from error
         finally:
             if not is_kept:
@@ -200,8 +202,10 @@ class _Connection:
 
     @property
     def is_usable(self) -> bool:
-        """Whether the connection is young enough, and the server has not closed it."""
-        return time.monotonic() - self._used < _KEEP_SECONDS and self._connection.is_connected
+        """Whether the connection is young enough, and the server has neither closed it nor said more than it should."""
+        pending = getattr(self._socket.plain, "pending", int)
+        is_young = time.monotonic() - self._used < _KEEP_SECONDS
+        return is_young and not pending() and self._connection.is_connected
 
     def close(self) -> None:
         self._connection.close()
@@ -229,9 +233,24 @@ class _Connection:
         while piece := response.read(MAX_RESPONSE_BYTES + 1 - len(body), decode_content=False):
             body += piece
         self._used = time.monotonic()
-        self.is_reusable = len(body) <= MAX_RESPONSE_BYTES and connection.sock is not None
+        is_final = response.status != _SWITCHING
+        self.is_reusable = is_final and len(body) <= MAX_RESPONSE_BYTES and connection.sock is not None
         headers = list(response.headers.items())
         return Response(response.status, response.reason or "", headers, body[:MAX_RESPONSE_BYTES], self._address)
+
+
+class _FinalResponse(HTTPResponse):
+    """A response after those that are only interim, such as 103 (RFC 9110, section 15.2).
+
+    The standard library skips 100 alone, and would take the final response for that to the next request.
+    """
+
+    def begin(self) -> None:
+        """Read status and headers."""
+        super().begin()
+        while 100 < self.status < 200 and self.status != _SWITCHING:  # noqa: PLR2004 - the interim ones
+            self.headers = self.msg = cast("Any", None)
+            super().begin()
 
 
 class _TimedSocket:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -26,10 +27,14 @@ _BUSY = {429, 503}
 _CE_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 """What stays as it is in the value of a CloudEvents header (HTTP binding 1.0.2, section 3.1.3.2)."""
 
+_WEBHOOK_ID = re.compile(r"[A-Za-z0-9_:-]{1,128}")
+
 _MOST_HEADERS = 30
 _LONGEST_VALUE = 200
 _MOST_BODY = 4096
-_HIDDEN = frozenset({"authorization", "cookie", "set-cookie", "proxy-authenticate", "www-authenticate"})
+_HIDDEN = frozenset(
+    {"authorization", "webhook-signature", "cookie", "set-cookie", "proxy-authenticate", "www-authenticate"}
+)
 
 
 class DeliveryError(Exception):
@@ -129,6 +134,8 @@ class Webhook(Notifier):
         return Request(self.config["method"], self._target(event), headers, content)
 
     def _signature(self, webhook_id: str, content: bytes) -> dict[str, str]:
+        if not _WEBHOOK_ID.fullmatch(webhook_id):
+            raise PermanentFailure(f"the id of the event cannot be sent as a header: {webhook_id!r}")
         timestamp = str(int(time.time()))
         headers = {"webhook-id": webhook_id, "webhook-timestamp": timestamp}
         if self._keys:
@@ -140,7 +147,8 @@ class Webhook(Notifier):
         """Return path and query, with the event in place of the placeholders."""
 
         def encoded(value: str) -> str:
-            if value in {"", ".", ".."}:
+            # Servers decode a path before they look for its segments.
+            if not value or {".", ".."} & set(re.split(r"[/\\]", value)):
                 raise PermanentFailure(f"{value!r} cannot be a part of the url: it would lead to another path")
             return quote(value, safe="")
 
@@ -186,18 +194,20 @@ def _shown_header(name: str, value: str) -> str:
             parts = urlsplit(value)
             return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
         return "***"
-    return value
+    return re.sub(r"\?\S*", "?***", value) if "://" in value else value
 
 
 def _retry_after(response: Response) -> float | None:
     """Return the seconds that `Retry-After` asks to wait (RFC 9110, section 10.2.3); null for garbage."""
     text = next((value.strip() for name, value in response.headers if name.lower() == "retry-after"), "")
-    if text.isascii() and text.isdigit():
-        return float(text) if len(text) < 10 else 86_400.0  # noqa: PLR2004 - a pause is shortened to a day anyway
     try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
+        if text.isascii() and text.isdigit():
+            seconds = float(text)
+        else:
+            moment = parsedate_to_datetime(text)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            seconds = (moment - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    seconds = (moment - datetime.now(UTC)).total_seconds()
-    return seconds if seconds > 0 else None
+    # To ask for no pause at all would be to ask for a flood.
+    return min(seconds, 86_400.0) if seconds > 0 else None

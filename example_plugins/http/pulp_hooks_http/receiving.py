@@ -100,17 +100,19 @@ def verify(
         VerificationError: A header is missing or invalid, the time is too far away, no signature fits, or a key is
             invalid. Nothing else is raised, whatever the request has.
     """
-    webhook_id, timestamp, signatures = _read(headers)
-    moment = _check_time(timestamp, tolerance_seconds)
-    signed = signed_content(webhook_id, timestamp, content)
-    found = [key.verify(signed, signature) for key in _parsed(keys) for signature in _of(key, signatures)]
-    if not any(found):
-        raise VerificationError("no signature fits: the webhook was changed, or signed with another key")
     try:
-        is_duplicate = seen is not None and webhook_id in seen
+        webhook_id, timestamp, signatures = _read(headers)
+        moment = _check_time(timestamp, tolerance_seconds)
+        signed = signed_content(webhook_id, timestamp, content)
+        found = [key.verify(signed, signature) for key in _parsed(keys) for signature in _of(key, signatures)]
+        if not any(found):
+            raise VerificationError("no signature fits: the webhook was changed, or signed with another key")
+        return Verified(webhook_id, moment, seen is not None and webhook_id in seen)
     except sqlite3.Error as error:
         raise VerificationError(f"the identifiers that were seen cannot be read: {error}") from error
-    return Verified(webhook_id, moment, is_duplicate)
+    except (AttributeError, TypeError, ValueError) as error:
+        # A receiver that has no key, or passes text for bytes, must not answer as if all were well.
+        raise VerificationError(f"an argument is not what it should be: {error}") from error
 
 
 def _read(headers: Mapping[str, str]) -> list[str]:
@@ -133,7 +135,8 @@ def _check_time(timestamp: str, tolerance_seconds: float) -> int:
     if not timestamp.isdigit() or len(timestamp) > _MOST_DIGITS:
         raise VerificationError("the header webhook-timestamp is invalid: it must be whole seconds since 1970")
     age = time.time() - int(timestamp)
-    if abs(age) > tolerance_seconds:
+    # A tolerance that is not a number allows nothing.
+    if not abs(age) <= tolerance_seconds:
         where = "old" if age > 0 else "far in the future"
         raise VerificationError(
             f"the webhook is too {where}: {abs(age):.0f} s; fix: if it is genuine, set the clock of this machine"

@@ -29,7 +29,10 @@ def check_template(text: str) -> None:
         raise ValueError(f"has a brace that is not closed ({error}); fix: write {{{{ and }}}} for braces") from None
     for _, name, spec, conversion in parts:
         if name is not None and (name not in _VALUES or spec or conversion):
-            raise ValueError(f"has an unknown placeholder {{{name}}}; the placeholders are {_listed(_VALUES)}")
+            # The text may be a secret: nothing of it is said.
+            raise ValueError(
+                f"has an unknown placeholder; fix: use {_listed(_VALUES)}, and write {{{{ and }}}} for braces"
+            )
 
 
 def fill(text: str, event: Event, encode: Callable[[str], str] = str) -> str:

@@ -186,3 +186,24 @@ def test_damaged_file_of_identifiers_is_a_verification_error(tmp_path: Path) -> 
     path.write_bytes(b"no database at all" * 100)
     with pytest.raises(VerificationError, match="cannot be read"):
         verify(CONTENT, signed(), SECRET, seen=seen)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("text", signed(), SECRET),
+        (None, signed(), SECRET),
+        (CONTENT, None, SECRET),
+        (CONTENT, [("webhook-id", "e1")], SECRET),
+        (CONTENT, signed(), None),
+        (CONTENT, signed(), [None]),
+        (CONTENT, signed(), SECRET.encode()),
+        (CONTENT, signed(), []),
+    ],
+)
+def test_wrong_arguments_are_not_taken_for_a_genuine_webhook(arguments: tuple[object, ...]) -> None:
+    """A variable that is not set is the usual reason."""
+    with pytest.raises(VerificationError):
+        verify(*arguments)  # type: ignore[arg-type]
+    with pytest.raises(VerificationError):
+        verify(CONTENT, signed(), SECRET, tolerance_seconds=float("nan"))

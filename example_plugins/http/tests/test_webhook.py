@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -163,10 +164,10 @@ def test_body_of_ones_own(receiver: Receiver, configured: Make) -> None:
 def test_placeholders_of_the_url_are_percent_encoded(receiver: Receiver, configured: Make) -> None:
     """A repository cannot add a segment, a query or a line."""
     notifier = configured(url=receiver.url("/purge/{repo_id}/?id={event_id}"), method="PURGE")
-    event = example_event("repo-sync-started", repo_id="a/../b?c\r\nX: y")
+    event = example_event("repo-sync-started", repo_id="a/b?c\r\nX: y")
     notifier.notify(event)
-    assert receiver.requests[0].line == f"PURGE /purge/a%2F..%2Fb%3Fc%0D%0AX%3A%20y/?id={event.id} HTTP/1.1"
-    for repo_id in (".", ".."):
+    assert receiver.requests[0].line == f"PURGE /purge/a%2Fb%3Fc%0D%0AX%3A%20y/?id={event.id} HTTP/1.1"
+    for repo_id in (".", "..", "../../admin", "a\\..\\b"):
         with pytest.raises(PermanentFailure, match="would lead to another path"):
             notifier.notify(example_event("repo-sync-started", repo_id=repo_id))
 
@@ -220,7 +221,7 @@ def test_other_answers_are_failures_that_are_retried(receiver: Receiver, configu
 
 
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
-@pytest.mark.parametrize(("value", "after"), [("0", 0), ("120", 120), ("9" * 30, 86_400), ("DATE", 600)])
+@pytest.mark.parametrize(("value", "after"), [("1", 1), ("120", 120), ("9" * 30, 86_400), ("DATE", 600)])
 def test_retry_after_is_observed(receiver: Receiver, configured: Make, status: str, value: str, after: float) -> None:
     """In seconds or as a date."""
     if value == "DATE":
@@ -231,7 +232,19 @@ def test_retry_after_is_observed(receiver: Receiver, configured: Make, status: s
     assert after - 60 <= caught.value.after <= after
 
 
-@pytest.mark.parametrize("value", ["-5", "soon", "", "1e9", "Wed, 21 Oct 2015 07:28:00 GMT", "٣"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0",
+        "Mon, 01 Jan 2029 00:00:00 +9999999999999999999",
+        "-5",
+        "soon",
+        "",
+        "1e9",
+        "Wed, 21 Oct 2015 07:28:00 GMT",
+        "٣",
+    ],
+)
 def test_retry_after_that_says_nothing_is_ignored(receiver: Receiver, configured: Make, value: str) -> None:
     """The schedule decides."""
     answer = f"HTTP/1.1 503 No\r\nContent-Length: 0\r\nRetry-After: {value}\r\n\r\n".encode()
@@ -358,6 +371,41 @@ def test_compressed_body_is_not_decompressed(receiver: Receiver, configured: Mak
     assert "00000000" not in detail["response"]["body"]
 
 
+@pytest.mark.parametrize("interim", [100, 102, 103])
+def test_interim_response_is_not_taken_for_the_answer_of_another_event(
+    receiver: Receiver, configured: Make, interim: int
+) -> None:
+    """The final one belongs to the same request, also when it comes later."""
+
+    def hint(connection: socket.socket, received: Received) -> None:
+        connection.sendall(b"HTTP/1.1 %d Wait\r\nLink: x\r\n\r\n" % interim)
+        answering("200 OK", received.headers["webhook-id"].encode())(connection, received)
+
+    receiver.answers = [hint]
+    notifier = configured()
+    for event in (example_event("repo-sync-started"), example_event("repo-sync-started")):
+        assert detail_of(event, notifier)["response"]["body"] == event.id
+    assert receiver.connections == 1
+
+
+def test_connection_on_which_a_server_said_too_much_is_not_used_again(receiver: Receiver, configured: Make) -> None:
+    """What is left could pass for the answer to the next event, also in a buffer of TLS."""
+    body = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".ljust(8192 + 20, b"x")
+    head = b"HTTP/1.1 204 No Content\r\nX: " + b"y" * (8192 - 32) + b"\r\n\r\n"
+    receiver.answers = [lambda connection, _: connection.sendall(head + body), answering("500 No")]
+    notifier = configured()
+    assert detail_of(example_event("repo-sync-started"), notifier)["response"]["status"] == 204
+    with pytest.raises(DeliveryError, match="answered 500"):
+        notifier.notify(example_event("repo-sync-started"))
+
+
+@pytest.mark.parametrize("event_id", ["a.b", "é", "a\r\nX: 1", "", "  a"])
+def test_id_that_is_no_header_is_a_permanent_failure(configured: Make, event_id: str) -> None:
+    """A receiver could not verify it."""
+    with pytest.raises(PermanentFailure, match="cannot be sent as a header"):
+        configured().notify(replace(example_event("repo-sync-started"), id=event_id))
+
+
 @pytest.mark.parametrize("number", [101, 100_000])
 def test_too_many_headers_are_a_failure(receiver: Receiver, configured: Make, number: int) -> None:
     """They are read no further than a hundred."""
@@ -367,7 +415,15 @@ def test_too_many_headers_are_a_failure(receiver: Receiver, configured: Make, nu
         configured().notify(example_event("repo-sync-started"))
 
 
-@pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n",
+    ],
+)
 def test_broken_answer_is_a_failure(receiver: Receiver, configured: Make, answer: bytes) -> None:
     """Nothing, something else, or less than was promised."""
 
@@ -522,7 +578,7 @@ def test_plain_http_is_for_allowed_addresses_only(receiving: Start, webhook: Mak
         ("url", "https://example.org/a b", "must not have blanks"),
         ("url", "https://example.org/\r\nX: y", "must not have blanks"),
         ("url", "https://{repo_id}.example.org/", "must not have placeholders in its host"),
-        ("url", "https://example.org/{repo}", "unknown placeholder {repo}; the placeholders are {event_id}"),
+        ("url", "https://example.org/{repo}", "unknown placeholder; fix: use {event_id}"),
         ("url", "https://example.org/{repo_id.__class__}", "unknown placeholder"),
         ("url", "https://example.org/{repo_id", "brace that is not closed"),
         ("url", "http://example.org/", "must be https"),
@@ -544,11 +600,15 @@ def test_plain_http_is_for_allowed_addresses_only(receiving: Start, webhook: Mak
         ("method", "post", "must be a method in capital letters"),
         ("method", "CONNECT", "must be a method"),
         ("format", "xml", "must be one of pulp2, standard, cloudevents, cloudevents-binary"),
-        ("json_body", {"a": ["{nothing}"]}, "unknown placeholder {nothing}"),
+        ("json_body", {"a": ["{nothing}"]}, "unknown placeholder"),
         ("timeout", 0, "must be more than 0"),
         ("timeout", 1e9, "must be more than 0 and at most 300"),
         ("timeout", "nan", "must be finite"),
         ("allow", ["10.0.0.1/8"], "must be a network such as 10.0.0.0/8"),
+        ("url", "https://a..example/", "must have a valid host name"),
+        ("json_body", {"a": float("nan")}, "must have what JSON has"),
+        ("json_body", {"token": "abc{s3cret}def"}, "unknown placeholder"),
+        ("headers", {"X-A": "1", "x-a": "2"}, "must not have a name twice"),
         ("key_path", "client.key", "needs certificate_path"),
         ("ca_path", "", "must not be empty"),
         ("colour", "red", "Unknown field"),
