@@ -318,22 +318,16 @@ def _reason(missing: list[_Recipient], count: int, error: str | None) -> str:
 
 
 def _context(ca_path: str | None) -> ssl.SSLContext:
-    """Return a context that verifies certificates and host names, and trusts another CA too.
+    """Return a context that verifies certificates and host names, by the CAs of the file in place of the system's.
 
     Raises:
         ValueError: There are no certificates.
     """
-    context = ssl.create_default_context()
-    if ca_path is not None:
-        path = Path(ca_path)
-        try:
-            if path.is_dir():
-                context.load_verify_locations(capath=path)
-            else:
-                context.load_verify_locations(cafile=path)
-        except OSError as error:
-            reason = (
-                error.strerror if not isinstance(error, ssl.SSLError) and error.strerror else "it has no certificate"
-            )
-            raise ValueError(f"ca_path {ca_path!r} cannot be used: {reason}; fix: name a file in PEM format") from error
-    return context
+    if ca_path is None:
+        return ssl.create_default_context()
+    path = Path(ca_path)
+    try:
+        return ssl.create_default_context(capath=path) if path.is_dir() else ssl.create_default_context(cafile=path)
+    except OSError as error:
+        reason = error.strerror if not isinstance(error, ssl.SSLError) and error.strerror else "it has no certificate"
+        raise ValueError(f"ca_path {ca_path!r} cannot be used: {reason}; fix: name a file in PEM format") from error
