@@ -21,9 +21,8 @@ PIP_LOCAL := -m pip install --quiet --no-deps --no-build-isolation
 demo: $(DEMO)/venv/installed
 	PATH="$(DEMO)/venv/bin:$$PATH" sh .ci/demo "$(DEMO)"
 
-# OPTIONS are more options of pytest: CI measures with `--cov` what the tests run, which takes them half as long again.
 test: install
-	$(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal $(OPTIONS)
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 benchmark: install
 	$(VENV)/bin/python -m benchmarks
