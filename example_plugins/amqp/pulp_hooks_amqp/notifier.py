@@ -138,14 +138,17 @@ class Amqp(Notifier):
     def _connect(self, deadline: float) -> Publisher:
         """Return a new connection; while the broker is down, try again until the deadline."""
         pause = _FIRST_PAUSE
+        failure: DownError | None = None
         while True:
             try:
                 publisher = Publisher(self._parameters(), self.config["exchange"], deadline)
-            except DownError:
+            except DownError as error:
                 now = time.monotonic()
+                # An attempt that the deadline has cut short says less than the one before it.
+                failure = error if failure is None or now < deadline else failure
                 if now < self._impatient_until or now + pause >= deadline:
                     self._impatient_until = now + _IMPATIENT_SECONDS
-                    raise
+                    raise failure from error
                 time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that threads do not come all at once
                 pause = min(_LONGEST_PAUSE, 2 * pause)
             else:

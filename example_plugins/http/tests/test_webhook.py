@@ -438,11 +438,12 @@ def test_broken_answer_is_a_failure(receiver: Receiver, configured: Make, answer
 
 def test_endpoint_that_is_not_there(webhook: Make) -> None:
     """A refused connection and an unknown name are said in plain words."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    refused = webhook(url=f"https://localhost:{port}/", allow=LOOPBACK)
-    with pytest.raises(DeliveryError, match="localhost cannot be connected to: Connection refused"):
-        refused.notify(example_event("repo-sync-started"))
+    # Nobody listens at a port that is only bound, and nobody else can take it.
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        refused = webhook(url=f"https://localhost:{held.getsockname()[1]}/", allow=LOOPBACK)
+        with pytest.raises(DeliveryError, match="localhost cannot be connected to: Connection refused"):
+            refused.notify(example_event("repo-sync-started"))
     unknown = webhook(url="https://hooks.invalid/")
     with pytest.raises(DeliveryError, match=r"hooks\.invalid has no address"):
         unknown.notify(example_event("repo-sync-started"))
