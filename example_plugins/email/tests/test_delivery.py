@@ -445,7 +445,7 @@ def test_recipient_whose_connection_is_dropped_costs_the_others_nothing(post: Po
 def test_recipient_for_whom_the_server_hangs_comes_last_next_time(post: Post, journaled: Hosts) -> None:
     """One that uses up the whole timeout keeps nobody from the message for ever."""
     post.hangs = {ANN}
-    host = journaled(notifier(post.port, ANN, BOB, CAT, timeout=0.5))
+    host = journaled(notifier(post.port, ANN, BOB, CAT, timeout=2))
     host.hooks.repo_sync_started(repo_id="zoo")
     assert host.attempt() == {ANN: "failed", BOB: "not tried", CAT: "not tried"}
     host.restart(notifier(post.port, ANN, BOB, CAT, timeout=5))

@@ -325,14 +325,14 @@ def test_slow_server_is_cut_off(receiver: Receiver, configured: Make, slow: Any)
     """The timeout is for all of it: a byte now and then does not extend it."""
     receiver.answers = [slow]
     with pytest.raises(DeliveryError, match="no complete response came in time"):
-        configured(timeout=0.5).notify(example_event("repo-sync-started"))
+        configured(timeout=2).notify(example_event("repo-sync-started"))
 
 
 def test_server_that_does_not_read_is_cut_off(webhook: Make) -> None:
     """The request does not fit into the buffers."""
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    notifier = webhook(url=f"http://localhost:{port}/", allow=LOOPBACK, timeout=0.5, json_body={"x": "y" * 2**25})
+    notifier = webhook(url=f"http://localhost:{port}/", allow=LOOPBACK, timeout=2, json_body={"x": "y" * 2**25})
     with listening, pytest.raises(DeliveryError, match="no complete response came in time"):
         notifier.notify(example_event("repo-sync-started"))
 
@@ -341,7 +341,7 @@ def test_tls_handshake_without_end_is_cut_off(webhook: Make, authority: Authorit
     """A server that accepts and says nothing."""
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    notifier = webhook(url=f"https://localhost:{port}/", allow=LOOPBACK, timeout=0.5, ca_path=authority.path)
+    notifier = webhook(url=f"https://localhost:{port}/", allow=LOOPBACK, timeout=2, ca_path=authority.path)
     with listening, pytest.raises(DeliveryError, match="cannot be connected to"):
         notifier.notify(example_event("repo-sync-started"))
 
