@@ -69,10 +69,10 @@ def is_allowed(address: Address, allow: Sequence[Network] = ()) -> bool:
         address: The address.
         allow: Networks that the operator allows.
     """
-    inner = _ipv4_in(address)
-    if any(one.version == network.version and one in network for one in (address, inner) if one for network in allow):
+    if is_inside(address, allow):
         return True
-    if isinstance(inner, IPv4Address):
+    inner = _ipv4_in(address)
+    if inner is not None:
         return not any(inner in network for network in _REFUSED_V4)
     return address in _INTERNET_V6 and not any(address in network for network in _REFUSED_V6)
 

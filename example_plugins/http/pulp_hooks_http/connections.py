@@ -128,8 +128,7 @@ class Endpoint:
             addresses = resolve(self._host, patience - time.monotonic())
         except OSError as error:
             raise SendError(f"{self._host} has no address: {error.strerror or error}") from error
-        may = self._may_connect
-        allowed = [address for address in addresses if may(address)]
+        allowed = [address for address in addresses if self._may_connect(address)]
         if not allowed:
             raise AddressRefusedError(
                 f"{self._host} has no address that may be connected to; fix: if it is meant to be inside of your "
@@ -137,8 +136,7 @@ class Endpoint:
             )
         failure: Exception | None = None
         for address in allowed:
-            left = patience - time.monotonic()
-            if failure is not None and left <= 0:
+            if failure is not None and time.monotonic() >= patience:
                 break
             try:
                 return self._connect_to(address, patience)
