@@ -1,6 +1,5 @@
 """Events that are sent to one listener to test it, and marked as such."""
 
-import difflib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -11,6 +10,7 @@ from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
 from pulp_hooks.identifiers import new_id
 from pulp_hooks.plugins.listeners import Kind, Listener, State
+from pulp_hooks.text import did_you_mean
 
 _REPOSITORY = "pulp-hooks-test"
 
@@ -30,8 +30,8 @@ def found_for_test(listeners: Sequence[Listener], name: str) -> Listener:
     if named:
         why = named[0].fault or f"it is {named[0].state}"
         raise PluginError(f"listener {name!r} cannot be used: {why}; fix: see `pulp-hooks check`")
-    nearest = difflib.get_close_matches(name, [listener.name for listener in listeners], n=1)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else "run `pulp-hooks listeners` for a list"
+    known = [listener.name for listener in listeners]
+    hint = did_you_mean(name, known, "run `pulp-hooks listeners` for a list")
     raise PluginError(f"unknown listener {name!r}; {hint}")
 
 
