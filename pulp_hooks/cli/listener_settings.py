@@ -275,7 +275,8 @@ def _read(file: TextIO, *, is_pulp2: bool) -> Iterator[tuple[dict[str, Any], lis
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{file.name} is not JSON: {error}") from None
     if is_pulp2:
-        yield from listeners_of(document)
+        # All are read before the first one is saved.
+        yield from list(listeners_of(document))
         return
     if not isinstance(document, list) or not all(
         isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in document
@@ -305,7 +306,8 @@ def _save(file: "SettingsFile", names: Sequence[str], *, as_json: bool) -> list[
             unresolved[f"listener {name!r}: {error}"] = f"{name} is not checked completely: {error}"
             _check_fields(listener, as_json=as_json)
     with file.candidate() as candidate, stdout_for_listeners(as_json=as_json):
-        known = {cause for cause, _ in _problems(str(file.path))} if exists else set()
+        own = tuple(f"listener {name!r}: " for name in names)
+        known = {cause for cause, _ in _problems(str(file.path)) if not cause.startswith(own)} if exists else set()
         wrong = [
             f"{cause}; fix: {remedy}"
             for cause, remedy in _problems(str(candidate))

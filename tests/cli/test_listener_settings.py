@@ -352,3 +352,23 @@ def test_dates_and_infinity_are_shown_as_text(edit: Run, settings: Path) -> None
     )
     assert json.loads(edit("export").stdout)[1]["config"]["json_body"] == {"day": "2020-01-01", "n": "inf"}
     assert "2020-01-01" in edit("show", "ci").stdout
+
+
+def test_invalid_listener_is_not_saved_with_another_invalid_value(edit: Run, settings: Path) -> None:
+    """That it was invalid before is no reason to accept it."""
+    settings.write_text(SETTINGS + "[[listeners]]\nname = 'ci'\nnotifier = 'http'\nconfig.url = 'http://a.example'\n")
+    before = settings.read_text()
+    shown = edit("update", "ci", "--set", "url=http://b.example", "--yes")
+    assert shown.returncode == 1
+    assert "must be https" in shown.stderr
+    assert settings.read_text() == before
+    assert edit("update", "ci", "--set", "url=https://b.example", "--yes").returncode == 0
+
+
+def test_nothing_is_imported_from_a_list_of_pulp_2_with_an_entry_that_is_none(edit: Run, settings: Path) -> None:
+    """Not even what stands before it."""
+    (settings.parent / "events.json").write_text(json.dumps([PULP2[0], {"notifier_type_id": "fax"}]))
+    shown = edit("import", "--pulp2", "events.json")
+    assert shown.returncode == 1
+    assert "entry 1: notifier_type_id must be http, email or amqp" in shown.stderr
+    assert settings.read_text() == SETTINGS
