@@ -24,6 +24,7 @@ class FireOptions(TypedDict, total=False):
         event_id: Identifier of the event, where the host has one.
         operation_id: Identifier of the sync or publish that the event belongs to.
         caused_by: The `operation_id` of the operation that caused this one.
+        source: URI of the server that the event comes from, where one host fires the events of several.
         connection: The host's own connection to the database of the journal.
     """
 
@@ -31,6 +32,7 @@ class FireOptions(TypedDict, total=False):
     event_id: str | None
     operation_id: str | None
     caused_by: str | None
+    source: str | None
     connection: "Connection | None"
 
 
@@ -47,6 +49,7 @@ class FiringMethods(ABC):
         event_id: str | None = None,
         operation_id: str | None = None,
         caused_by: str | None = None,
+        source: str | None = None,
         connection: "Connection | None" = None,
     ) -> Report:
         """Fire an event of any type."""

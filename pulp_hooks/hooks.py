@@ -192,6 +192,7 @@ class Hooks(FiringMethods):
         event_id: str | None = None,
         operation_id: str | None = None,
         caused_by: str | None = None,
+        source: str | None = None,
         connection: "Connection | None" = None,
     ) -> Report:
         """Fire an event, and return when every listener has been called, or when the journal has taken the event.
@@ -204,6 +205,7 @@ class Hooks(FiringMethods):
                 the id, nothing happens, and `is_duplicate` of the report is true.
             operation_id: Identifier of the sync or publish that the event belongs to.
             caused_by: The `operation_id` of the operation that caused this one.
+            source: URI of the server that the event comes from, where one host fires the events of several.
             connection: The host's own SQLAlchemy connection to the database of the journal: the event is committed
                 with the host's work, or not at all.
 
@@ -213,12 +215,12 @@ class Hooks(FiringMethods):
         Raises:
             UnknownEventTypeError: There is no such event type.
             BodyError: The body is not what the event type demands; no listener was called.
-            EventError: `call_report` is neither an object nor null, or an identifier is invalid.
+            EventError: `call_report` is neither an object nor null, or an identifier or `source` is invalid.
             JournalError: The journal could not take the event; or there is none, and `connection` was given.
             ClosedError: `close` was called before, or the parent process created this.
         """
         self._own.check()
-        event = self._event(event_type, body, call_report, event_id, operation_id, caused_by)
+        event = self._event(event_type, body, call_report, event_id, operation_id, caused_by, source)
         guards = self._registry.guards(event) if self._outbox is None else []
         if self._outbox is None and not guards and connection is None:
             self._in_flight.refuse_when_closed()
@@ -249,6 +251,7 @@ class Hooks(FiringMethods):
         event_id: str | None = None,
         operation_id: str | None = None,
         caused_by: str | None = None,
+        source: str | None = None,
         connection: "AsyncConnection | None" = None,
     ) -> Report:
         """Fire an event from a coroutine: as `fire`, without blocking the event loop.
@@ -258,7 +261,7 @@ class Hooks(FiringMethods):
         in the host's own transaction.
         """
         self._own.check()
-        event = self._event(event_type, body, call_report, event_id, operation_id, caused_by)
+        event = self._event(event_type, body, call_report, event_id, operation_id, caused_by, source)
 
         def keep(connection: "Connection | None") -> Report | None:
             return self._keep(event, connection, event_id)
@@ -473,13 +476,14 @@ class Hooks(FiringMethods):
         event_id: str | None,
         operation_id: str | None,
         caused_by: str | None,
+        source: str | None,
     ) -> Event:
         known = event_type if isinstance(event_type, EventType) else EventType(event_type)
         return Event(
             id=new_id() if event_id is None else check_id(event_id),
             type=known,
             time=datetime.now(UTC),
-            source=self._source,
+            source=self._source if source is None else check_source(source),
             body=self._serializer.serialize(known, body),
             call_report=self._serializer.serialize_call_report(report),
             operation_id=None if operation_id is None else check_id(operation_id, "operation_id"),

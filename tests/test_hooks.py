@@ -171,6 +171,16 @@ def test_source_names_the_machine_by_default() -> None:
         Hooks(source="not a URI")
 
 
+def test_source_can_be_that_of_one_event() -> None:
+    """A host that fires the events of several servers names the server of each."""
+    hooks = Hooks(source="https://watcher.example")
+    assert hooks.fire(STARTED, BODY, source="https://pulp.example").event.source == "https://pulp.example"
+    assert asyncio.run(hooks.afire(STARTED, BODY, source="https://pulp.example")).event.source == "https://pulp.example"
+    assert hooks.fire(STARTED, BODY).event.source == "https://watcher.example"
+    with pytest.raises(EventError, match="source"):
+        hooks.fire(STARTED, BODY, source="not a URI")
+
+
 def test_call_report_reaches_listeners_as_json() -> None:
     """Listeners receive the report of the host's task, converted by the rules of reports."""
     seen: list[object] = []

@@ -196,7 +196,9 @@ def operations(hooks: Hooks, connection: Connection) -> None:
         publish.added_count = 3  # type: ignore[attr-defined]
     hooks.sync("pulp-f17", importer_id="yum", importer_type_id="yum", caused_by=sync.id)
     hooks.sync("pulp-f17", importer_id="yum", importer_type_id="yum", caused_by=7)  # type: ignore[arg-type]
-    hooks.repo_sync_started(repo_id="pulp-f17", operation_id=sync.id, caused_by=publish.id, connection=connection)
+    hooks.repo_sync_started(
+        repo_id="pulp-f17", operation_id=sync.id, caused_by=publish.id, source="https://p", connection=connection
+    )
     hooks.sync("pulp-f17")  # type: ignore[call-arg]
     hooks.sync("pulp-f17", "yum_importer", "yum_importer")  # type: ignore[call-arg]
 

@@ -26,7 +26,7 @@ from urllib3.exceptions import (
 )
 
 from pulp_hooks.errors import MirrorError
-from pulp_hooks.hosts.file_mirror.connections import Connections, TooSlowError
+from pulp_hooks.hosts.connections import Connections, TooSlowError
 from pulp_hooks.hosts.file_mirror.files import CHUNK_BYTES
 from pulp_hooks.hosts.file_mirror.transfers import MIN_SPEED, ChangedError
 
@@ -69,7 +69,8 @@ class HttpClient:
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._responses: set[urllib3.BaseHTTPResponse] = set()
-        self._connections = Connections(urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS), min_speed)
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
+        self._connections = Connections(timeout, min_speed, MirrorError)
 
     @contextmanager
     def get(self, url: str, what: str, size: int | None = None) -> Iterator[Iterator[bytes]]:

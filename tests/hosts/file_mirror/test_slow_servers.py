@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulp_hooks.errors import MirrorError
-from pulp_hooks.hosts.file_mirror import connections
+from pulp_hooks.hosts import connections
 from pulp_hooks.hosts.file_mirror.manifest import Entry
 from pulp_hooks.hosts.file_mirror.sources import open_source
 

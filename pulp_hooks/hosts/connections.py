@@ -12,7 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from pulp_hooks.errors import MirrorError
+from pulp_hooks.errors import PulpHooksError
 
 SPEED_SECONDS = 30.0  # span over which the minimum speed is measured
 
@@ -29,10 +29,19 @@ class Connections:
     Args:
         timeout: Time limits for connecting and for the wait for the next bytes.
         min_speed: Minimum speed of a response in bytes per second. 0 means no limit.
+        error: The exception to raise if a proxy cannot be used.
+        **tls: Options of urllib3 for TLS, such as `ca_certs` and `cert_file`.
     """
 
-    def __init__(self, timeout: urllib3.Timeout, min_speed: int) -> None:
-        self._options: dict[str, Any] = {"maxsize": _PER_SERVER, "timeout": timeout, "retries": False}
+    def __init__(
+        self,
+        timeout: urllib3.Timeout,
+        min_speed: int,
+        error: type[PulpHooksError],
+        **tls: str | None,
+    ) -> None:
+        self._options: dict[str, Any] = {"maxsize": _PER_SERVER, "timeout": timeout, "retries": False, **tls}
+        self._error = error
         self._classes = _pool_classes(min_speed)
         self._proxies = getproxies()
         self._managers: dict[str | None, urllib3.PoolManager] = {}
@@ -42,7 +51,7 @@ class Connections:
         """Return the pool for a URL.
 
         Raises:
-            MirrorError: The proxy for this URL cannot be used.
+            PulpHooksError: The proxy for this URL cannot be used; it is the exception that the constructor received.
         """
         proxy = self._proxy(urlsplit(url))
         with self._lock:
@@ -66,25 +75,25 @@ class Connections:
         if proxy is None:
             manager = urllib3.PoolManager(**self._options)
         else:
-            address, headers = _proxy_parts(proxy, what)
+            address, headers = _proxy_parts(proxy, what, self._error)
             manager = urllib3.ProxyManager(address, proxy_headers=headers, **self._options)
         manager.pool_classes_by_scheme = self._classes
         return manager
 
 
-def _proxy_parts(proxy: str, what: str) -> tuple[str, dict[str, str]]:
+def _proxy_parts(proxy: str, what: str, error: type[PulpHooksError]) -> tuple[str, dict[str, str]]:
     """Return the address of a proxy without its credentials, and the headers with these credentials."""
     # Never put the proxy's URL into a message: it may contain a password anywhere.
     try:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         port = parts.port  # an invalid one raises
     except ValueError:
-        raise MirrorError(
+        raise error(
             f"{what}: the proxy of the environment is not a URL; "
             "fix: set http_proxy and https_proxy to http://host:port"
         ) from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise MirrorError(
+        raise error(
             f"{what}: the proxy of the environment is not an HTTP proxy (SOCKS is not supported); "
             "fix: set http_proxy and https_proxy to http://host:port, or list the host in no_proxy"
         )
