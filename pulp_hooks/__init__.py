@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         JournalError,
         MirrorError,
         PluginError,
+        PulpError,
         PulpHooksError,
         SettingsError,
         UnknownEventTypeError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         JournalSettings,
         ListenerSettings,
         PluginSettings,
+        PulpSettings,
         Settings,
     )
 
@@ -56,7 +58,9 @@ __all__ = [
     "PermanentFailure",
     "PluginError",
     "PluginSettings",
+    "PulpError",
     "PulpHooksError",
+    "PulpSettings",
     "Report",
     "RetryLater",
     "Settings",

@@ -74,6 +74,10 @@ class MirrorError(PulpHooksError):
     """The sync or publish of a file repository failed. The message names the file."""
 
 
+class PulpError(PulpHooksError):
+    """A Pulp server cannot be watched. The message names the server, never a password."""
+
+
 class JournalError(PulpHooksError):
     """The journal cannot be opened, or an operation on it failed. The message names the journal without its password.
 

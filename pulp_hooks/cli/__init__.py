@@ -21,6 +21,7 @@ COMMANDS = {
     "check": "Check plugins, settings and journal, and say how to fix what is wrong.",
     "fire": "Fire an event at the listeners, to try them out.",
     "mirror": "Sync a file repository and publish it, firing its events.",
+    "watch": "Watch Pulp 3 servers, firing the events of their syncs and publishes.",
     "worker": "Deliver events from the journal to the listeners.",
     "deliveries": "List the deliveries of the journal, or show one with its attempts.",
     "events": "List the events of the journal.",
@@ -32,7 +33,7 @@ COMMANDS = {
 }
 """Every command with its short help; its file in this folder has its name with underscores."""
 
-_EXTRAS = {"sqlalchemy": "journal"}
+_EXTRAS = {"sqlalchemy": "journal", "urllib3": "pulp", "filelock": "pulp"}
 """The extra that installs a package that some commands need."""
 
 _GRACE_SECONDS = 3.0

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TextIO, TypeVar
 
 import click
@@ -77,21 +78,30 @@ def echo_table(headers: Sequence[str], rows: Sequence[Sequence[str]], colours: M
         click.echo("  ".join(map("".join, zip(styled, blanks, strict=True))).rstrip())
 
 
-def show_log(name: str) -> None:
-    """Print the records of a logger on standard error, one line each; the other loggers stay silent."""
+def show_log(name: str, echo: Callable[..., object] | None = None) -> None:
+    """Print the records of a logger, one line each; the other loggers stay silent.
+
+    Args:
+        name: Name of the logger.
+        echo: Called with each line and its colour as `fg`, instead of printing it on standard error.
+    """
     package = logging.getLogger("pulp_hooks")
     package.propagate = False
     package.addHandler(logging.NullHandler())
-    logging.getLogger(name).addHandler(_OneLine())
+    logging.getLogger(name).addHandler(_OneLine(echo or partial(click.secho, err=True)))
 
 
 class _OneLine(logging.Handler):
     """Prints the first line of a record: tracebacks are for log files."""
 
+    def __init__(self, echo: Callable[..., object]) -> None:
+        super().__init__()
+        self._echo = echo
+
     def emit(self, record: logging.LogRecord) -> None:
         first, *_ = record.getMessage().splitlines() or [""]
         colour = "red" if record.levelno >= logging.ERROR else "yellow"
-        click.secho(f"{record.levelname.lower()}: {first}", fg=colour, err=True)
+        self._echo(f"{record.levelname.lower()}: {first}", fg=colour)
 
 
 def moment(seconds: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 from marshmallow import ValidationError
@@ -226,7 +225,7 @@ class Loader:
             raise faults(f"notifier {configured.notifier!r} {what}", remedy=suggestion)
         notifier = self._notifiers[configured.notifier]
         known: list[str] = []
-        folder = self._read.path.parent if self._read.path else Path()
+        folder = self._read.folder
         try:
             resolved, secrets = resolve_config(configured.config, folder)
         except SettingsError as unresolved:

@@ -1,9 +1,10 @@
 """The settings as objects, read from TOML or created in code."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 from marshmallow import Schema, ValidationError
@@ -13,6 +14,7 @@ from pulp_hooks.errors import SettingsError
 from pulp_hooks.event import Event
 from pulp_hooks.event_types import EventType
 from pulp_hooks.settings import schemas
+from pulp_hooks.settings.references import resolve
 
 _RULE = "rule"
 """Metadata key of the marshmallow field of a value."""
@@ -157,6 +159,69 @@ class ListenerSettings(_Table):
         return self.results is None or event.body.get("result") in self.results
 
 
+@dataclass(frozen=True, slots=True)
+class PulpSettings(_Table):
+    """One `[[pulp]]` table: a Pulp 3 server that `pulp-hooks watch` watches.
+
+    Attributes:
+        name: Name of the server in messages, and of its file in the state folder.
+        url: URL of the server. With a path it is that of the API root, such as `https://pulp.example.org/pulp/`.
+        username: User with viewer roles; null if a client certificate identifies the user.
+        password: The password, or a reference to it such as `{"env": "NAME"}`.
+        ca_path: File with the certificates of the authorities to trust; null: those of the system.
+        client_certificate: File with the client certificate, and its key unless `client_key` names another file.
+        client_key: File with the key of the client certificate.
+        domains: Names of the domains to watch, on a server that has domains.
+        interval_seconds: Pause between two looks at the server; seconds.
+        repositories: Globs; only repositories whose name matches one are watched. Null: all.
+        labels: Only repositories with these labels and values are watched.
+        sync_tasks: More names of tasks that are syncs, whole or the last part.
+        publish_tasks: More names of tasks that are publishes, whole or the last part.
+    """
+
+    name: str = field(metadata=_rule(schemas.text(schemas.NAME, required=True)))
+    url: str = field(metadata=_rule(schemas.text(schemas.SERVER_URL, required=True)))
+    username: str | None = field(default=None, metadata=_rule(schemas.text(schemas.NOT_EMPTY)))
+    password: str | Mapping[str, str] | None = field(default=None, repr=False, metadata=_rule(schemas.Secret()))
+    ca_path: str | None = field(default=None, metadata=_rule(schemas.text(schemas.NOT_EMPTY)))
+    client_certificate: str | None = field(default=None, metadata=_rule(schemas.text(schemas.NOT_EMPTY)))
+    client_key: str | None = field(default=None, metadata=_rule(schemas.text(schemas.NOT_EMPTY)))
+    domains: tuple[str, ...] = field(
+        default=("default",), metadata=_rule(schemas.texts(schemas.NOT_EMPTY, item=schemas.text(schemas.NAME)))
+    )
+    interval_seconds: float = field(
+        default=5.0, metadata=_rule(schemas.number(schemas.AT_LEAST_A_SECOND, schemas.DAY_OF_SECONDS))
+    )
+    repositories: tuple[str, ...] | None = field(default=None, metadata=_rule(schemas.texts(schemas.AT_LEAST_ONE)))
+    labels: Mapping[str, str] = field(default_factory=dict, metadata=_rule(schemas.LABELS))
+    sync_tasks: tuple[str, ...] = field(default=(), metadata=_rule(schemas.texts()))
+    publish_tasks: tuple[str, ...] = field(default=(), metadata=_rule(schemas.texts()))
+
+    def resolved(self, folder: Path) -> "PulpSettings":
+        """Return the settings with the password read, and paths of files resolved against a folder.
+
+        Raises:
+            SettingsError: The password is in a variable that is not set, or in a file that cannot be read, or stands
+                without a user name.
+        """
+        password = resolve(self.password, f"pulp {self.name!r}: password", folder, [])
+        if (self.username is None) != (password is None):
+            raise SettingsError(f"pulp {self.name!r}: username or password is missing; fix: set both, or neither")
+        files: dict[str, Any] = {
+            name: str(folder / path) for name in _FILES if (path := getattr(self, name)) is not None
+        }
+        return replace(self, password=password, **files)
+
+    def wants(self, repository: str, labels: Mapping[str, str]) -> bool:
+        """Return whether a repository of this name and with these labels is watched."""
+        if self.repositories is not None and not any(fnmatchcase(repository, glob) for glob in self.repositories):
+            return False
+        return all(labels.get(name) == value for name, value in self.labels.items())
+
+
+_FILES = ("ca_path", "client_certificate", "client_key")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of a `Hooks`: the contents of `pulp-hooks.toml`, in code.
@@ -168,6 +233,7 @@ class Settings:
         delivery: Schedule and limits of deliveries.
         delivery_by_listener: Schedule and limits of single listeners, by name; they replace `delivery` as a whole.
         listeners: The listeners that installed notifiers implement.
+        pulp: The Pulp 3 servers that `pulp-hooks watch` watches.
 
     Raises:
         SettingsError: A value is invalid; the message names the field and its rule, not the value.
@@ -179,9 +245,11 @@ class Settings:
     delivery: DeliverySettings = DeliverySettings()
     delivery_by_listener: Mapping[str, DeliverySettings] = field(default_factory=dict)
     listeners: tuple[ListenerSettings, ...] = ()
+    pulp: tuple[PulpSettings, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "listeners", tuple(self.listeners))
+        object.__setattr__(self, "pulp", tuple(self.pulp))
         parts = [
             ("plugins", self.plugins, PluginSettings),
             ("dispatch", self.dispatch, DispatchSettings),
@@ -189,13 +257,15 @@ class Settings:
             ("delivery", self.delivery, DeliverySettings),
             *((f"delivery_by_listener[{k!r}]", v, DeliverySettings) for k, v in self.delivery_by_listener.items()),
             *((f"listeners[{place}]", one, ListenerSettings) for place, one in enumerate(self.listeners)),
+            *((f"pulp[{place}]", one, PulpSettings) for place, one in enumerate(self.pulp)),
         ]
         for name, value, kind in parts:
             if not isinstance(value, kind):
                 raise SettingsError(f"invalid Settings: {name} must be {kind.__name__}, not {type(value).__name__}")
-        names = [listener.name for listener in self.listeners]
-        if doubled := sorted({name for name in names if names.count(name) > 1}):
-            raise SettingsError(f"invalid Settings: names of listeners must be unique, got {doubled[0]!r} twice")
+        for what, named in (("listeners", self.listeners), ("pulp servers", self.pulp)):
+            names = [one.name for one in named]
+            if doubled := sorted({name for name in names if names.count(name) > 1}):
+                raise SettingsError(f"invalid Settings: names of {what} must be unique, got {doubled[0]!r} twice")
 
     def delivery_of(self, name: str) -> DeliverySettings:
         """Return schedule and limits of this listener's deliveries."""

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from marshmallow import Schema, ValidationError
 
@@ -18,6 +18,7 @@ from pulp_hooks.settings.model import (
     JournalSettings,
     ListenerSettings,
     PluginSettings,
+    PulpSettings,
     Settings,
     violations,
 )
@@ -36,9 +37,12 @@ BLOCK_VARIABLE = "PULP_HOOKS_BLOCK"
 AUTOLOAD_VARIABLE = "PULP_HOOKS_DISABLE_AUTOLOAD"
 """Environment variable that, if it is not empty, disables the loading of installed plugins."""
 
+_Named = TypeVar("_Named", ListenerSettings, PulpSettings)
+
 _NOTHING_ACCEPTED = "no event is accepted"
 _INVALID = f"; no plugin is loaded and {_NOTHING_ACCEPTED}"
-_TABLES = ("plugins", "dispatch", "journal", "delivery", "listeners")
+_TABLES = ("plugins", "dispatch", "journal", "delivery", "listeners", "pulp")
+_WRITTEN_OUT = 'must not be in the file; refer to it: { env = "NAME" } or { file = "path" }'
 REMEDY = "correct it and run `pulp-hooks check` again"
 
 
@@ -57,6 +61,7 @@ class ReadSettings:
         journal_fault: Why the `[journal]` table is invalid, so that no event is accepted: none may bypass the journal.
             Null if it is valid.
         invalid_listeners: Name (or place in the file) and fault of each invalid `[[listeners]]` table.
+        pulp_fault: Why a `[[pulp]]` table is invalid; null if all are valid.
     """
 
     settings: Settings = DEFAULTS
@@ -67,11 +72,27 @@ class ReadSettings:
     fault: str | None = None
     journal_fault: str | None = None
     invalid_listeners: tuple[tuple[str, str], ...] = ()
+    pulp_fault: str | None = None
 
     @property
     def origin(self) -> str:
         """The source of the settings, for messages."""
         return "the settings in code" if self.path is None else str(self.path)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths are resolved against."""
+        return self.path.parent if self.path else Path()
+
+    def pulp_servers(self) -> tuple[PulpSettings, ...]:
+        """Return the Pulp servers to watch, with their passwords read.
+
+        Raises:
+            SettingsError: A `[[pulp]]` table or the file is invalid, or a password cannot be read.
+        """
+        if fault := self.fault or self.pulp_fault:
+            raise SettingsError(f"no server is watched: {fault}; fix: run `pulp-hooks check`")
+        return tuple(server.resolved(self.folder) for server in self.settings.pulp)
 
     def journal(self) -> JournalSettings | None:
         """Return the journal's settings; null without a journal.
@@ -137,7 +158,9 @@ class _Reader:
         plugins = self._table("plugins", self._document.get("plugins", {}), PluginSettings.rules(), _INVALID)
         fault = self._problems[0].cause.removesuffix(_INVALID) if self._problems else None
         dispatch = self._table("dispatch", self._document.get("dispatch", {}), DispatchSettings.rules())
-        listeners = tuple(self._listeners())
+        listeners = tuple(self._named(ListenerSettings, "listeners", "listener", self._invalid_listeners))
+        invalid_servers: list[tuple[str, str]] = []
+        pulp = tuple(self._named(PulpSettings, "pulp", "pulp", invalid_servers))
         delivery, by_listener = self._delivery()
         settings = Settings(
             plugins=PluginSettings(**plugins),
@@ -146,6 +169,7 @@ class _Reader:
             delivery=delivery,
             delivery_by_listener=by_listener,
             listeners=listeners,
+            pulp=pulp,
         )
         return ReadSettings(
             settings=settings,
@@ -154,6 +178,7 @@ class _Reader:
             fault=fault and f"{self._file}: {fault}",
             journal_fault=self._journal_fault,
             invalid_listeners=tuple(self._invalid_listeners),
+            pulp_fault=f"{self._file}: {invalid_servers[0][1]}" if invalid_servers else None,
         )
 
     def _table(self, place: str, table: object, schema: Schema, consequence: str = "") -> dict[str, Any]:
@@ -198,28 +223,39 @@ class _Reader:
             for name, of_listener in listeners.items()
         }
 
-    def _listeners(self) -> Iterator[ListenerSettings]:
-        tables = self._document.get("listeners", [])
+    def _named(self, kind: type[_Named], key: str, what: str, invalid: list[tuple[str, str]]) -> Iterator[_Named]:
+        """Yield an object for each valid table of an array whose tables have names.
+
+        Args:
+            kind: The class of the objects.
+            key: Key of the array.
+            what: What messages call one of the tables.
+            invalid: Name (or place in the file) and fault of each invalid table are appended to it.
+        """
+        tables = self._document.get(key, [])
         if not isinstance(tables, list):
-            self._invalid_listeners.append(("listeners", "must be an array of tables, written [[listeners]]"))
-            self._problem("listeners must be an array of tables, written [[listeners]]")
+            fault = f"must be an array of tables, written [[{key}]]"
+            invalid.append((key, fault))
+            self._problem(f"{key} {fault}")
             return
         names: set[str] = set()
         for position, table in enumerate(tables):
-            found, schema = len(self._problems), ListenerSettings.rules()
+            found, schema = len(self._problems), kind.rules()
             name = table.get("name") if isinstance(table, Mapping) else None
-            place = f"listener {name!r}" if isinstance(name, str) else f"listeners[{position}]"
+            place = f"{what} {name!r}" if isinstance(name, str) else f"{key}[{position}]"
             try:
                 loaded = cast("dict[str, Any]", schema.load(table))
                 if name in names:
-                    self._problem(f"{place}: another listener of this file has this name")
+                    self._problem(f"{place}: another {what} of this file has this name")
+                elif isinstance(loaded.get("password"), str):
+                    self._problem(f"{place}: password {_WRITTEN_OUT}")
                 else:
                     names.add(loaded["name"])
-                    yield ListenerSettings(**loaded)
+                    yield kind(**loaded)
             except ValidationError as error:
                 self._violations(place, error, schema)
             if faults := [problem.cause for problem in self._problems[found:]]:
-                self._invalid_listeners.append((name if isinstance(name, str) else place, "; ".join(faults)))
+                invalid.append((name if isinstance(name, str) else place, "; ".join(faults)))
 
     def _violations(self, place: str, error: ValidationError, schema: Schema, consequence: str = "") -> None:
         for key, rules in violations(error):

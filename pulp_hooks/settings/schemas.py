@@ -7,6 +7,7 @@ from marshmallow.validate import Length, OneOf, Range, Regexp, Validator
 
 from pulp_hooks.errors import UnknownEventTypeError
 from pulp_hooks.event_types import EventType
+from pulp_hooks.settings.references import is_reference
 
 ALL = "*"
 
@@ -107,6 +108,7 @@ def _at_most(most: float, meaning: str) -> Range:
 
 
 POSITIVE = Range(min=0, min_inclusive=False, error="must be more than 0")
+AT_LEAST_A_SECOND = Range(min=1, error="must be at least 1")
 NOT_NEGATIVE = Range(min=0, error="must not be negative")
 
 # Above these limits times overflow dates, pauses overflow the waits of threads, and rates round to nothing.
@@ -126,6 +128,26 @@ RETRIES = fields.List(
 
 DAYS = number(POSITIVE, CENTURY_OF_DAYS)
 """Rule for a retention."""
+
+
+class Secret(fields.Field[Any]):
+    """A string, or a reference to an environment variable or a file that holds it."""
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> object:
+        del attr, data, kwargs
+        if isinstance(value, str) or is_reference(value):
+            return value
+        raise ValidationError('must be { env = "NAME" } or { file = "path" }')
+
+
+SERVER_URL = Regexp(
+    r"https?://[^\s/?#@]+(/[^\s?#]*)?\Z",
+    error="must be an http:// or https:// URL without user name, password, query and fragment",
+)
+"""Rule for the URL of a server."""
+
+LABELS = fields.Dict(keys=fields.String(), values=text(), error_messages={"invalid": "must be a table of strings"})
+"""Rule for labels and their values."""
 
 RESULT_NAMES = ("success", "failed", "error", "canceled", "skipped")
 

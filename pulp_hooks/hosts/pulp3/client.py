@@ -1,0 +1,250 @@
+"""Requests to the REST API of a Pulp 3 server, in a session."""
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, NamedTuple
+from urllib.parse import urlencode, urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError, SSLError
+
+from pulp_hooks.errors import PulpError
+from pulp_hooks.hosts.connections import Connections
+from pulp_hooks.settings.model import PulpSettings
+from pulp_hooks.text import printable
+
+OLDEST_VERSION = (3, 33)
+"""The first release whose lists take the filter `q`."""
+
+_CONNECT_SECONDS = 10.0
+_READ_SECONDS = 60.0
+_MIN_SPEED = 1000
+"""Bytes per second; a server that sends its answers drop by drop is given up."""
+
+_MOST_BYTES = 2**27
+_SESSION = "sessionid"
+_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_DEFAULT_DOMAIN = "default"
+_PORTS = {"http": 80, "https": 443}
+
+
+class NotFoundError(PulpError):
+    """The server does not have what was asked for."""
+
+
+class PulpClient:
+    """Asks one domain of one server. It logs in when it needs to, and once more if its session has ended.
+
+    A password costs the server 220 ms of CPU with each request, a session does not.
+
+    Args:
+        settings: The server, with its password resolved.
+        domain: Name of the domain.
+        name: What messages call the server.
+    """
+
+    def __init__(self, settings: PulpSettings, domain: str, name: str) -> None:
+        self.name = name
+        self._root = api_root(settings.url)
+        self._api = f"{self._root}api/v3/"
+        self._domain = domain
+        self._password = _basic(settings.username, settings.password)
+        self._authorization: dict[str, str] | None = None
+        self._connections = Connections(
+            urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
+            _MIN_SPEED,
+            PulpError,
+            ca_certs=settings.ca_path,
+            cert_file=settings.client_certificate,
+            key_file=settings.client_key,
+        )
+
+    def connect(self) -> dict[str, Any]:
+        """Check version and domain of the server, log in, and return the server's status.
+
+        Raises:
+            PulpError: The server does not answer, is too old, has no such domain, or refuses the user.
+        """
+        status: dict[str, Any] = self._read(self._ask("GET", f"{self._root}api/v3/status/", {}))
+        version = core_version(status)
+        if version is None:
+            raise self._error("is not a Pulp 3 server: its status names no version of `core`", "check the URL")
+        if _numbers(version) < OLDEST_VERSION:
+            oldest = ".".join(map(str, OLDEST_VERSION))
+            raise self._error(f"has pulpcore {version}, which is too old", f"upgrade it to {oldest} or later")
+        if status.get("domain_enabled"):
+            self._api = f"{self._root}{self._domain}/api/v3/"
+        elif self._domain != _DEFAULT_DOMAIN:
+            raise self._error(f"has no domains, so none named {self._domain!r}", "remove `domains` from its settings")
+        self._log_in()
+        return status
+
+    def get(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401 - any JSON
+        """Return the JSON that the server answers a GET request with.
+
+        Args:
+            path: Path below the API root, such as `tasks/`; or an absolute one, such as an href of the server.
+            parameters: Parameters of the query.
+
+        Raises:
+            NotFoundError: The server does not have it.
+            PulpError: The server does not answer, refuses the user, or its answer is not JSON.
+        """
+        url = self._absolute(path) if path.startswith("/") else f"{self._api}{path}"
+        if parameters:
+            url = f"{url}?{urlencode(parameters)}"
+        had_session = self._authorization is not None
+        if not had_session:
+            self._log_in()
+        response = self._ask("GET", url, self._authorization or {})
+        if response.status in _REFUSED and had_session:
+            # The session has ended, or an upgrade of the server has ended all sessions.
+            self._log_in()
+            response = self._ask("GET", url, self._authorization or {})
+        return self._read(response)
+
+    def date(self) -> float | None:
+        """Return the server's time, from the head of an answer, in seconds since 1970; null if it sends none."""
+        try:
+            answer = self._ask("GET", f"{self._root}api/v3/status/", {})
+            return parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
+        except (ValueError, TypeError):
+            return None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connections.clear()
+
+    def _log_in(self) -> None:
+        self._authorization = {}
+        if not self._password:
+            return
+        response = self._ask("POST", f"{self._api}login/", self._password)
+        if response.status in _REFUSED:
+            self._authorization = None
+            raise self._error("refuses the user name or the password", "check `username` and `password`")
+        if response.status == HTTPStatus.NOT_FOUND:
+            # Before 3.70 there are no sessions.
+            self._authorization = self._password
+            return
+        self._read(response)
+        session = _cookie(response.headers.getlist("Set-Cookie"))
+        self._authorization = {"Cookie": f"{_SESSION}={session}"} if session else self._password
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> "_Answer":
+        """Return the answer to a request.
+
+        Raises:
+            PulpError: There is none, or it is too long.
+        """
+        manager = self._connections.manager(url, self.name)
+        headers = {"Accept": "application/json", **headers}
+        try:
+            response = manager.request(method, url, headers=headers, preload_content=False, redirect=False)
+            try:
+                body = response.read(_MOST_BYTES)
+                is_whole = len(body) < _MOST_BYTES
+            finally:
+                # A connection whose answer was read to its end is in the pool by now, and stays open.
+                response.close()
+        except SSLError as error:
+            raise self._error(f"has no secure connection: {error}", "check `url` and `ca_path`") from None
+        except (HTTPError, OSError, ValueError) as error:
+            raise self._error(f"does not answer: {printable(str(error))}") from None
+        if not is_whole:
+            raise self._error(f"sent an answer of more than {_MOST_BYTES} bytes")
+        return _Answer(response.status, response.headers, body)
+
+    def _read(self, answer: "_Answer") -> Any:  # noqa: ANN401 - any JSON
+        status = answer.status
+        if status == HTTPStatus.NOT_FOUND:
+            raise NotFoundError(f"{self.name} does not have it (404)")
+        if status in _REFUSED:
+            raise self._error(f"refuses the user ({status})", "run `pulp-hooks watch --check` to see its rights")
+        if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+            place = urlsplit(answer.headers.get("Location", ""))
+            raise self._error(f"redirects to {place.scheme}://{place.hostname}", "set `url` to where the server is")
+        if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            raise self._error(f"answers with status {status}")
+        try:
+            return json.loads(answer.body)
+        except (ValueError, RecursionError):
+            raise self._error("does not answer with JSON", "check the URL, and the server's log") from None
+
+    def _absolute(self, path: str) -> str:
+        parts = urlsplit(self._root)
+        return f"{parts.scheme}://{parts.netloc}{path}"
+
+    def _error(self, what: str, fix: str | None = None) -> PulpError:
+        return PulpError(f"{self.name} {what}" + (f"; fix: {fix}" if fix else ""))
+
+
+def results(answer: object) -> list[dict[str, Any]]:
+    """Return the rows of a list that a server answers with.
+
+    Raises:
+        PulpError: It is no such list.
+    """
+    rows = answer.get("results") if isinstance(answer, Mapping) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise PulpError("the server does not answer with a list; fix: check the URL")
+    return rows
+
+
+class _Answer(NamedTuple):
+    status: int
+    headers: urllib3.HTTPHeaderDict
+    body: bytes
+
+
+def api_root(url: str) -> str:
+    """Return the URL of a server's API root, with a slash at its end, in one spelling.
+
+    Without a path it is `/pulp/`, the default of Pulp.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    host = f"[{host}]" if ":" in host else host
+    port = f":{parts.port}" if parts.port and parts.port != _PORTS[parts.scheme] else ""
+    path = parts.path.rstrip("/").removesuffix("/api/v3") or "/pulp"
+    return f"{parts.scheme}://{host}{port}{path}/"
+
+
+def core_version(status: Mapping[str, Any]) -> str | None:
+    """Return the version of pulpcore that the status of a server names; null if it names none."""
+    return component_versions(status).get("core")
+
+
+def component_versions(status: Mapping[str, Any]) -> dict[str, str]:
+    """Return the version of each component that the status of a server names."""
+    versions = status.get("versions") if isinstance(status, Mapping) else None
+    found = [one for one in versions if isinstance(one, Mapping)] if isinstance(versions, list) else []
+    return {str(one.get("component")): str(one.get("version")) for one in found}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def _basic(username: str | None, password: object) -> dict[str, str]:
+    if username is None:
+        return {}
+    credentials = base64.b64encode(f"{username}:{password}".encode()).decode()
+    return {"Authorization": f"Basic {credentials}"}
+
+
+def _cookie(headers: list[str]) -> str | None:
+    """Return the session that these `Set-Cookie` headers set; null if none does."""
+    for header in headers:
+        try:
+            cookie = SimpleCookie(header)
+        except CookieError:
+            continue
+        if _SESSION in cookie:
+            return cookie[_SESSION].coded_value
+    return None
