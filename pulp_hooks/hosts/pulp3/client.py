@@ -21,8 +21,8 @@ from pulp_hooks.text import printable
 OLDEST_VERSION = (3, 33)
 """The first release whose lists take the filter `q`."""
 
-_CONNECT_SECONDS = 10.0
-_READ_SECONDS = 60.0
+_CONNECT_SECONDS = 5.0
+_READ_SECONDS = 10.0
 _MIN_SPEED = 1000
 """Bytes per second; a server that sends its answers drop by drop is given up."""
 

@@ -17,8 +17,8 @@ from pulp_hooks.settings.model import PulpSettings
 
 _log = safe_logger(__name__)
 
-_LONGEST_PAUSE = 60.0
-"""Longest pause after errors, unless the interval is longer."""
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+"""Pauses after errors, in seconds, unless the interval is longer."""
 
 _LOOK_SECONDS = 0.5
 _CLOSING_SECONDS = 5.0
@@ -169,8 +169,8 @@ class WatchedDomain:
         interval = self._settings.interval_seconds
         if not failures:
             return interval
-        longest = max(_LONGEST_PAUSE, interval)
-        return min(interval * 2.0 ** min(failures, 10), longest) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        pause = min(_SHORTEST_PAUSE * 2.0 ** min(failures, 10), max(_LONGEST_PAUSE, interval))
+        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
     def _log_error(self, text: str) -> None:
         # A server that is down for hours is one line, not thousands.
