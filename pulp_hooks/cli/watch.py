@@ -35,7 +35,7 @@ from pulp_hooks.errors import SettingsError
 from pulp_hooks.event import Event
 from pulp_hooks.hooks import Hooks
 from pulp_hooks.hosts.pulp3 import PulpEvent, StateFolder, Watcher
-from pulp_hooks.hosts.pulp3.checking import Check
+from pulp_hooks.hosts.pulp3.checking import Check, lacking
 from pulp_hooks.hosts.pulp3.checking import check as check_server
 from pulp_hooks.hosts.pulp3.tasks import Kind, Task
 from pulp_hooks.settings.model import PulpSettings
@@ -335,7 +335,7 @@ def _echo_check(one: Check) -> None:
     lines = [
         ("version", core),
         ("plugins", others),
-        ("domain", one.domain if one.has_domains else "the server has no domains"),
+        ("domain", one.domain if one.has_domains else f"{one.domain} (the server has no others)"),
         ("repositories", f"{one.repositories} watched, {one.hidden_repositories} left out by the settings"),
         ("tasks", f"{one.tasks} visible"),
     ]
@@ -344,7 +344,7 @@ def _echo_check(one: Check) -> None:
     for what, text in lines:
         click.echo(f"  {what:<13}{printable(text)}")
     for role in one.missing_roles:
-        click.secho(f"  {'missing role':<13}{role}", fg="red")
+        click.secho(f"  {lacking(role)}", fg="red")
     if one.missing_roles:
         click.echo("  fix: pulp user role-assignment add --username NAME --role ROLE --object ''")
 

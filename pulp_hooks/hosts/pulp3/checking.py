@@ -1,19 +1,19 @@
 """Checking whether a server can be watched, and by which user."""
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pulp_hooks.errors import PulpError
 from pulp_hooks.hosts.pulp3.client import PulpClient, component_versions, results
 from pulp_hooks.hosts.pulp3.lookups import Lookups
-from pulp_hooks.hosts.pulp3.tasks import Kind, Reference, Task, created, read_task
+from pulp_hooks.hosts.pulp3.tasks import Kind, Reference, created, read_task
 from pulp_hooks.settings.model import PulpSettings
 
-_SAMPLE = 300
-"""Tasks that are looked at to find missing roles."""
+TASK_ROLE = "core.task_viewer"
+"""The role without which a user sees no tasks."""
 
-_TASK_ROLE = "core.task_viewer"
+_SAMPLE = 100
+"""Tasks that are looked at to find missing roles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,46 +52,48 @@ class Check:
 
 def check(settings: PulpSettings, domain: str) -> Check:
     """Log in to one domain of a server, and find out what would be watched."""
-    client = PulpClient(settings, domain, settings.name)
+    client = PulpClient(settings, domain)
     try:
         status = client.connect()
         date = client.date()
-        rows = client.get("tasks/", {"ordering": "-pulp_created", "limit": str(_SAMPLE)})
-        tasks = [read_task(shown, settings.sync_tasks, settings.publish_tasks) for shown in results(rows)]
+        tasks = client.get("tasks/", {"fields": "pulp_href", "limit": "1"})
         repositories = results(client.get("repositories/", {"fields": "name,pulp_labels", "limit": "100000"}))
         wanted = [one for one in repositories if settings.wants(str(one.get("name")), one.get("pulp_labels") or {})]
         return Check(
-            server=settings.name,
+            server=client.name,
             domain=domain,
             versions=component_versions(status),
             has_domains=bool(status.get("domain_enabled")),
             clock_difference_seconds=None if date is None else date - time.time(),
             repositories=len(wanted),
             hidden_repositories=len(repositories) - len(wanted),
-            tasks=int(rows.get("count") or 0),
-            missing_roles=tuple(missing_roles(tasks, Lookups(client))),
+            tasks=int(tasks.get("count") or 0),
+            missing_roles=tuple(missing_roles(client, settings, Lookups(client))),
         )
     except PulpError as error:
-        return Check(server=settings.name, domain=domain, error=str(error))
+        return Check(server=client.name, domain=domain, error=str(error))
     finally:
         client.close()
 
 
-def missing_roles(tasks: Iterable[Task], lookups: Lookups) -> list[str]:
-    """Return the roles without which a user does not see what these tasks refer to.
+def missing_roles(client: PulpClient, settings: PulpSettings, lookups: Lookups) -> list[str]:
+    """Return the roles without which a user does not see what the latest tasks refer to.
 
-    A user without a role for a type gets empty lists, not errors. Types of which everything was deleted look the same.
+    A user without a role for a type gets empty lists, not errors. Types of which everything was deleted look the same,
+    and a server without tasks like one whose tasks the user must not see.
 
     Args:
-        tasks: The tasks that the user sees.
+        client: The server, as this user.
+        settings: Which tasks are syncs and publishes.
         lookups: Look-ups as this user.
 
     Raises:
         PulpError: The server does not answer.
     """
-    tasks = list(tasks)
+    rows = client.get("tasks/", {"ordering": "-pulp_created", "limit": str(_SAMPLE)})
+    tasks = [read_task(shown, settings.sync_tasks, settings.publish_tasks) for shown in results(rows)]
     if not tasks:
-        return [_TASK_ROLE]
+        return [TASK_ROLE]
     events = [task for task in tasks if task.kind is not Kind.OTHER or task.publications]
     lookups.prepare(events)
     seen: dict[str, bool] = {}
@@ -110,3 +112,10 @@ def missing_roles(tasks: Iterable[Task], lookups: Lookups) -> list[str]:
                 if found.model.endswith("publication"):
                     note(found, is_visible=lookups.is_known(found))
     return sorted(f"{model}_viewer" for model, is_visible in seen.items() if not is_visible)
+
+
+def lacking(role: str) -> str:
+    """Return what a user without a role does not see."""
+    if role == TASK_ROLE:
+        return f"no task is visible: the server has none yet, or the user lacks the role {role}"
+    return f"the user lacks the role {role}; events have PRNs and UUIDs in place of names"

@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, SSLError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from pulp_hooks.errors import PulpError
 from pulp_hooks.hosts.connections import Connections
@@ -29,7 +36,12 @@ _MIN_SPEED = 1000
 _MOST_BYTES = 2**27
 _SESSION = "sessionid"
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
-_DEFAULT_DOMAIN = "default"
+_REASONS: dict[type[Exception], str] = {
+    ConnectTimeoutError: f"no connection within {_CONNECT_SECONDS:g} seconds",
+    ReadTimeoutError: f"nothing came for {_READ_SECONDS:g} seconds",
+    ProtocolError: "the connection was closed",
+}
+DEFAULT_DOMAIN = "default"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -45,11 +57,13 @@ class PulpClient:
     Args:
         settings: The server, with its password resolved.
         domain: Name of the domain.
-        name: What messages call the server.
+
+    Attributes:
+        name: What messages call the server: its name, with that of the domain unless it is the default one.
     """
 
-    def __init__(self, settings: PulpSettings, domain: str, name: str) -> None:
-        self.name = name
+    def __init__(self, settings: PulpSettings, domain: str) -> None:
+        self.name = settings.name if domain == DEFAULT_DOMAIN else f"{settings.name}.{domain}"
         self._root = api_root(settings.url)
         self._api = f"{self._root}api/v3/"
         self._domain = domain
@@ -70,17 +84,20 @@ class PulpClient:
         Raises:
             PulpError: The server does not answer, is too old, has no such domain, or refuses the user.
         """
-        status: dict[str, Any] = self._read(self._ask("GET", f"{self._root}api/v3/status/", {}))
+        try:
+            status: dict[str, Any] = self._read(self._ask("GET", f"{self._root}api/v3/status/", {}))
+        except NotFoundError:
+            raise _error("has no status page (404)", "check the URL") from None
         version = core_version(status)
         if version is None:
-            raise self._error("is not a Pulp 3 server: its status names no version of `core`", "check the URL")
+            raise _error("is not a Pulp 3 server: its status names no version of `core`", "check the URL")
         if _numbers(version) < OLDEST_VERSION:
             oldest = ".".join(map(str, OLDEST_VERSION))
-            raise self._error(f"has pulpcore {version}, which is too old", f"upgrade it to {oldest} or later")
+            raise _error(f"has pulpcore {version}, which is too old", f"upgrade it to {oldest} or later")
         if status.get("domain_enabled"):
             self._api = f"{self._root}{self._domain}/api/v3/"
-        elif self._domain != _DEFAULT_DOMAIN:
-            raise self._error(f"has no domains, so none named {self._domain!r}", "remove `domains` from its settings")
+        elif self._domain != DEFAULT_DOMAIN:
+            raise _error(f"has no domains, so none named {self._domain!r}", "remove `domains` from its settings")
         self._log_in()
         return status
 
@@ -127,7 +144,7 @@ class PulpClient:
         response = self._ask("POST", f"{self._api}login/", self._password)
         if response.status in _REFUSED:
             self._authorization = None
-            raise self._error("refuses the user name or the password", "check `username` and `password`")
+            raise _error("refuses the user name or the password", "check `username` and `password`")
         if response.status == HTTPStatus.NOT_FOUND:
             # Before 3.70 there are no sessions.
             self._authorization = self._password
@@ -153,35 +170,34 @@ class PulpClient:
                 # A connection whose answer was read to its end is in the pool by now, and stays open.
                 response.close()
         except SSLError as error:
-            raise self._error(f"has no secure connection: {error}", "check `url` and `ca_path`") from None
+            raise _error(f"has no secure connection: {printable(str(error))}", "check `url` and `ca_path`") from None
         except (HTTPError, OSError, ValueError) as error:
-            raise self._error(f"does not answer: {printable(str(error))}") from None
+            raise _error(f"does not answer: {_reason(error)}") from None
         if not is_whole:
-            raise self._error(f"sent an answer of more than {_MOST_BYTES} bytes")
+            raise _error(f"sent an answer of more than {_MOST_BYTES} bytes")
         return _Answer(response.status, response.headers, body)
 
     def _read(self, answer: "_Answer") -> Any:  # noqa: ANN401 - any JSON
         status = answer.status
         if status == HTTPStatus.NOT_FOUND:
-            raise NotFoundError(f"{self.name} does not have it (404)")
+            raise NotFoundError("the server does not have it (404)")
+        if status in _REFUSED and not self._password:
+            raise _error(f"asks who you are ({status})", "set `username` and `password`")
         if status in _REFUSED:
-            raise self._error(f"refuses the user ({status})", "run `pulp-hooks watch --check` to see its rights")
+            raise _error(f"refuses the user ({status})", "run `pulp-hooks watch --check` to see its rights")
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
             place = urlsplit(answer.headers.get("Location", ""))
-            raise self._error(f"redirects to {place.scheme}://{place.hostname}", "set `url` to where the server is")
+            raise _error(f"redirects to {place.scheme}://{place.hostname}", "set `url` to where the server is")
         if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-            raise self._error(f"answers with status {status}")
+            raise _error(f"answers with status {status}")
         try:
             return json.loads(answer.body)
         except (ValueError, RecursionError):
-            raise self._error("does not answer with JSON", "check the URL, and the server's log") from None
+            raise _error("does not answer with JSON", "check the URL, and the server's log") from None
 
     def _absolute(self, path: str) -> str:
         parts = urlsplit(self._root)
         return f"{parts.scheme}://{parts.netloc}{path}"
-
-    def _error(self, what: str, fix: str | None = None) -> PulpError:
-        return PulpError(f"{self.name} {what}" + (f"; fix: {fix}" if fix else ""))
 
 
 def results(answer: object) -> list[dict[str, Any]]:
@@ -194,6 +210,21 @@ def results(answer: object) -> list[dict[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise PulpError("the server does not answer with a list; fix: check the URL")
     return rows
+
+
+def _error(what: str, fix: str | None = None) -> PulpError:
+    return PulpError(f"the server {what}" + (f"; fix: {fix}" if fix else ""))
+
+
+def _reason(error: Exception) -> str:
+    """Return why a request failed, without the error's own text, which has names of Python objects in it."""
+    cause = error.__cause__
+    if isinstance(error, NewConnectionError) and isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    for kind, reason in _REASONS.items():
+        if isinstance(error, kind):
+            return reason
+    return printable(str(cause or error))
 
 
 class _Answer(NamedTuple):

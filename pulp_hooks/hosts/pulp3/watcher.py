@@ -8,7 +8,8 @@ from datetime import datetime
 from functools import partial
 
 from pulp_hooks.errors import PulpError, PulpHooksError
-from pulp_hooks.hosts.pulp3.client import PulpClient, api_root
+from pulp_hooks.hosts.pulp3.checking import lacking, missing_roles
+from pulp_hooks.hosts.pulp3.client import DEFAULT_DOMAIN, PulpClient, api_root
 from pulp_hooks.hosts.pulp3.events import PulpEvent
 from pulp_hooks.hosts.pulp3.position import Position, StateFolder
 from pulp_hooks.hosts.pulp3.server_watcher import ServerWatcher
@@ -108,13 +109,12 @@ class WatchedDomain:
         *,
         dry_run: bool,
     ) -> None:
-        is_default = domain == "default"
-        self.name = settings.name if is_default else f"{settings.name}.{domain}"
+        self._client = PulpClient(settings, domain)
+        self.name = self._client.name
         self.error: str | None = None
         self.server: ServerWatcher | None = None
         self._settings = settings
-        self._client = PulpClient(settings, domain, self.name)
-        self._source = api_root(settings.url) + ("" if is_default else f"{domain}/")
+        self._source = api_root(settings.url) + ("" if domain == DEFAULT_DOMAIN else f"{domain}/")
         self._fire = partial(fire, self.name)
         self._state = state
         self._since = since
@@ -157,6 +157,8 @@ class WatchedDomain:
             )
             if position.cursor is None:
                 server.begin(self._since)
+            for role in missing_roles(self._client, self._settings, server.lookups):
+                _log.warning("%s: %s", self.name, lacking(role))
             self.server = server
         self.server.look()
 
@@ -175,5 +177,5 @@ class WatchedDomain:
     def _log_error(self, text: str) -> None:
         # A server that is down for hours is one line, not thousands.
         if text != self.error:
-            _log.warning("%s", text)
+            _log.warning("%s: %s", self.name, text)
         self.error = text
