@@ -23,22 +23,22 @@ from urllib3.exceptions import (
 from pulp_hooks.errors import PulpError
 from pulp_hooks.hosts.connections import Connections
 from pulp_hooks.settings.model import PulpSettings
-from pulp_hooks.text import printable
+from pulp_hooks.text import printable, shortened_repr
 
 OLDEST_VERSION = (3, 33)
 """The first release whose lists take the filter `q`."""
 
-_CONNECT_SECONDS = 5.0
-_READ_SECONDS = 10.0
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 10.0
 _MIN_SPEED = 1000
 """Bytes per second; a server that sends its answers drop by drop is given up."""
 
-_MOST_BYTES = 2**27
+MOST_BYTES = 2**27
 _SESSION = "sessionid"
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _REASONS: dict[type[Exception], str] = {
-    ConnectTimeoutError: f"no connection within {_CONNECT_SECONDS:g} seconds",
-    ReadTimeoutError: f"nothing came for {_READ_SECONDS:g} seconds",
+    ConnectTimeoutError: f"no connection within {CONNECT_SECONDS:g} seconds",
+    ReadTimeoutError: f"nothing came for {READ_SECONDS:g} seconds",
     ProtocolError: "the connection was closed",
 }
 DEFAULT_DOMAIN = "default"
@@ -70,7 +70,7 @@ class PulpClient:
         self._password = _basic(settings.username, settings.password)
         self._authorization: dict[str, str] | None = None
         self._connections = Connections(
-            urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
+            urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
             _MIN_SPEED,
             PulpError,
             ca_certs=settings.ca_path,
@@ -164,8 +164,8 @@ class PulpClient:
         try:
             response = manager.request(method, url, headers=headers, preload_content=False, redirect=False)
             try:
-                body = response.read(_MOST_BYTES)
-                is_whole = len(body) < _MOST_BYTES
+                body = response.read(MOST_BYTES)
+                is_whole = len(body) < MOST_BYTES
             finally:
                 # A connection whose answer was read to its end is in the pool by now, and stays open.
                 response.close()
@@ -174,7 +174,7 @@ class PulpClient:
         except (HTTPError, OSError, ValueError) as error:
             raise _error(f"does not answer: {_reason(error)}") from None
         if not is_whole:
-            raise _error(f"sent an answer of more than {_MOST_BYTES} bytes")
+            raise _error(f"sent an answer of more than {MOST_BYTES} bytes")
         return _Answer(response.status, response.headers, body)
 
     def _read(self, answer: "_Answer") -> Any:  # noqa: ANN401 - any JSON
@@ -186,8 +186,9 @@ class PulpClient:
         if status in _REFUSED:
             raise _error(f"refuses the user ({status})", "run `pulp-hooks watch --check` to see its rights")
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-            place = urlsplit(answer.headers.get("Location", ""))
-            raise _error(f"redirects to {place.scheme}://{place.hostname}", "set `url` to where the server is")
+            # A query may have a secret in it.
+            place = printable(answer.headers.get("Location", "").partition("?")[0])
+            raise _error(f"redirects to {shortened_repr(place)}", "set `url` to where the server is")
         if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             raise _error(f"answers with status {status}")
         try:
