@@ -166,6 +166,13 @@ def test_listener_that_requests_it_is_disabled_and_its_deliveries_are_held(
     assert len(gone.events) == 1
     assert sorted(host.states()) == ["delivered"] * 3 + ["held"] * 3
     assert "failed, on hold until the listener is enabled: DisableListener: 410 Gone" in caplog.text
+    (said,) = [record for record in caplog.records if "is disabled" in record.getMessage()]
+    assert (said.levelname, vars(said)["listener"], vars(said)["error"]) == (
+        "ERROR",
+        "Listener",
+        "DisableListener: 410 Gone",
+    )
+    assert "DisableListener: 410 Gone; fix: run `pulp-hooks listeners enable Listener`" in said.getMessage()
     fire(hooks, "d")
     hooks.worker().run_once()
     assert len(gone.events) == 1
