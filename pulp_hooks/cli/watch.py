@@ -39,7 +39,7 @@ from pulp_hooks.hosts.pulp3.checking import Check, lacking
 from pulp_hooks.hosts.pulp3.checking import check as check_server
 from pulp_hooks.hosts.pulp3.tasks import Kind, Task
 from pulp_hooks.settings.model import PulpSettings
-from pulp_hooks.settings.reading import ReadSettings, read_settings
+from pulp_hooks.settings.reading import FILE_NAME, ReadSettings, read_settings
 from pulp_hooks.text import printable
 
 STATE_FOLDER = "pulp-hooks-watch"
@@ -123,13 +123,14 @@ def command(  # noqa: PLR0913, PLR0917 - one for each argument and option
         _check(ctx, servers, as_json=as_json)
         return
     folder = StateFolder(state or read.folder / STATE_FOLDER)
+    json_stream = sys.stdout if as_json else None
     with ExitStack() as stack:
         stack.enter_context(stdout_for_listeners(as_json=as_json))
         hooks = stack.enter_context(Hooks() if dry_run else Hooks.discover(settings))
         # Listeners that print would print into lines that are drawn anew.
         lines = LiveLines() if _is_live(as_json=as_json) and (dry_run or hooks.journal is not None) else None
         show_log("pulp_hooks", None if lines is None else lines.add)
-        printer = _Printer(hooks, lines, sys.stdout if as_json else None)
+        printer = _Printer(hooks, lines, json_stream)
         is_one_pass = once or replay_since is not None
         since = since if replay_since is None else replay_since
         if replay_since is None and not dry_run:
@@ -163,9 +164,8 @@ def _servers(  # noqa: PLR0913, PLR0917 - one for each option
     if not urls:
         servers = read.pulp_servers()
         if not servers:
-            raise click.UsageError(
-                f"there is no server to watch in {read.origin}; fix: pass a URL, or add a [[pulp]] table"
-            )
+            place = f"{read.path} has no [[pulp]] table" if read.path else f"there is no {FILE_NAME} here"
+            raise click.UsageError(f"no server to watch: {place}; fix: pass a URL, or add a [[pulp]] table")
         return list(servers)
     password: dict[str, str] | None = None
     if username is not None:
@@ -237,7 +237,7 @@ class _Printer:
             if self._json_stream is not None:
                 click.echo(json_for(self._json_stream, report.event.to_json()), file=self._json_stream)
                 return
-            cells, result = _cells(server, report.event)
+            cells, result = _cells(server, report.event, event)
             if self._lines is None:
                 click.secho("  ".join(filter(None, cells)), fg=_COLOURS.get(result))
             elif result:
@@ -268,15 +268,20 @@ class _Printer:
             echo_remark(f"{counted(self._fired, 'event')}{known}")
 
 
-def _cells(server: str, event: Event) -> tuple[list[str], str]:
-    """Return the cells of a line about an event, and the result of its operation."""
+def _cells(server: str, event: Event, seen: PulpEvent) -> tuple[list[str], str]:
+    """Return the cells of a line about an event, and the result of its operation.
+
+    Args:
+        server: Name of the server.
+        event: The event as it was fired.
+        seen: The event as the watcher made it: its times have fractions of seconds.
+    """
     body: Mapping[str, Any] = event.body
     operation, step = event.type.value.removeprefix("repo-").split("-")
     result = str(body.get("result") or "")
     seconds = counts = ""
     if result:
-        started, completed = (datetime.fromisoformat(str(body[key])) for key in ("started", "completed"))
-        seconds = duration((completed - started).total_seconds())
+        seconds = duration((seen.body["completed"] - seen.body["started"]).total_seconds())
         if operation == "sync":
             counts = f"+{body['added_count']} -{body['removed_count']}"
         if body["error_message"]:
