@@ -39,7 +39,7 @@ from pulp_hooks.hosts.pulp3.checking import Check, lacking
 from pulp_hooks.hosts.pulp3.checking import check as check_server
 from pulp_hooks.hosts.pulp3.tasks import Kind, Task
 from pulp_hooks.settings.model import PulpSettings
-from pulp_hooks.settings.reading import ReadSettings, read_settings
+from pulp_hooks.settings.reading import FILE_NAME, ReadSettings, read_settings
 from pulp_hooks.text import printable
 
 STATE_FOLDER = "pulp-hooks-watch"
@@ -165,9 +165,8 @@ def _servers(  # noqa: PLR0913, PLR0917 - one for each option
     if not urls:
         servers = read.pulp_servers()
         if not servers:
-            raise click.UsageError(
-                f"there is no server to watch in {read.origin}; fix: pass a URL, or add a [[pulp]] table"
-            )
+            place = f"{read.path} has no [[pulp]] table" if read.path else f"there is no {FILE_NAME} here"
+            raise click.UsageError(f"no server to watch: {place}; fix: pass a URL, or add a [[pulp]] table")
         return list(servers)
     password: dict[str, str] | None = None
     if username is not None:
@@ -237,7 +236,7 @@ class _Printer:
             if self._as_json:
                 click.echo(json_for(self._out, report.event.to_json()), file=self._out)
                 return
-            cells, result = _cells(server, report.event)
+            cells, result = _cells(server, report.event, event)
             if self._lines is None:
                 click.secho("  ".join(filter(None, cells)), file=self._out, fg=_COLOURS.get(result))
             elif result:
@@ -268,15 +267,20 @@ class _Printer:
             echo_remark(f"{counted(self._fired, 'event')}{known}")
 
 
-def _cells(server: str, event: Event) -> tuple[list[str], str]:
-    """Return the cells of a line about an event, and the result of its operation."""
+def _cells(server: str, event: Event, seen: PulpEvent) -> tuple[list[str], str]:
+    """Return the cells of a line about an event, and the result of its operation.
+
+    Args:
+        server: Name of the server.
+        event: The event as it was fired.
+        seen: The event as the watcher made it: its times have fractions of seconds.
+    """
     body: Mapping[str, Any] = event.body
     operation, step = event.type.value.removeprefix("repo-").split("-")
     result = str(body.get("result") or "")
     seconds = counts = ""
     if result:
-        started, completed = (datetime.fromisoformat(str(body[key])) for key in ("started", "completed"))
-        seconds = duration((completed - started).total_seconds())
+        seconds = duration((seen.body["completed"] - seen.body["started"]).total_seconds())
         if operation == "sync":
             counts = f"+{body['added_count']} -{body['removed_count']}"
         if body["error_message"]:
