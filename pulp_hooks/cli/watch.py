@@ -103,7 +103,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each argument and option
     check: bool,
     as_json: bool,
 ) -> None:
-    """Watch Pulp 3 servers, and fire an event for every sync and publish on them.
+    """Watch Pulp 3 servers, firing the events of their syncs and publishes.
 
     Servers are the URLs, or the [[pulp]] tables of the settings. Nothing is installed on them: a user with viewer roles
     is enough, see --check.
