@@ -115,7 +115,7 @@ class StateFolder:
         }
         try:
             with new.open("w", encoding="ascii") as file:
-                json.dump(stored, file)
+                file.write(json.dumps(stored))
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(path)

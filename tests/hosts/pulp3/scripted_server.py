@@ -52,7 +52,7 @@ class ScriptedServer:
         tasks: The tasks that are visible.
         objects: What is visible besides, by the last parts of hrefs.
         requests: Path and parameters of every request.
-        fails: Whether requests fail.
+        failing: How the paths of requests that fail begin; null: none fails.
     """
 
     def __init__(self, *tasks: dict[str, Any]) -> None:
@@ -62,13 +62,13 @@ class ScriptedServer:
             ZOO: {"pulp_href": f"{API}repositories/file/file/{ZOO}/", "name": "zoo", "pulp_labels": {"env": "prod"}}
         }
         self.requests: list[tuple[str, dict[str, str]]] = []
-        self.fails = False
+        self.failing: str | None = None
 
     def get(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Return what a server of Pulp would answer."""
         query = dict(parameters or {})
         self.requests.append((path, query))
-        if self.fails:
+        if self.failing is not None and path.startswith(self.failing):
             raise PulpError("the server does not answer")
         if path.startswith("/"):
             try:

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -295,6 +295,43 @@ def test_silent_server_is_given_up(server: Server, monkeypatch: pytest.MonkeyPat
         with pytest.raises(PulpError, match="nothing came"):
             client.get("tasks/")
     over.set()
+
+
+@pytest.mark.parametrize("fault", ["html", "truncated JSON", "truncated body", "closed"])
+def test_request_that_fails_once_is_repeated(server: Server, fault: str) -> None:
+    """What may be over with the next request is not an error yet."""
+
+    def once(handler: Handler) -> None:
+        del server.answers["tasks/"]
+        FAULTS[fault][0](handler)
+
+    with connected(server) as client:
+        client.connect()
+        server.answers["tasks/"] = once
+        assert client.get("tasks/") == {"results": []}
+
+
+def test_slow_server_gets_more_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait that was too short is followed by a longer one, so that a server that is always slow is watched too."""
+
+    def slowly(handler: Handler) -> None:
+        threading.Event().wait(0.5)
+        with suppress(OSError):
+            handler.send(200, {"results": []})
+
+    server.answers["tasks/"] = slowly
+    with connected(server) as client:
+        client.connect()
+        monkeypatch.setattr(client_module, "READ_SECONDS", 0.1)
+        client.get("repositories/")
+        failures = 0
+        while failures < 10:
+            try:
+                client.get("tasks/")
+                break
+            except PulpError:
+                failures += 1
+    assert 0 < failures < 10
 
 
 def test_missing_object_is_its_own_error(server: Server) -> None:

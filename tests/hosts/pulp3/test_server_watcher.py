@@ -227,10 +227,10 @@ def test_failing_server_loses_nothing() -> None:
     """A look that fails at any of its requests leaves everything for the next one."""
     server = ScriptedServer(a_task(1, finished="09:00:01"))
     watched = watched_from_nine(server)
-    server.fails = True
+    server.failing = ""
     with pytest.raises(PulpError):
         watched.look()
-    server.fails = False
+    server.failing = None
     assert watched.look() == ["sync-started 1", "sync-finished 1"]
 
 
@@ -302,6 +302,19 @@ def test_one_request_for_each_look() -> None:
     assert [path for path, _ in server.requests].count("tasks/") == 10
 
 
+def test_known_tasks_cost_no_second_request() -> None:
+    """Hundreds of tasks that run, or are shown again because they have just finished, leave room for new ones."""
+    finished = [a_task(number, finished=f"09:00:{number % 60:02}") for number in range(300)]
+    server = ScriptedServer(*finished, *(a_task(number, "running") for number in range(300, 500)))
+    watched = watched_from_nine(server)
+    watched.look()
+    for clock in (1.0, 61.0):
+        watched.clock = clock
+        del server.requests[:]
+        assert watched.look() == []
+        assert len(server.requests) == 1
+
+
 def test_times_of_a_second_are_understood() -> None:
     """Pulp leaves out microseconds that are zero."""
     server = ScriptedServer(a_task(1, finished="09:00:01"), a_task(2, finished="09:00:01.000001"))
@@ -343,6 +356,19 @@ def test_version_is_asked_for_where_the_task_has_no_result() -> None:
     server.tasks = [a_task(2, finished="09:00:02", result=None)]
     watched.look()
     assert watched.fired[3].body["added_count"] == 0
+
+
+def test_version_that_cannot_be_read_leaves_no_event_alone() -> None:
+    """Both events of a task wait for the counts, so that the next look does not repeat the first of them."""
+    server = ScriptedServer(a_task(1, finished="09:00:01", result=None))
+    server.objects[recorded("03_sync_first.version")["pulp_href"]] = recorded("03_sync_first.version")
+    watched = watched_from_nine(server)
+    server.failing = "/"
+    with pytest.raises(PulpError):
+        watched.look()
+    assert watched.fired == []
+    server.failing = None
+    assert watched.look() == ["sync-started 1", "sync-finished 1"]
 
 
 def test_hrefs_of_older_servers_are_understood() -> None:
