@@ -47,8 +47,8 @@ DEFAULT_DOMAIN = "default"
 _PORTS = {"http": 80, "https": 443}
 
 
-class NotFoundError(PulpError):
-    """The server does not have what was asked for."""
+class NotShownError(PulpError):
+    """The server does not have what was asked for, or the user may not see it."""
 
 
 class _PassingError(PulpError):
@@ -93,7 +93,7 @@ class PulpClient:
         """
         try:
             status: dict[str, Any] = self._read(self._ask("GET", f"{self._root}api/v3/status/", {}))
-        except NotFoundError:
+        except NotShownError:
             raise _error("has no status page (404)", "check the URL") from None
         version = core_version(status)
         if version is None:
@@ -118,7 +118,7 @@ class PulpClient:
             parameters: Parameters of the query.
 
         Raises:
-            NotFoundError: The server does not have it.
+            NotShownError: The server does not have it, or the user may not see it.
             PulpError: The server does not answer, refuses the user, or its answer is not JSON.
         """
         url = self._absolute(path) if path.startswith("/") else f"{self._api}{path}"
@@ -204,11 +204,13 @@ class PulpClient:
     def _read(self, answer: "_Answer") -> Any:  # noqa: ANN401 - any JSON
         status = answer.status
         if status == HTTPStatus.NOT_FOUND:
-            raise NotFoundError("the server does not have it (404)")
+            raise NotShownError("the server does not have it (404)")
         if status in _REFUSED and not self._password:
             raise _error(f"asks who you are ({status})", "set `username` and `password`")
         if status in _REFUSED:
-            raise _error(f"refuses the user ({status})", "run `pulp-hooks watch --check` to see its rights")
+            raise NotShownError(
+                f"the server refuses the user ({status}); fix: see its rights by `pulp-hooks watch --check`"
+            )
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
             # A query may have a secret in it.
             place = printable(answer.headers.get("Location", "").partition("?")[0])

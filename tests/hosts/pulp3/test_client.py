@@ -18,7 +18,7 @@ import trustme
 
 from pulp_hooks import PulpError, PulpSettings
 from pulp_hooks.hosts.pulp3 import client as client_module
-from pulp_hooks.hosts.pulp3.client import NotFoundError, PulpClient, api_root
+from pulp_hooks.hosts.pulp3.client import NotShownError, PulpClient, api_root
 
 PASSWORD = "s3cret-canary-of-the-watcher"  # noqa: S105 - of a server in this test
 BASIC = "Basic " + base64.b64encode(f"watcher:{PASSWORD}".encode()).decode()
@@ -334,12 +334,13 @@ def test_slow_server_gets_more_time(server: Server, monkeypatch: pytest.MonkeyPa
     assert 0 < failures < 10
 
 
-def test_missing_object_is_its_own_error(server: Server) -> None:
-    """What was deleted is told from a server that fails."""
-    server.answers["publications/file/file/x/"] = lambda handler: handler.send(404, {"detail": "Not found."})
+@pytest.mark.parametrize("status", [403, 404])
+def test_missing_or_hidden_object_is_its_own_error(server: Server, status: int) -> None:
+    """What was deleted, or what the user may not see, is told from a server that fails."""
+    server.answers["publications/file/file/x/"] = lambda handler: handler.send(status, {"detail": "no"})
     with connected(server) as client:
         client.connect()
-        with pytest.raises(NotFoundError):
+        with pytest.raises(NotShownError):
             client.get("/pulp/api/v3/publications/file/file/x/")
 
 
