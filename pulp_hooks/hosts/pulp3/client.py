@@ -29,6 +29,8 @@ from pulp_hooks.text import printable, shortened_repr
 OLDEST_VERSION = (3, 33)
 """The first release whose lists take the filter `q`."""
 
+_FIRST_WITH_SESSIONS = (3, 70)
+
 CONNECT_SECONDS = 5.0
 READ_SECONDS, _LONGEST_READ_SECONDS = 3.0, 60.0
 """How long to wait for an answer. A hanging request is given up soon, and a server that is slow has more time."""
@@ -75,6 +77,7 @@ class PulpClient:
         self._domain = domain
         self._password = _basic(settings.username, settings.password)
         self._authorization: dict[str, str] | None = None
+        self._has_sessions = False
         self._read_seconds = READ_SECONDS
         self._connections = Connections(
             urllib3.Timeout(connect=CONNECT_SECONDS),
@@ -94,13 +97,14 @@ class PulpClient:
         try:
             status: dict[str, Any] = self._read(self._ask("GET", f"{self._root}api/v3/status/", {}))
         except NotShownError:
-            raise _error("has no status page (404)", "check the URL") from None
+            raise _error("shows no status page", "check the URL") from None
         version = core_version(status)
         if version is None:
             raise _error("is not a Pulp 3 server: its status names no version of `core`", "check the URL")
         if _numbers(version) < OLDEST_VERSION:
             oldest = ".".join(map(str, OLDEST_VERSION))
             raise _error(f"has pulpcore {version}, which is too old", f"upgrade it to {oldest} or later")
+        self._has_sessions = _numbers(version) >= _FIRST_WITH_SESSIONS
         if status.get("domain_enabled"):
             self._api = f"{self._root}{self._domain}/api/v3/"
         elif self._domain != DEFAULT_DOMAIN:
@@ -161,8 +165,10 @@ class PulpClient:
         if response.status in _REFUSED:
             self._authorization = None
             raise _error("refuses the user name or the password", "check `username` and `password`")
+        if response.status == HTTPStatus.NOT_FOUND and self._has_sessions:
+            self._authorization = None
+            raise _error(f"has no domain {self._domain!r}", "check `domains`, or --domain")
         if response.status == HTTPStatus.NOT_FOUND:
-            # Before 3.70 there are no sessions.
             self._authorization = self._password
             return
         self._read(response)

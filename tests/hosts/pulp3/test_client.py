@@ -149,6 +149,9 @@ def test_logs_in_again_when_the_session_has_ended(server: Server) -> None:
 def test_server_without_sessions_gets_the_password_each_time(server: Server) -> None:
     """Servers before 3.70 have no login."""
     server.has_login = False
+    server.answers["status/"] = lambda handler: handler.send(
+        200, {"versions": [{"component": "core", "version": "3.69.4"}]}
+    )
     with connected(server) as client:
         client.connect()
         assert client.get("tasks/") == {"results": []}
@@ -213,6 +216,14 @@ def test_domain_has_its_own_paths(server: Server) -> None:
         "/pulp/team-a/api/v3/login/",
         "/pulp/team-a/api/v3/tasks/",
     ]
+
+
+def test_unknown_domain_is_said(server: Server) -> None:
+    """The server answers 404 to everything in a domain that it does not have."""
+    server.answers["status/"] = lambda handler: handler.send(200, STATUS | {"domain_enabled": True})
+    server.has_login = False
+    with connected(server, "team-x") as client, pytest.raises(PulpError, match="no domain 'team-x'"):
+        client.connect()
 
 
 def test_domain_of_a_server_without_domains_is_refused(server: Server) -> None:
