@@ -16,6 +16,7 @@ from pulp_hooks import (
     JournalSettings,
     ListenerSettings,
     PluginSettings,
+    PulpSettings,
     Settings,
     SettingsError,
 )
@@ -59,6 +60,14 @@ event_types = ["repo.sync.finish"]
 repo_ids = ["zoo-*"]
 results = ["failed"]
 config = { path = "a", token = { env = "TOKEN" } }
+
+[[pulp]]
+name = "main"
+url = "https://pulp.example"
+username = "watcher"
+password = { env = "TOKEN" }
+interval_seconds = 10
+labels = { env = "prod" }
 """
 
 _DELIVERY = DeliverySettings(
@@ -85,6 +94,16 @@ IN_CODE = Settings(
             repo_ids=("zoo-*",),
             results=("failed",),
             config={"path": "a", "token": {"env": "TOKEN"}},
+        ),
+    ),
+    pulp=(
+        PulpSettings(
+            "main",
+            "https://pulp.example",
+            "watcher",
+            {"env": "TOKEN"},
+            interval_seconds=10,
+            labels={"env": "prod"},
         ),
     ),
 )

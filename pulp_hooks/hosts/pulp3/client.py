@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -23,22 +24,23 @@ from urllib3.exceptions import (
 from pulp_hooks.errors import PulpError
 from pulp_hooks.hosts.connections import Connections
 from pulp_hooks.settings.model import PulpSettings
-from pulp_hooks.text import printable
+from pulp_hooks.text import printable, shortened_repr
 
 OLDEST_VERSION = (3, 33)
 """The first release whose lists take the filter `q`."""
 
-_CONNECT_SECONDS = 5.0
-_READ_SECONDS = 10.0
+CONNECT_SECONDS = 5.0
+READ_SECONDS, _LONGEST_READ_SECONDS = 3.0, 60.0
+"""How long to wait for an answer. A hanging request is given up soon, and a server that is slow has more time."""
+
 _MIN_SPEED = 1000
 """Bytes per second; a server that sends its answers drop by drop is given up."""
 
-_MOST_BYTES = 2**27
+MOST_BYTES = 2**27
 _SESSION = "sessionid"
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _REASONS: dict[type[Exception], str] = {
-    ConnectTimeoutError: f"no connection within {_CONNECT_SECONDS:g} seconds",
-    ReadTimeoutError: f"nothing came for {_READ_SECONDS:g} seconds",
+    ConnectTimeoutError: f"no connection within {CONNECT_SECONDS:g} seconds",
     ProtocolError: "the connection was closed",
 }
 DEFAULT_DOMAIN = "default"
@@ -47,6 +49,10 @@ _PORTS = {"http": 80, "https": 443}
 
 class NotFoundError(PulpError):
     """The server does not have what was asked for."""
+
+
+class _PassingError(PulpError):
+    """A failure that may be over with the next request."""
 
 
 class PulpClient:
@@ -69,8 +75,9 @@ class PulpClient:
         self._domain = domain
         self._password = _basic(settings.username, settings.password)
         self._authorization: dict[str, str] | None = None
+        self._read_seconds = READ_SECONDS
         self._connections = Connections(
-            urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
+            urllib3.Timeout(connect=CONNECT_SECONDS),
             _MIN_SPEED,
             PulpError,
             ca_certs=settings.ca_path,
@@ -117,6 +124,13 @@ class PulpClient:
         url = self._absolute(path) if path.startswith("/") else f"{self._api}{path}"
         if parameters:
             url = f"{url}?{urlencode(parameters)}"
+        try:
+            return self._get(url)
+        except _PassingError:
+            # Most failures hit one request. To repeat it alone is cheaper than to look anew after a pause.
+            return self._get(url)
+
+    def _get(self, url: str) -> Any:  # noqa: ANN401 - any JSON
         had_session = self._authorization is not None
         if not had_session:
             self._log_in()
@@ -163,20 +177,28 @@ class PulpClient:
         """
         manager = self._connections.manager(url, self.name)
         headers = {"Accept": "application/json", **headers}
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=self._read_seconds)
+        began = time.monotonic()
         try:
-            response = manager.request(method, url, headers=headers, preload_content=False, redirect=False)
+            response = manager.request(
+                method, url, headers=headers, timeout=timeout, preload_content=False, redirect=False
+            )
             try:
-                body = response.read(_MOST_BYTES)
-                is_whole = len(body) < _MOST_BYTES
+                body = response.read(MOST_BYTES)
+                is_whole = len(body) < MOST_BYTES
             finally:
                 # A connection whose answer was read to its end is in the pool by now, and stays open.
                 response.close()
         except SSLError as error:
             raise _error(f"has no secure connection: {printable(str(error))}", "check `url` and `ca_path`") from None
+        except ReadTimeoutError:
+            waited, self._read_seconds = self._read_seconds, min(2 * self._read_seconds, _LONGEST_READ_SECONDS)
+            raise _error(f"does not answer: nothing came for {waited:g} seconds", kind=_PassingError) from None
         except (HTTPError, OSError, ValueError) as error:
-            raise _error(f"does not answer: {_reason(error)}") from None
+            raise _error(f"does not answer: {_reason(error)}", kind=_PassingError) from None
+        self._read_seconds = max(READ_SECONDS, 2 * (time.monotonic() - began))
         if not is_whole:
-            raise _error(f"sent an answer of more than {_MOST_BYTES} bytes")
+            raise _error(f"sent an answer of more than {MOST_BYTES} bytes")
         return _Answer(response.status, response.headers, body)
 
     def _read(self, answer: "_Answer") -> Any:  # noqa: ANN401 - any JSON
@@ -188,14 +210,17 @@ class PulpClient:
         if status in _REFUSED:
             raise _error(f"refuses the user ({status})", "run `pulp-hooks watch --check` to see its rights")
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-            place = urlsplit(answer.headers.get("Location", ""))
-            raise _error(f"redirects to {place.scheme}://{place.hostname}", "set `url` to where the server is")
+            # A query may have a secret in it.
+            place = printable(answer.headers.get("Location", "").partition("?")[0])
+            raise _error(f"redirects to {shortened_repr(place)}", "set `url` to where the server is")
         if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-            raise _error(f"answers with status {status}")
+            raise _error(f"answers with status {status}", kind=_PassingError)
         try:
             return json.loads(answer.body)
         except (ValueError, RecursionError):
-            raise _error("does not answer with JSON", "check the URL, and the server's log") from None
+            raise _error(
+                "does not answer with JSON", "check the URL, and the server's log", kind=_PassingError
+            ) from None
 
     def _absolute(self, path: str) -> str:
         parts = urlsplit(self._root)
@@ -214,8 +239,8 @@ def results(answer: object) -> list[dict[str, Any]]:
     return rows
 
 
-def _error(what: str, fix: str | None = None) -> PulpError:
-    return PulpError(f"the server {what}" + (f"; fix: {fix}" if fix else ""))
+def _error(what: str, fix: str | None = None, *, kind: type[PulpError] = PulpError) -> PulpError:
+    return kind(f"the server {what}" + (f"; fix: {fix}" if fix else ""))
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,9 @@
 """Look-ups of what tasks only refer to: repositories, remotes, publications, and counts of versions."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from pulp_hooks.hosts.pulp3.client import NotFoundError, PulpClient, results
@@ -13,8 +15,8 @@ _KEEP_SECONDS = 300.0
 _MOST_IDS = 60
 """Ids in one request. A request line of more than about 95 is refused."""
 
-_MOST_KEPT = 10_000
-"""Objects of a kind that are kept; beyond, those that were asked for first are dropped."""
+_MOST_NAMED, _MOST_PUBLICATIONS = 10_000, 500
+"""Objects of a kind that are kept; beyond, those that were needed longest ago are dropped."""
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -29,9 +31,10 @@ class Lookups:
 
     def __init__(self, client: PulpClient, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
-        self._repositories = _Table(client, "repositories/", "name,pulp_labels,remote", clock)
-        self._remotes = _Table(client, "remotes/", "name", clock)
-        self._publications = _Table(client, "publications/", "pulp_created,pulp_last_updated,repository", clock)
+        self._repositories = _Table(client, clock, "repositories/", "name,pulp_labels,remote")
+        self._remotes = _Table(client, clock, "remotes/", "name")
+        fields = "pulp_created,pulp_last_updated,repository"
+        self._publications = _Table(client, clock, "publications/", fields, math.inf, _MOST_PUBLICATIONS)
 
     def prepare(self, tasks: Iterable[Task]) -> None:
         """Ask for everything that the events of these tasks need, and that is not known.
@@ -40,7 +43,9 @@ class Lookups:
             PulpError: The server does not answer.
         """
         tasks = list(tasks)
-        publications = [found for task in tasks for href in task.publications if (found := reference(href))]
+        # The server hides the publication of a running task, and that of a publish tells at most its repository.
+        ended = [task for task in tasks if task.is_finished and not (task.kind is Kind.PUBLISH and task.repository)]
+        publications = [found for task in ended for href in task.publications if (found := reference(href))]
         self._publications.prepare(found.id for found in publications)
         self._repositories.prepare(found.id for task in tasks if (found := self.repository_of(task)))
         self._remotes.prepare(found.id for task in tasks if task.kind is Kind.SYNC and (found := self.remote_of(task)))
@@ -102,10 +107,20 @@ class Lookups:
 class _Table:
     """Objects of one kind, by their UUIDs."""
 
-    def __init__(self, client: PulpClient, path: str, fields: str, clock: Callable[[], float]) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what differs is said in one line
+        self,
+        client: PulpClient,
+        clock: Callable[[], float],
+        path: str,
+        fields: str,
+        keep: float = _KEEP_SECONDS,
+        most: int = _MOST_NAMED,
+    ) -> None:
         self._client = client
         self._path = path
         self._fields = f"pulp_href,{fields}"
+        self._keep = keep
+        self._most = most
         self._clock = clock
         self._known: dict[str, tuple[float, Mapping[str, Any]]] = {}
 
@@ -116,13 +131,21 @@ class _Table:
     def prepare(self, identifiers: Iterable[str]) -> None:
         """Ask for the objects that are not known, or were asked for long ago."""
         now = self._clock()
-        missing = [one for one in dict.fromkeys(identifiers) if self._known.get(one, (now, _NOTHING))[0] <= now]
+        wanted = dict.fromkeys(identifiers)
+        for one in wanted:
+            if known := self._known.pop(one, None):
+                self._known[one] = known
+        missing = [one for one in wanted if self._known.get(one, (now, _NOTHING))[0] <= now]
+        # The rest of a request refreshes what will be asked for soon: fewer requests than one for each name.
+        soon = now + self._keep / 2
+        aged = (one for one, (expiry, _) in self._known.items() if expiry < soon and one not in wanted)
+        missing += islice(aged, -len(missing) % _MOST_IDS)
         for begin in range(0, len(missing), _MOST_IDS):
             batch = missing[begin : begin + _MOST_IDS]
             parameters = {"pulp_id__in": ",".join(batch), "fields": self._fields, "limit": str(len(batch))}
             found = {uuid_of(one): one for one in results(self._client.get(self._path, parameters))}
             for one in batch:
                 # A deleted object keeps what was known of it.
-                self._known[one] = now + _KEEP_SECONDS, found.get(one) or self.get(one)
-        while len(self._known) > _MOST_KEPT:
+                self._known[one] = now + self._keep, found.get(one) or self.get(one)
+        while len(self._known) > max(self._most, len(wanted)):
             del self._known[next(iter(self._known))]

@@ -68,7 +68,7 @@ class StateFolder:
             PulpError: Another process uses it, or it cannot be created.
         """
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = FileLock(self._folder / ".lock", timeout=0).acquire()
         except Timeout:
             raise PulpError(
@@ -115,7 +115,7 @@ class StateFolder:
         }
         try:
             with new.open("w", encoding="ascii") as file:
-                json.dump(stored, file)
+                file.write(json.dumps(stored))
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(path)

@@ -130,12 +130,13 @@ def read_task(shown: Mapping[str, Any], syncs: Collection[str] = (), publishes: 
     # What scheduled tasks work on is known at their end only.
     named = [*reserved, *(found for text in (result.get("repository"), *versions) if (found := reference(text)))]
     repository = next((found for found in named if found.model.endswith("repository")), None)
-    is_refresh = any(found.model.endswith("alternatecontentsource") for found in reserved)
+    models = [found.model for found in reserved]
+    # The refresh of an alternate content source runs the same function on a hidden repository, without reserving it.
+    is_refresh = _any_ends(models, "alternatecontentsource") and not _any_ends(models, "repository")
     return Task(
         id=uuid_of(shown),
         name=name,
-        # The refresh of an alternate content source is a sync of a hidden repository.
-        kind=Kind.OTHER if is_refresh and repository is None else _kind(name, syncs, publishes),
+        kind=Kind.OTHER if is_refresh else _kind(name, syncs, publishes),
         state=str(shown.get("state")),
         started=time_of(shown.get("started_at")),
         finished=time_of(shown.get("finished_at")),
@@ -178,6 +179,10 @@ def _kind(name: str, syncs: Collection[str], publishes: Collection[str]) -> Kind
     if names & {*syncs, *_SYNC_NAMES}:
         return Kind.SYNC
     return Kind.PUBLISH if names & {*publishes, *_PUBLISH_NAMES} else Kind.OTHER
+
+
+def _any_ends(texts: Collection[str], end: str) -> bool:
+    return any(text.endswith(end) for text in texts)
 
 
 def _texts(shown: Mapping[str, Any], key: str) -> list[str]:

@@ -171,7 +171,7 @@ class WatchedDomain:
         interval = self._settings.interval_seconds
         if not failures:
             return interval
-        pause = min(_SHORTEST_PAUSE * 2.0 ** min(failures, 10), max(_LONGEST_PAUSE, interval))
+        pause = min(_SHORTEST_PAUSE * 2.0 ** min(failures - 1, 10), max(_LONGEST_PAUSE, interval))
         return pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
     def _log_error(self, text: str) -> None:
