@@ -29,7 +29,9 @@ def found_for_test(listeners: Sequence[Listener], name: str) -> Listener:
         raise PluginError(f"{name!r} is a notifier; fix: name a listener that the settings make of it")
     if named:
         why = named[0].fault or f"it is {named[0].state}"
-        raise PluginError(f"listener {name!r} cannot be used: {why}; fix: see `pulp-hooks check`")
+        # What is wrong with the settings names the listener.
+        cause = why.replace(f"listener {name!r}: ", "")
+        raise PluginError(f"listener {name!r} cannot be used: {cause}; fix: see `pulp-hooks check`")
     known = [listener.name for listener in listeners]
     hint = did_you_mean(name, known, "run `pulp-hooks listeners` for a list")
     raise PluginError(f"unknown listener {name!r}; {hint}")

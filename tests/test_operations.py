@@ -19,7 +19,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulp_hooks import BodyError, ClosedError, DispatchSettings, Event, EventError, Hooks, Settings, hookimpl
+from pulp_hooks import (
+    BodyError,
+    ClosedError,
+    DispatchSettings,
+    Event,
+    EventError,
+    EventType,
+    Hooks,
+    Settings,
+    hookimpl,
+    testing,
+)
 from pulp_hooks.bodies.serializer import MAX_BODY_BYTES
 from pulp_hooks.operations import Operation, PublishOperation, SyncOperation
 
@@ -27,38 +38,22 @@ PATIENCE = 10
 """Seconds after which a test gives up on something that never comes."""
 
 
-class Recorder:
+class Recorder(testing.Recorder):
     """A listener that records every event."""
 
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
-
-    @hookimpl
-    def repo_sync_started(self, body: dict[str, Any]) -> None:
-        """Record the event."""
-        self.events.append(("sync started", body))
-
-    @hookimpl
-    def repo_sync_finished(self, body: dict[str, Any]) -> None:
-        """Record the event."""
-        self.events.append(("sync finished", body))
-
-    @hookimpl
-    def repo_publish_started(self, body: dict[str, Any]) -> None:
-        """Record the event."""
-        self.events.append(("publish started", body))
-
-    @hookimpl
-    def repo_publish_finished(self, body: dict[str, Any]) -> None:
-        """Record the event."""
-        self.events.append(("publish finished", body))
+    @property
+    def hooks(self) -> list[str]:
+        """The hooks of the recorded events."""
+        return [event.type.hook_name for event in self.events]
 
     @property
     def finished(self) -> dict[str, Any]:
         """The body of the only `finished`, which followed `started`."""
-        kinds = [kind for kind, _ in self.events]
-        assert kinds in (["sync started", "sync finished"], ["publish started", "publish finished"])
-        return self.events[-1][1]
+        assert self.hooks in (
+            ["repo_sync_started", "repo_sync_finished"],
+            ["repo_publish_started", "repo_publish_finished"],
+        )
+        return {**self.events[-1].body}
 
 
 def listener(name: str, function: Callable[..., object], hook: str = "repo_sync_finished") -> ModuleType:
@@ -138,7 +133,8 @@ def test_sync_fires_started_on_entry_and_finished_with_success(form: Form) -> No
     recorder = Recorder()
 
     def block(sync: SyncOperation) -> None:
-        assert recorder.events == [("sync started", {"repo_id": "pulp-f17"})]
+        assert recorder.hooks == ["repo_sync_started"]
+        assert recorder.events[0].body == {"repo_id": "pulp-f17"}
         sync.added_count, sync.updated_count, sync.removed_count = 3, 2, None
         sync.summary = {"packages": 5}
         sync.details = ["a", {"b": 1}]
@@ -171,9 +167,8 @@ def test_publish_fires_started_on_entry_and_finished_with_success(form: Form) ->
     recorder = Recorder()
 
     def block(publish: PublishOperation) -> None:
-        assert recorder.events == [
-            ("publish started", {"repo_id": "pulp-f17", "distributor_id": "my_distributor"}),
-        ]
+        assert recorder.hooks == ["repo_publish_started"]
+        assert recorder.events[0].body == {"repo_id": "pulp-f17", "distributor_id": "my_distributor"}
         publish.summary = {"packages": 5}
 
     form(publish_of(Hooks([recorder])), block)
@@ -242,8 +237,12 @@ def test_publish_inside_of_a_sync_fires_its_own_events() -> None:
     hooks = Hooks([recorder])
     with sync_of(hooks), publish_of(hooks):
         pass
-    kinds = [kind for kind, _ in recorder.events]
-    assert kinds == ["sync started", "publish started", "publish finished", "sync finished"]
+    assert recorder.hooks == [
+        "repo_sync_started",
+        "repo_publish_started",
+        "repo_publish_finished",
+        "repo_sync_finished",
+    ]
 
 
 # Failures reported by the host.
@@ -516,7 +515,7 @@ def test_interrupt_while_finished_is_delivered_leaves_a_block_without_an_excepti
     hooks = Hooks([recorder, listener("z", plain if kind == "plain" else awaited)])
     with pytest.raises(KeyboardInterrupt):
         form(sync_of(hooks), nothing)
-    results = [body["result"] for kind, body in recorder.events if kind == "sync finished"]
+    results = [event.body["result"] for event in recorder.events if event.type is EventType.REPO_SYNC_FINISHED]
     # An async listener runs beside the recorder, and may interrupt the host first.
     assert results == ["success"] or (form is async_with_block and kind == "async" and not results)
 
@@ -861,7 +860,7 @@ def test_generator_that_is_closed_inside_of_the_block_fires_finished() -> None:
 
     running = host()
     next(running)
-    assert [kind for kind, _ in recorder.events] == ["sync started"]
+    assert recorder.hooks == ["repo_sync_started"]
     del running
     gc.collect()
     assert (recorder.finished["result"], recorder.finished["exception"]) == ("error", "GeneratorExit()")

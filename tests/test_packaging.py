@@ -61,7 +61,7 @@ def test_package_is_complete(package: Path) -> None:
     assert list((package / "tests").glob("**/test_*.py"))
 
 
-@pytest.mark.parametrize("name", ["development.txt", "runtime.txt"])
+@pytest.mark.parametrize("name", ["development.txt", "pulp3.txt", "runtime.txt"])
 def test_every_pinned_requirement_has_hashes(name: str) -> None:
     """Only content known beforehand is installed."""
     text = (ROOT / ".ci" / "constraints" / name).read_text().replace("\\\n", " ")

@@ -5,7 +5,7 @@ import math
 import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, TypeVar
 
 import click
 from marshmallow import ValidationError
@@ -43,16 +43,39 @@ _FILTERS = ("event_types", "repo_ids", "results")
 _HIDDEN = "***"
 
 
-def _assigned(_ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> dict[str, Any]:
-    """Return keys and values of `--set KEY=VALUE`, `--set-env KEY=NAME` or `--set-file KEY=PATH`."""
-    found: dict[str, Any] = {}
+_Path: TypeAlias = tuple[str, ...]
+"""Where a value is in the table of a listener: the keys that lead to it."""
+
+
+def _assigned(_ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> dict[_Path, Any]:
+    """Return places and values of `--set KEY=VALUE`, `--set-env KEY=NAME` or `--set-file KEY=PATH`."""
+    found: dict[_Path, Any] = {}
     for text in texts:
         key, is_given, value = text.partition("=")
-        if not is_given or not all(key.split(".")):
+        path = _path(key)
+        if not is_given or not all(path):
             raise click.BadParameter(f"{printable(text)!r} must be KEY=VALUE")
         kind = str(param.name).rpartition("_")[2]
-        found[key] = {kind: value} if kind in {"env", "file"} else _value(value)
+        found[path] = {kind: value} if kind in {"env", "file"} else _value(value)
     return found
+
+
+def _places(ctx: click.Context, param: click.Parameter, keys: tuple[str, ...]) -> list[_Path]:
+    """Return the places of `--unset KEY`, which may also be a filter."""
+    return [(key,) if key in _FILTERS else ("config", *_path(key)) for key in checked_text(ctx, param, keys)]
+
+
+def _path(key: str) -> _Path:
+    """Return the keys in a dotted key of TOML, whose parts may be quoted; else the parts between the dots."""
+    try:
+        read: Any = tomllib.loads(f"{key} = 0")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return tuple(key.split("."))
+    path: list[str] = []
+    while isinstance(read, dict) and len(read) == 1:
+        [(part, read)] = read.items()
+        path.append(part)
+    return tuple(path) if read == 0 else tuple(key.split("."))
 
 
 def _value(text: str) -> object:
@@ -118,11 +141,11 @@ def _opened(path: str) -> "SettingsFile":
     return SettingsFile(path)
 
 
-def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the options of `_listener_options` set, by key."""
-    changes = {name: [str(value) for value in options[name]] for name in _FILTERS if options[name]}
+def _changes(options: Mapping[str, Any]) -> dict[_Path, Any]:
+    """Return what the options of `_listener_options` set, and where."""
+    changes: dict[_Path, Any] = {(name,): [str(value) for value in options[name]] for name in _FILTERS if options[name]}
     for source in ("set", "set_env", "set_file"):
-        changes |= {f"config.{key}": value for key, value in options[source].items()}
+        changes |= {("config", *path): value for path, value in options[source].items()}
     return changes
 
 
@@ -155,14 +178,14 @@ Examples:
 )
 @click.argument("name", callback=checked_text)
 @_listener_options
-@click.option("--unset", multiple=True, metavar="KEY", callback=checked_text, help="Remove a key.")
+@click.option("--unset", multiple=True, metavar="KEY", callback=_places, help="Remove a key.")
 @yes_option
 @_file_option
 @json_option
 def update(
     name: str,
     settings: str,
-    unset: Sequence[str],
+    unset: Sequence[_Path],
     *,
     yes: bool,
     as_json: bool,
@@ -174,7 +197,7 @@ def update(
     """
     file = _opened(settings)
     before = file.listener(name)
-    file.update(name, _changes(options), [key if key in _FILTERS else f"config.{key}" for key in unset])
+    file.update(name, _changes(options), unset)
     changed = dict(_difference(before, file.listener(name), _hidden_keys(before, as_json=as_json)))
     if not changed:
         echo_result({"changed": {}}, f"{name} is unchanged", as_json=as_json)
@@ -245,13 +268,13 @@ def import_(ctx: click.Context, /, file: TextIO, settings: str, *, pulp2: bool, 
     Says what each one needs. Exit code 1 if one is not valid; it is left out, and the others are added.
     """
     added, refused, notes = list[str](), list[str](), list[str]()
-    more = {key: value for source in ("set", "set_env", "set_file") for key, value in options[source].items()}
+    more = {path: value for source in ("set", "set_env", "set_file") for path, value in options[source].items()}
     for listener, needs in _read(file, is_pulp2=pulp2):
-        name, prefix = str(listener["name"]), f"{listener.get('notifier')}."
+        name = str(listener["name"])
         try:
             edited = _opened(settings)
-            more_keys = {f"config.{k.removeprefix(prefix)}": v for k, v in more.items() if k.startswith(prefix)}
-            edited.add(listener, more_keys)
+            of_notifier = {path[1:]: value for path, value in more.items() if path[0] == listener.get("notifier")}
+            edited.add(listener, {("config", *path): value for path, value in of_notifier.items() if path})
             notes += [*needs, *_save(edited, [name], as_json=as_json)]
             added.append(name)
         except SettingsError as error:

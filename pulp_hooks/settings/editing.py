@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -57,7 +57,7 @@ class SettingsFile:
         """
         return self._table(name).unwrap()
 
-    def add(self, listener: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> None:
+    def add(self, listener: Mapping[str, Any], changes: Mapping[tuple[str, ...], Any] | None = None) -> None:
         """Add a listener at the end; what is there already stays as it is, to the byte.
 
         Args:
@@ -72,8 +72,8 @@ class SettingsFile:
             raise SettingsError(f"there is a listener {name!r} already; fix: choose another name, or update it")
         try:
             table = _written(listener)
-            for key, value in (changes or {}).items():
-                _put_into(table, key, value)
+            for path, value in (changes or {}).items():
+                _put_into(table, path, value)
             tables = tomlkit.aot()
             tables.append(table)
             added = tomlkit.dumps({"listeners": tables})
@@ -83,13 +83,15 @@ class SettingsFile:
         self._text = f"{before}\n\n{added}" if before else added
         self._document = self._parsed(self._text)
 
-    def update(self, name: str, changes: Mapping[str, Any], removed: Iterable[str] = ()) -> None:
+    def update(
+        self, name: str, changes: Mapping[tuple[str, ...], Any], removed: Iterable[tuple[str, ...]] = ()
+    ) -> None:
         """Change keys of a listener; the others stay.
 
         Args:
             name: Name of the listener.
-            changes: New values: of the filters by their names, of the configuration by dotted keys after `config.`.
-            removed: Keys to remove, named in the same way.
+            changes: New values, by the keys that lead to them from the table of the listener.
+            removed: What to remove, named in the same way.
 
         Raises:
             SettingsError: There is no such listener, or no such key to remove, or other tables stand between those of
@@ -101,15 +103,15 @@ class SettingsFile:
                 "fix: move those of the listeners together"
             )
         table = self._table(name)
-        for key, value in changes.items():
-            _put_into(table, key, value)
-        for key in removed:
+        for path, value in changes.items():
+            _put_into(table, path, value)
+        for path in removed:
             inner: Any = table
-            *parents, last = key.split(".")
+            *parents, last = path
             for parent in parents:
                 inner = inner.get(parent) if isinstance(inner, Mapping) else None
             if not isinstance(inner, Mapping) or last not in inner:
-                raise SettingsError(f"listener {name!r} has no key {key.removeprefix('config.')}")
+                raise SettingsError(f"listener {name!r} has no key {'.'.join(path).removeprefix('config.')}")
             del cast("Any", inner)[last]
         self._text = tomlkit.dumps(self._document)
 
@@ -237,14 +239,15 @@ class SettingsFile:
         raise SettingsError(f"{self.path} has no listener {name!r}; it has {', '.join(self.names) or 'none'}")
 
 
-def _put_into(listener: Any, key: str, value: object) -> None:  # noqa: ANN401 - a table
-    """Put a value into the table of a listener, by its dotted key."""
-    if not key.startswith("config."):
-        listener[key] = value
+def _put_into(listener: Any, path: Sequence[str], value: object) -> None:  # noqa: ANN401 - a table
+    """Put a value into the table of a listener."""
+    first, *rest = path
+    if not rest:
+        listener[first] = value
         return
-    if not isinstance(listener.get("config"), Mapping):
-        listener["config"] = tomlkit.table()
-    _put(listener["config"], key.removeprefix("config."), value)
+    if not isinstance(listener.get(first), Mapping):
+        listener[first] = tomlkit.table()
+    _put(listener[first], rest, value)
 
 
 def _written(listener: Mapping[str, Any]) -> Table:
@@ -261,9 +264,9 @@ def _written(listener: Mapping[str, Any]) -> Table:
     return table
 
 
-def _put(table: Any, key: str, value: object) -> None:  # noqa: ANN401 - a table, or an inline one
-    """Put a value into a table; a dotted key leads into tables within it."""
-    first, _, rest = key.partition(".")
+def _put(table: Any, path: Sequence[str], value: object) -> None:  # noqa: ANN401 - a table, or an inline one
+    """Put a value into a table, or into the tables within it that the path leads through."""
+    first, *rest = path
     if rest:
         inner = table.get(first)
         if not isinstance(inner, Mapping) or is_reference(inner):
@@ -271,7 +274,7 @@ def _put(table: Any, key: str, value: object) -> None:  # noqa: ANN401 - a table
         _put(inner, rest, value)
         table[first] = inner
     else:
-        table[key] = _inline(value)
+        table[first] = _inline(value)
 
 
 def _inline(value: object) -> object:

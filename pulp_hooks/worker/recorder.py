@@ -85,4 +85,5 @@ class Recorder:
         _log.error(
             "listener %s is disabled; its deliveries are on hold: %s; fix: run `pulp-hooks listeners enable %s`",
             *(name, reason, quote(name)),
+            extra={"listener": name, "error": reason},
         )

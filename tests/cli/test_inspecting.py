@@ -57,6 +57,7 @@ def test_listeners_shows_where_each_comes_from(run: Run, install: Install) -> No
         "version": "1.0",
         "hooks": ["repo_sync_finished"],
         "disabled": None,
+        "disabled_at": None,
     } in listed
 
 

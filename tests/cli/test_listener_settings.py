@@ -84,6 +84,19 @@ def test_listener_is_added_and_the_rest_stays_to_the_byte(edit: Run, settings: P
     }
 
 
+def test_quoted_part_of_a_key_may_have_dots(edit: Run, settings: Path) -> None:
+    """As in TOML; a key that is not TOML is taken as it is."""
+    keys = ("--set", 'headers."X.Y"=x', "--set", "headers.'Z'=z", "--set", "headers.a!b=b")
+    shown = edit("add", "ci", "--notifier", "http", "--set", "url=https://ci.example.org/", *keys)
+    assert shown.returncode == 0, shown.stderr
+    assert listeners(settings)["ci"]["config"]["headers"] == {"X.Y": "x", "Z": "z", "a!b": "b"}
+    shown = edit("update", "ci", "--set-env", 'headers."X.Y"=NAME', "--unset", "headers.a!b", "--yes")
+    assert shown.returncode == 0, shown.stderr
+    assert listeners(settings)["ci"]["config"]["headers"] == {"X.Y": {"env": "NAME"}, "Z": "z"}
+    assert "no key headers.X.Z" in edit("update", "ci", "--unset", 'headers."X.Z"', "--yes").stderr
+    assert "must be KEY=VALUE" in edit("update", "ci", "--set", 'headers.""=1', "--yes").stderr
+
+
 def test_file_is_created_where_there_is_none(run: Run, tmp_path: Path) -> None:
     """With what the command says."""
     arguments = ["add", "audit", "--notifier", "jsonl", "--set", "path=x.jsonl", "--settings", "new.toml", "--json"]

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -442,9 +443,11 @@ def test_disabled_listener_is_shown_and_enabled(run: Run, fire: Callable[..., st
     assert run("worker", "--once").stdout == "no attempts, 0 delivered\n"
     (line,) = [line for line in as_json("listeners") if line["name"] == "desk"]
     assert line["disabled"] == "no paper"
+    since = datetime.fromisoformat(line["disabled_at"])
+    assert timedelta() < datetime.now(UTC) - since < timedelta(hours=1)
     table = run("listeners")
     assert "disabled" in table.stdout
-    assert "desk is disabled: no paper" in table.stderr
+    assert f"desk is disabled since {since:%Y-%m-%dT%H:%M:%SZ}: no paper" in table.stderr
     assert as_json("listeners", "enable", "desk") == {"listener": "desk", "disabled": False, "resumed": 2}
     time.sleep(0.05)
     assert run("worker", "--once").stdout.count("heard") == 2

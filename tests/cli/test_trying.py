@@ -66,14 +66,16 @@ def test_event_goes_past_filters_and_journal(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "work" / "events.db").exists()
 
 
-def test_listener_that_cannot_be_tested_is_said(run: Run, install: Install) -> None:
+def test_listener_that_cannot_be_tested_is_said(run: Run, install: Install, tmp_path: Path) -> None:
     """Unknown, a notifier, broken, or not interested: with what to do."""
     install("shout", BOTH)
     install("broken", "raise ValueError('cannot be imported')")
+    (tmp_path / "work" / "pulp-hooks.toml").write_text("[[listeners]]\nname = 'audit'\nnotifier = 'jsonl'\n")
     for arguments, said in (
         (["shoot"], "unknown listener 'shoot'; did you mean 'shout'?"),
         (["jsonl"], "'jsonl' is a notifier; fix: name a listener that the settings make of it"),
         (["broken"], "listener 'broken' cannot be used: "),
+        (["audit"], "listener 'audit' cannot be used: config.path: "),
         (
             ["shout", "--event-type", "repo-sync-started"],
             "'shout' does not receive repo-sync-started, but repo-sync-finished",

@@ -195,6 +195,7 @@ def test_defaults_of_settings_are_documented(heading: str) -> None:
             value = tomllib.loads(f"{field.name} = {shown[1]}")
             needed = {"name": "a", "notifier": "b"} if heading == "`[[listeners]]`" else {}
             needed = {"url": "sqlite:///a"} if heading == "`[journal]`" else needed
+            needed = {"name": "a", "url": "https://b"} if heading == "`[[pulp]]`" else needed
             made = tables()[heading](**needed | value)
             assert made == tables()[heading](**needed), field.name
 
@@ -268,6 +269,7 @@ DOCUMENTS = {
     "check": [["check"]],
     "fire": [["fire", "repo-sync-started"]],
     "mirror": [["mirror", "files", "mirrored"]],
+    "watch": [["watch", "http://127.0.0.1:1", "--check"]],
     "worker": [["worker", "--once"]],
     "deliveries": [["deliveries"], ["deliveries", "show", "EVENT"]],
     "events": [["events"]],

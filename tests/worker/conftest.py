@@ -9,34 +9,36 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, select, update
 
-from pulp_hooks import DeliverySettings, Hooks, Settings, hookimpl
+from pulp_hooks import DeliverySettings, Event, Hooks, Settings, hookimpl
 from pulp_hooks.journal import schema
+from pulp_hooks.testing import Recorder
 
 PATIENCE = 20.0
 """Seconds after which a test gives up on something that never comes."""
 
 
-class Listener:
-    """A listener that records its events and then calls a function.
+class Listener(Recorder):
+    """A listener that records its events, and calls a function with those of started syncs."""
 
-    Attributes:
-        events: Repository, id and time (elapsed seconds) of each call.
-    """
-
-    def __init__(self, does: Callable[[Any], object] = lambda _: None) -> None:
-        self.events: list[tuple[str, str, float]] = []
+    def __init__(self, does: Callable[[Event], object] = lambda _: None) -> None:
+        super().__init__()
         self._does = does
 
     @hookimpl
-    def repo_sync_started(self, event: Any) -> None:  # noqa: ANN401 - as pluggy has it
+    def repo_sync_started(self, event: Event) -> None:
         """Record the event, and call the function."""
-        self.events.append((event.body["repo_id"], event.id, time.monotonic()))
+        super().repo_sync_started(event)
         self._does(event)
+
+    @property
+    def ids(self) -> list[str]:
+        """The identifiers of the recorded events."""
+        return [event.id for event in self.events]
 
     @property
     def repo_ids(self) -> list[str]:
         """The repositories of the recorded events."""
-        return [repo_id for repo_id, _, _ in self.events]
+        return [str(event.body["repo_id"]) for event in self.events]
 
 
 class Other(Listener):

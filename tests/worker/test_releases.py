@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import pulp_hooks
-from pulp_hooks import Event, Hooks, hookimpl
+from pulp_hooks import Hooks
+from pulp_hooks.testing import Recorder
 from tests.worker.test_worker import STARTED
 
 NEXT_RELEASE = {
@@ -58,18 +59,6 @@ with Hooks({"Listener": Listener()}, journal=sys.argv[1]) as hooks:
 """
 
 
-class Listener:
-    """A listener of this release that records the events."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    @hookimpl
-    def repo_sync_started(self, event: Event) -> None:
-        """Record the event."""
-        self.events.append(event)
-
-
 @pytest.fixture
 def next_release(tmp_path: Path) -> Path:
     """Write the package of a simulated next release."""
@@ -98,7 +87,7 @@ def run(release: Path, program: str, url: str) -> str:
 def test_older_worker_delivers_what_a_newer_host_has_stored(next_release: Path, url: str) -> None:
     """It ignores the unknown member of the envelope; the unknown field of the body reaches the listener."""
     run(next_release, HOST, url)
-    listener = Listener()
+    listener = Recorder()
     with Hooks({"Listener": listener}, journal=url) as hooks:
         worker = hooks.worker()
         worker.run_once()
@@ -111,7 +100,7 @@ def test_older_worker_delivers_what_a_newer_host_has_stored(next_release: Path, 
 
 def test_newer_worker_delivers_what_an_older_host_has_stored(next_release: Path, url: str) -> None:
     """The member is null, and the field is missing."""
-    with Hooks({"Listener": Listener()}, journal=url) as hooks:
+    with Hooks({"Listener": Recorder()}, journal=url) as hooks:
         hooks.fire(STARTED, {"repo_id": "zoo"}, operation_id="op-1")
     seen: dict[str, Any] = json.loads(run(next_release, WORKER, url))
     assert seen == {"body": {"repo_id": "zoo"}, "region": None, "operation_id": "op-1"}
@@ -119,7 +108,7 @@ def test_newer_worker_delivers_what_an_older_host_has_stored(next_release: Path,
 
 def test_older_and_newer_releases_share_one_journal(next_release: Path, url: str) -> None:
     """Hosts of both store, workers of both deliver, and no event is lost."""
-    listener = Listener()
+    listener = Recorder()
     with Hooks({"Listener": listener}, journal=url) as hooks:
         hooks.fire(STARTED, {"repo_id": "a"})
         run(next_release, HOST, url)

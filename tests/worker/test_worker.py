@@ -74,7 +74,7 @@ def test_what_is_due_is_delivered_once(host: Host) -> None:
     worker.run_once()
     hooks.worker().run_once()
     assert sorted(first.repo_ids) == sorted(second.repo_ids) == ["a", "b", "c"]
-    assert sorted(event_id for _, event_id, _ in first.events) == sorted(ids)
+    assert sorted(first.ids) == sorted(ids)
     assert host.states() == ["delivered"] * 6
     assert worker.tally == {Ending.SUCCEEDED: 6}
     assert host.attempts() == [(1, "succeeded", None)] * 6
@@ -120,7 +120,7 @@ def test_success_after_a_failure_ends_it(host: Host) -> None:
     (event_id,) = fire(hooks, "zoo")
     hooks.worker().run_once()
     hooks.worker().run_once()
-    assert [found for _, found, _ in listener.events] == [event_id] * 2
+    assert listener.ids == [event_id] * 2
     assert host.attempts() == [(1, "failed", "RuntimeError: not yet"), (2, "succeeded", None)]
     assert host.states() == ["delivered"]
 
@@ -166,6 +166,13 @@ def test_listener_that_requests_it_is_disabled_and_its_deliveries_are_held(
     assert len(gone.events) == 1
     assert sorted(host.states()) == ["delivered"] * 3 + ["held"] * 3
     assert "failed, on hold until the listener is enabled: DisableListener: 410 Gone" in caplog.text
+    (said,) = [record for record in caplog.records if "is disabled" in record.getMessage()]
+    assert (said.levelname, vars(said)["listener"], vars(said)["error"]) == (
+        "ERROR",
+        "Listener",
+        "DisableListener: 410 Gone",
+    )
+    assert "DisableListener: 410 Gone; fix: run `pulp-hooks listeners enable Listener`" in said.getMessage()
     fire(hooks, "d")
     hooks.worker().run_once()
     assert len(gone.events) == 1
@@ -307,7 +314,7 @@ def test_order_per_repository_is_strict_if_configured(host: Host) -> None:
     """A failure blocks the later events of its repository, not those of others."""
 
     def does(event: Any) -> None:  # noqa: ANN401 - as pluggy has it
-        if event.id == "a-1" and [event_id for _, event_id, _ in listener.events].count("a-1") < 3:
+        if event.id == "a-1" and listener.ids.count("a-1") < 3:
             raise RuntimeError("not yet")
 
     listener = Listener(does)
@@ -315,7 +322,7 @@ def test_order_per_repository_is_strict_if_configured(host: Host) -> None:
     for event_id in ("a-1", "b-1", "a-2", "b-2"):
         hooks.fire(STARTED, {"repo_id": event_id[0]}, event_id=event_id)
     settle(host, hooks.worker())
-    order = [event_id for _, event_id, _ in listener.events]
+    order = listener.ids
     assert [event_id for event_id in order if event_id[0] == "a"] == ["a-1", "a-1", "a-1", "a-2"]
     assert [event_id for event_id in order if event_id[0] == "b"] == ["b-1", "b-2"]
     assert order.index("b-2") < order.index("a-2")
@@ -343,15 +350,14 @@ def test_concurrency_holds_over_all_workers(host: Host, until: Until) -> None:
 
 def test_rate_limit_holds_over_all_workers(host: Host, until: Until) -> None:
     """Two workers make no more attempts in a second than the setting allows, after a burst of one second's worth."""
-    listener = Listener()
-    hooks = host.hooks(listener, global_rate_per_second=10)
+    moments: list[float] = []
+    hooks = host.hooks(Listener(lambda _: moments.append(time.monotonic())), global_rate_per_second=10)
     fire(hooks, *map(str, range(25)))
     began = time.monotonic()
     with hooks.worker(), hooks.worker():
         until(lambda: host.states() == ["delivered"] * 25)
-    moments = sorted(moment for _, _, moment in listener.events)
     # Ten at once, and then at most one in each tenth of a second, however late the calls are.
-    assert all(moment - began >= (place - 9) / 10 - 0.02 for place, moment in enumerate(moments))
+    assert all(moment - began >= (place - 9) / 10 - 0.02 for place, moment in enumerate(sorted(moments)))
 
 
 def test_listener_that_is_not_loaded_keeps_its_deliveries(host: Host) -> None:

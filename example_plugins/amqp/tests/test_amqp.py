@@ -750,6 +750,28 @@ def test_expired_certificate_is_refused(made: Callable[..., Amqp], tmp_path: Pat
             notifier.notify(example_event("repo-sync-started"))
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1 is deprecated:DeprecationWarning")
+def test_broker_with_old_tls_is_refused(made: Callable[..., Amqp], tmp_path: Path) -> None:
+    """A broker that speaks nothing newer than TLS 1.0 gets no word of AMQP, although its certificate is valid."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
+    received: list[bytes] = []
+
+    def shake_hands(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:
+            received.append(secure.recv(1000))
+
+    with server_that(shake_hands) as port:
+        notifier = made(url=f"amqps://localhost:{port}", ca_path=str(tmp_path / "ca.pem"), timeout=3)
+        with pytest.raises(AmqpError, match="the broker cannot be reached: SSL"):
+            notifier.notify(example_event("repo-sync-started"))
+    assert received == []
+
+
 def test_plain_text_server_gets_no_password_over_tls(made: Callable[..., Amqp]) -> None:
     """A server that does not speak TLS is not spoken to without it."""
     received: list[bytes] = []

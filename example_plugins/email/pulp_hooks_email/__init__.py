@@ -323,11 +323,13 @@ def _context(ca_path: str | None) -> ssl.SSLContext:
     Raises:
         ValueError: There are no certificates.
     """
-    if ca_path is None:
-        return ssl.create_default_context()
-    path = Path(ca_path)
+    path = None if ca_path is None else Path(ca_path)
+    of_folder = path is not None and path.is_dir()
     try:
-        return ssl.create_default_context(capath=path) if path.is_dir() else ssl.create_default_context(cafile=path)
+        context = ssl.create_default_context(capath=path) if of_folder else ssl.create_default_context(cafile=path)
     except OSError as error:
         reason = error.strerror if not isinstance(error, ssl.SSLError) and error.strerror else "it has no certificate"
         raise ValueError(f"ca_path {ca_path!r} cannot be used: {reason}; fix: name a file in PEM format") from error
+    # Not every build of Python, or configuration of OpenSSL, begins with it.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

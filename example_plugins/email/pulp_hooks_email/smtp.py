@@ -8,6 +8,8 @@ import socket
 import ssl
 from dataclasses import dataclass, field
 from enum import StrEnum
+from queue import Empty, SimpleQueue
+from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -148,8 +150,7 @@ class Session(smtplib.SMTP):
 
     Args:
         server: The server.
-        deadline: When it must be over, however slowly the server replies. Only the lookup of the server's name has a
-            time limit of its own, that of the system.
+        deadline: When it must be over, however slowly the name service and the server reply.
 
     Attributes:
         replies: The server's replies so far.
@@ -350,7 +351,7 @@ class _Reader(io.RawIOBase):
 
 def _connected(host: str, port: int, deadline: Deadline) -> socket.socket:
     """Return a connection to the first of the host's addresses that answers."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = _places_of(host, port, deadline)
     failure: OSError = OSError(f"{host} has no address")
     for number, (family, kind, protocol, _, address) in enumerate(found):
         sock = socket.socket(family, kind, protocol)
@@ -366,6 +367,29 @@ def _connected(host: str, port: int, deadline: Deadline) -> socket.socket:
         else:
             return sock
     raise failure
+
+
+def _places_of(host: str, port: int, deadline: Deadline) -> list[Any]:
+    """Return what `getaddrinfo` does, unless the deadline comes first."""
+    answers: SimpleQueue[list[Any] | OSError] = SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            answers.put(error)
+        except UnicodeError as error:
+            answers.put(OSError(f"{host} cannot be the name of a host: {error}"))
+
+    # A lookup cannot be canceled. The program does not wait for it, not even when it ends.
+    Thread(target=look_up, name="pulp_hooks_email lookup", daemon=True).start()
+    try:
+        answer = answers.get(timeout=deadline.left())
+    except Empty:
+        raise TimeoutError("the name service did not answer in time") from None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
 
 
 def _own_name(sock: socket.socket) -> str:

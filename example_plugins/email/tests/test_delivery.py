@@ -598,6 +598,20 @@ def test_server_that_is_not_trusted_gets_nothing(  # noqa: PLR0913 - each is one
     assert not post.asked
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1 is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_server_with_old_tls_gets_nothing(offices: Offices, authority: Authority, security: str) -> None:
+    """TLS 1.0 is no encryption, although the certificate is valid."""
+    context = authority.server()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
+    post = offices(login=True, **{security: context})
+    outcome = fire(secure(post.port, authority, security))
+    assert "SSL" in str(outcome.error)
+    assert statuses(outcome.detail) == {ANN: "not tried"}
+    assert not post.asked
+
+
 def test_stripped_starttls_is_a_failure(post: Post, authority: Authority, journaled: Hosts) -> None:
     """A server that does not offer STARTTLS, or from which somebody took it, gets nothing; it is retried."""
     host = journaled(secure(post.port, authority, "starttls"))
@@ -661,6 +675,23 @@ def test_server_that_hangs_is_cut_at_the_total_timeout(script: Script, security:
     if not (security == "tls" and script is not silent):  # what is no TLS is refused earlier
         assert "the timeout of 0.4 s is over" in str(outcome.error)
     assert statuses(outcome.detail) == {ANN: "not tried"}
+
+
+def test_name_service_that_hangs_is_cut_at_the_total_timeout(monkeypatch: pytest.MonkeyPatch, post: Post) -> None:
+    """The lookup goes on in its own thread, for which nobody waits."""
+    asked, released, resolve = threading.Event(), threading.Event(), socket.getaddrinfo
+
+    def hang(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as `getaddrinfo`
+        asked.set()
+        released.wait()
+        return resolve(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    outcome = fire(notifier(post.port, timeout=0.4))
+    assert asked.is_set()
+    assert "the timeout of 0.4 s is over" in str(outcome.error)
+    assert statuses(outcome.detail) == {ANN: "not tried"}
+    released.set()
 
 
 def test_server_that_does_not_read_is_cut_at_the_total_timeout() -> None:

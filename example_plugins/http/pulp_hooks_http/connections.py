@@ -1,6 +1,7 @@
 """Connections to one endpoint: to addresses that were checked, kept open between events, with one deadline for all."""
 
 import io
+import select
 import ssl
 import time
 from collections.abc import Mapping, Sequence
@@ -192,6 +193,9 @@ class _Connection:
         self._used = time.monotonic()
         self.is_reusable = False
         self._socket = _TimedSocket(connection.sock)
+        # Measured: to make one for each request, as `is_connected` does, takes 5 % of the throughput of four threads.
+        self._incoming = select.poll()
+        self._incoming.register(self._socket.plain, select.POLLIN)
         connection.sock = cast("Any", self._socket)
 
     @property
@@ -203,7 +207,7 @@ class _Connection:
         """Whether the connection is young enough, and the server has neither closed it nor said more than it should."""
         pending = getattr(self._socket.plain, "pending", int)
         is_young = time.monotonic() - self._used < _KEEP_SECONDS
-        return is_young and not pending() and self._connection.is_connected
+        return is_young and not pending() and not self._incoming.poll(0)
 
     def close(self) -> None:
         self._connection.close()
@@ -225,6 +229,7 @@ class _Connection:
             preload_content=False,
             decode_content=False,
         )
+        self._socket.flush()
         response = connection.getresponse()
         # Compressed content stays compressed: a few bytes could become gigabytes.
         body = b""
@@ -255,17 +260,23 @@ class _TimedSocket:
     """A socket of which no wait goes beyond the deadline of the request.
 
     A timeout of a socket begins anew with each byte, so that a server could keep a request busy for hours.
+
+    What is sent is kept until `flush`: the headers and the body of a request are then one record of TLS, not two.
     """
 
     def __init__(self, plain: Any) -> None:  # noqa: ANN401 - a socket, with TLS or without
         self.plain = plain
         self.has_received = False
         self._deadline = 0.0
+        self._unsent = bytearray()
 
     def begin(self, deadline: float) -> None:
         """Begin a request with this deadline."""
         self._deadline = deadline
         self.has_received = False
+
+    def settimeout(self, _seconds: float | None) -> None:
+        """Keep the deadline, whatever timeout a library sets."""
 
     def limit(self) -> None:
         """Let the next wait last until the deadline.
@@ -283,8 +294,12 @@ class _TimedSocket:
         return io.BufferedReader(_TimedReader(self))
 
     def sendall(self, content: bytes) -> None:
-        """Send all of the content."""
-        rest = memoryview(content)
+        """Keep the content until `flush`."""
+        self._unsent += content
+
+    def flush(self) -> None:
+        """Send everything that was kept."""
+        rest, self._unsent = memoryview(self._unsent), bytearray()
         while rest:
             self.limit()
             rest = rest[self.plain.send(rest[:_PIECE]) :]

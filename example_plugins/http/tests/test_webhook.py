@@ -4,8 +4,12 @@ import base64
 import gzip
 import json
 import logging
+import os
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -661,30 +665,79 @@ def test_secrets_are_nowhere_in_log_journal_or_listing(
         assert secret not in f"{caplog.text} {shown} {request}"
 
 
-def in_process(notifier: Webhook) -> Event:
+def in_the_host(settings: Path) -> Event:
     """Fire in the host's process."""
-    with Hooks({"ci": notifier}) as hooks:
-        report = hooks.repo_sync_started(repo_id="zoo")
-        assert not report.failures
-        return report.event
+    with Hooks.discover(settings) as hooks:
+        return hooks.repo_sync_started(repo_id="zoo").event
 
 
-def through_the_journal(notifier: Webhook) -> Event:
+def through_the_journal(settings: Path) -> Event:
     """Fire into a journal, and let a worker deliver."""
-    with temporary_journal() as journal, Hooks({"ci": notifier}, journal=journal) as hooks:
-        event = hooks.repo_sync_started(repo_id="zoo").event
+    add_journal(settings)
+    event = in_the_host(settings)
+    with Hooks.discover(settings) as hooks:
         drain(hooks)
-        [delivery] = journal.deliveries_of(event.id)
-        assert delivery.state == "delivered"
-        return event
+    return event
 
 
-@pytest.mark.parametrize("way", [in_process, through_the_journal])
-def test_event_arrives_whichever_way_it_goes(
-    receiver: Receiver, configured: Make, way: Callable[[Webhook], Event]
+def on_celery(settings: Path) -> Event:
+    """Fire into a journal, and let a Celery worker deliver, whose broker is a folder."""
+    add_journal(settings)
+    event = in_the_host(settings)
+    folder = settings.parent
+    (folder / "messages").mkdir()
+    (folder / "tasks.py").write_text(
+        "from celery import Celery\n"
+        "from pulp_hooks.celery import carry_deliveries\n"
+        "app = Celery('deliveries', broker='filesystem://')\n"
+        "app.conf.broker_transport_options = dict.fromkeys(('data_folder_in', 'data_folder_out'), 'messages')\n"
+        "carry_deliveries(app)\n"
+    )
+    command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--concurrency=1"]
+    with (folder / "log").open("wb") as log:
+        worker = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    try:
+        with Hooks.discover(settings) as hooks:
+            assert hooks.journal is not None
+            deadline = time.monotonic() + 60
+            while {delivery.state for delivery in hooks.journal.deliveries_of(event.id)} != {"delivered"}:
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.1)
+    finally:
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+    return event
+
+
+def add_journal(settings: Path) -> None:
+    """Add a journal to the settings."""
+    with settings.open("a") as file:
+        file.write(f'[journal]\nurl = "sqlite:///{settings.parent / "events.db"}"\n')
+
+
+@pytest.mark.parametrize("way", [in_the_host, through_the_journal, on_celery])
+def test_one_listener_runs_in_the_host_through_the_journal_and_on_celery(
+    receiver: Receiver,
+    authority: Authority,
+    way: Callable[[Path], Event],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The receiver verifies the same webhook."""
-    event = way(configured())
+    """With the same package and configuration, the receiver verifies the same webhook."""
+    monkeypatch.setenv("CI_SECRET", SECRET)
+    monkeypatch.setenv("PULP_HOOKS_BLOCK", "console")
+    settings = tmp_path / "pulp-hooks.toml"
+    settings.write_text(f"""
+[[listeners]]
+name = "ci"
+notifier = "http"
+[listeners.config]
+url = "{receiver.url()}"
+secret = {{ env = "CI_SECRET" }}
+allow = ["127.0.0.0/8"]
+ca_path = "{authority.path}"
+""")
+    event = way(settings)
     [request] = receiver.requests
     assert verify(request.content, request.headers, SECRET).id == event.id
 

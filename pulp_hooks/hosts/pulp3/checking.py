@@ -12,6 +12,13 @@ from pulp_hooks.settings.model import PulpSettings
 TASK_ROLE = "core.task_viewer"
 """The role without which a user sees no tasks."""
 
+_CONSEQUENCES = {
+    "repository_viewer": "`repo_id` is a PRN, and filters by name or label match no such repository",
+    "remote_viewer": "`importer_id` is a UUID",
+    "publication_viewer": "a publish within another task has the times of that task",
+}
+"""What is missing in events, by a part of the role that the user lacks."""
+
 _SAMPLE = 100
 """Tasks that are looked at to find missing roles."""
 
@@ -118,4 +125,5 @@ def lacking(role: str) -> str:
     """Return what a user without a role does not see."""
     if role == TASK_ROLE:
         return f"no task is visible: the server has none yet, or the user lacks the role {role}"
-    return f"the user lacks the role {role}; events have PRNs and UUIDs in place of names"
+    consequence = next(text for part, text in _CONSEQUENCES.items() if part in role)
+    return f"the user lacks the role {role}; {consequence}"

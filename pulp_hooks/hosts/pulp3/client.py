@@ -104,7 +104,9 @@ class PulpClient:
         if status.get("domain_enabled"):
             self._api = f"{self._root}{self._domain}/api/v3/"
         elif self._domain != DEFAULT_DOMAIN:
-            raise _error(f"has no domains, so none named {self._domain!r}", "remove `domains` from its settings")
+            raise _error(
+                f"has no domains, so none named {self._domain!r}", "remove `domains` from its settings, or --domain"
+            )
         self._log_in()
         return status
 
