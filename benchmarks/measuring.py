@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 ROUNDS = 25
@@ -23,6 +23,16 @@ class Figure:
     ratio: str
     bar: str = ""
     met: bool = True
+
+
+def show(figures: Iterable[Figure]) -> int:
+    """Print each figure as it is there; return how many bars were missed."""
+    missed = 0
+    for figure in figures:
+        verdict = "" if not figure.bar else "met" if figure.met else "MISSED"
+        print(f"{figure.what:<100} {figure.ratio:>16}  {figure.bar:>9}  {verdict}", flush=True)
+        missed += not figure.met
+    return missed
 
 
 def at_most(what: str, ratio: float, bar: float) -> Figure:

@@ -1,7 +1,8 @@
 """`python -m benchmarks.simulated_pulp SEED SHARE` serves all servers on loopback, in real time, until it is ended.
 
-SHARE of all requests fail. The first line of output is a JSON object with `start`, the time of the first task in
-microseconds since 1970, and `urls`, one of each server. `GET /requests` counts the requests to a server by their path.
+SHARE of all requests fail. The servers have been busy for ten minutes. The first line of output is a JSON object with
+`start`, the time of the first task in microseconds since 1970, and `urls`, one of each server. `GET /requests` counts
+the requests to a server by their path.
 """
 
 import asyncio
@@ -18,11 +19,11 @@ from urllib.parse import parse_qsl, urlsplit
 from benchmarks.simulated_pulp.api import Answer, Api
 from benchmarks.simulated_pulp.faults import BAD_GATEWAY, Fault, draw_fault
 from benchmarks.simulated_pulp.rows import API
-from benchmarks.simulated_pulp.tasks import SECOND, SERVERS, Fleet
+from benchmarks.simulated_pulp.tasks import CYCLE, SECOND, SERVERS, Fleet
 
 USER, PASSWORD = "watcher", "watching"
 _BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-_SESSION_SECONDS = 60
+_SESSION_SECONDS = 600
 """How long a session is valid at least; at most twice as long. A watcher has to log in again and again."""
 _JSON = {"Content-Type": "application/json"}
 
@@ -96,7 +97,7 @@ class Server:
 
 async def serve(seed: int, share: float) -> None:
     """Serve all servers, and print where."""
-    fleet = Fleet(seed, time.time_ns() // 1000)
+    fleet = Fleet(seed, time.time_ns() // 1000 - CYCLE)
     api, random = Api(fleet), Random(seed)  # noqa: S311 - a simulation
     listening = [
         await asyncio.start_server(Server(api, number, random, share).talk, "127.0.0.1", 0) for number in range(SERVERS)

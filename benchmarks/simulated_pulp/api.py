@@ -31,7 +31,7 @@ from benchmarks.simulated_pulp.tasks import (
 _LIMIT = 100
 _LONGEST_REQUEST = 4094
 _NEVER = 1 << 62
-_PAGING = {"ordering", "limit", "offset"}
+_PAGING = {"ordering", "limit", "offset", "fields"}
 _TERM = re.compile(r'(\w+)=("[^"]*"|[^\s"()]+)')
 _T = TypeVar("_T")
 
@@ -101,20 +101,29 @@ class Api:
                 task = self._fleet.task(server, numbered(id_))
                 if task.id == id_ and (state := task.state(now)):
                     text = self._row(server, task.number, state)
-            case ["repositories" | "remotes" as folder]:
-                row = {"repositories": repository_row, "remotes": remote_row}[folder]
-                key, wanted = _wanted(query)
-                rows = [row(server, number, start) for number in sorted(map(numbered, wanted)) if number < REPOSITORIES]
-                text = _page(f"{folder}/", query, [one for one in rows if json.loads(one)[key] in wanted], str)
+            case ["repositories" | "remotes" | "publications" as folder]:
+                text = self._objects(server, folder, query, now)
             case ["repositories", "file", "file", _, "versions", version] if version.isdecimal():
                 task = self._fleet.task(server, int(version) - 1)
                 if task.made_version and now >= task.committed:
                     text = version_row(task, start)
-            case ["publications", "file", "file", id_]:
-                task = self._fleet.task(server, numbered(id_))
-                if task.publication == id_ and now >= task.committed:
-                    text = publication_row(task, start)
         return text
+
+    def _objects(self, server: int, folder: str, query: Mapping[str, str], now: int) -> str:
+        """Return the repositories, remotes or publications with the identifiers that a query names."""
+        if query.keys() - _PAGING != {"pulp_id__in"}:
+            raise _RefusedError("a list by anything but pulp_id__in is not simulated")
+        start, found = self._fleet.start, []
+        for id_ in sorted(query["pulp_id__in"].split(","), key=numbered):
+            row, number = "", numbered(id_)
+            if folder == "publications":
+                task = self._fleet.task(server, number)
+                row = publication_row(task, start) if task.publication and now >= task.committed else ""
+            elif number < REPOSITORIES:
+                row = (repository_row if folder == "repositories" else remote_row)(server, number, start)
+            if row.startswith(f'{{"pulp_href": "{API}{folder}/file/file/{id_}/"'):
+                found.append(row)
+        return _page(f"{folder}/", query, found, str)
 
     def _tasks(self, server: int, query: Mapping[str, str], now: int) -> str:
         filters = [_filter(key, value, now) for key, value in query.items() if key not in _PAGING]
@@ -132,8 +141,9 @@ class Api:
             else:
                 seen.append((task, state))
         match query.get("ordering", "-pulp_created"):
-            case "finished_at":  # PostgreSQL puts null last
-                seen.sort(key=lambda one: _NEVER if one[1] in INCOMPLETE else one[0].finished_at)
+            case "finished_at" | "-finished_at" as ordering:  # PostgreSQL takes null for the greatest
+                descends = ordering.startswith("-")
+                seen.sort(key=lambda one: _NEVER if one[1] in INCOMPLETE else one[0].finished_at, reverse=descends)
             case "-pulp_created":
                 pass
             case ordering:
@@ -154,6 +164,9 @@ def _filter(key: str, value: str, now: int) -> _Filter:
             return _Filter(
                 time - LIFETIME - SKEW, lambda task, state: task.finished_at >= time and state not in INCOMPLETE
             )
+        case "finished_at__lt":
+            time = microseconds(value)
+            return _Filter(0, lambda task, state: task.finished_at < time and state not in INCOMPLETE)
         case "pulp_id__in":
             ids = set(value.split(","))
             return _Filter(0, lambda task, _: task.id in ids)
@@ -173,14 +186,6 @@ def _term(text: str) -> tuple[str, str]:
     return term[1], term[2].strip('"')
 
 
-def _wanted(query: Mapping[str, str]) -> tuple[str, set[str]]:
-    """Return by which of its fields a repository or remote is asked for, and the values."""
-    for key, value in query.items():
-        if key in {"prn__in", "pulp_href__in"}:
-            return key.removesuffix("__in"), set(value.split(","))
-    raise _RefusedError("a list without prn__in or pulp_href__in is not simulated")
-
-
 def _page(folder: str, query: Mapping[str, str], found: Sequence[_T], write: Callable[[_T], str]) -> str:
     """Return a page of a list, as JSON; only what is on it is written."""
     limit, offset = int(query.get("limit", _LIMIT)), int(query.get("offset", 0))
@@ -190,8 +195,10 @@ def _page(folder: str, query: Mapping[str, str], found: Sequence[_T], write: Cal
         json.dumps(None if to is None else f"http://pulp.example{API}{folder}?{_query_at(query, limit, to)}")
         for to in (after, before)
     )
-    rows = ",".join(write(one) for one in found[offset : offset + limit])
-    return f'{{"count":{len(found)},"next":{next(links)},"previous":{next(links)},"results":[{rows}]}}'
+    rows = [write(one) for one in found[offset : offset + limit]]
+    if fields := set(query.get("fields", "").split(",")) - {""}:
+        rows = [json.dumps({key: value for key, value in json.loads(row).items() if key in fields}) for row in rows]
+    return f'{{"count":{len(found)},"next":{next(links)},"previous":{next(links)},"results":[{",".join(rows)}]}}'
 
 
 def _query_at(query: Mapping[str, str], limit: int, offset: int) -> str:

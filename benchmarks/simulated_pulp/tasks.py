@@ -59,7 +59,7 @@ class Due(NamedTuple):
 
     Attributes:
         type: Type of the event.
-        operation: Identifier of the task, or of the publication that a sync made besides its version.
+        operation: Identifier of the task; of a publication that a sync made besides its version, that of both.
         repo_id: Name of the repository.
         result: Result of a finished operation; empty for a started one.
     """
@@ -145,7 +145,7 @@ class Task:
             repo_id, result = repository_name(self.server, self.repository), _RESULTS.get(self.outcome, "success")
             operations = [(self.operation, self.id, result)]
             if self.operation == "sync" and self.publication:
-                operations.append(("publish", self.publication, result))
+                operations.append(("publish", f"{self.id}:{self.publication}", result))
             for operation, of, ended_as in operations:
                 yield Due(EventType(f"repo-{operation}-started"), of, repo_id, "")
                 yield Due(EventType(f"repo-{operation}-finished"), of, repo_id, ended_as)

@@ -28,6 +28,7 @@ START = microseconds("2026-11-23T08:00:00Z")
 NOW = START + 900 * SECOND
 FLEET = Fleet(seed=11, start=START)
 SIMULATED = Api(FLEET)
+UNKNOWN = "01a20792-ea22-7555-b0bc-b8743e77e60c"
 
 CASES = [
     ("01_sync_first_autopublish.finished", "sync", Outcome.COMPLETED, True, "completed"),
@@ -137,10 +138,12 @@ def test_version_and_publication_have_the_shape_of_the_recorded_ones() -> None:
     synced = example("sync", Outcome.COMPLETED, publishes=True)
     version, publication = seen_as(synced, "completed")["created_resources"]
     assert shape(get(version.removeprefix(API))) == shape(recorded("03_sync_first.version"))
-    assert shape(get(publication.removeprefix(API))) == shape(recorded("01_sync_first_autopublish.publication"))
+    (found,) = get("publications/", pulp_id__in=publication[-37:-1])["results"]
+    assert shape(found) == shape(recorded("01_sync_first_autopublish.publication"))
+    assert found["pulp_href"] == publication
 
 
-def test_repository_and_remote_of_a_task_are_found_by_their_prns_and_hrefs() -> None:
+def test_repository_and_remote_of_a_task_are_found_by_their_ids() -> None:
     """Names are looked up by what a task reserved; unknown ones are left out."""
     row = seen_as(example("sync", Outcome.COMPLETED, publishes=True), "completed")
     reserved = [prn.removeprefix("shared:") for prn in row["reserved_resources_record"]]
@@ -148,10 +151,13 @@ def test_repository_and_remote_of_a_task_are_found_by_their_prns_and_hrefs() -> 
         ("repositories/", reserved[0], "00_repository_auto"),
         ("remotes/", reserved[1], "00_remote"),
     ):
-        (found,) = get(folder, prn__in=f"{prn},prn:file.filerepository:{'0' * 36}")["results"]
+        ids = ",".join([prn[-36:], *(other[-36:] for other in reserved if other != prn), UNKNOWN])
+        (found,) = get(folder, pulp_id__in=ids)["results"]
         assert found["prn"] == prn
-        assert get(folder, pulp_href__in=found["pulp_href"])["results"] == [found]
         assert shape({**found, "name": None}) == shape({**recorded(name), "name": None})
+        assert get(folder, pulp_id__in=ids, fields="pulp_href,name")["results"] == [
+            {"pulp_href": found["pulp_href"], "name": found["name"]}
+        ]
 
 
 def test_identifiers_of_the_recorded_server_are_replaced() -> None:
@@ -188,15 +194,18 @@ def test_running_ones_and_those_finished_since_a_time_are_found_in_one_request()
 def test_time_that_was_answered_finds_its_own_row_again() -> None:
     """No fraction of a second is lost between an answer and the next request."""
     last = max(finished_by(NOW), key=lambda task: task.finished_at)
-    (row,) = tasks(finished_at__gte=str(timestamp(last.finished_at)))
+    time = str(timestamp(last.finished_at))
+    (row,) = tasks(finished_at__gte=time)
     assert row["pulp_href"] == f"{API}tasks/{last.id}/"
     assert not tasks(finished_at__gte=str(timestamp(last.finished_at + 1)))
+    assert tasks(state__in="completed,failed,canceled", ordering="-finished_at", limit="1") == [row]
+    assert len(tasks(finished_at__lt=time)) == len(finished_by(NOW)) - 1
 
 
 def test_tasks_are_found_by_their_ids() -> None:
     """Unknown identifiers are left out; the newest task comes first, as it does without an ordering."""
     wanted = finished_by(NOW)[100:130:10]
-    rows = tasks(pulp_id__in=",".join([*(task.id for task in wanted), "01a20792-ea22-7555-b0bc-b8743e77e60c"]))
+    rows = tasks(pulp_id__in=",".join([*(task.id for task in wanted), UNKNOWN]))
     assert [row["pulp_href"][-37:-1] for row in rows] == [task.id for task in reversed(wanted)]
 
 
@@ -246,8 +255,8 @@ def test_events_are_due_for_what_ran() -> None:
     assert [(one.type, one.operation, one.result) for one in autopublished.due()] == [
         ("repo-sync-started", autopublished.id, ""),
         ("repo-sync-finished", autopublished.id, "success"),
-        ("repo-publish-started", autopublished.publication, ""),
-        ("repo-publish-finished", autopublished.publication, "success"),
+        ("repo-publish-started", f"{autopublished.id}:{autopublished.publication}", ""),
+        ("repo-publish-finished", f"{autopublished.id}:{autopublished.publication}", "success"),
     ]
     for outcome, result in ((Outcome.FAILED, "failed"), (Outcome.WORKER_LOST, "error"), (Outcome.CANCELED, "canceled")):
         assert [one.result for one in example("publish", outcome, publishes=False).due()] == ["", result]
@@ -265,12 +274,12 @@ def test_every_repository_is_synced_and_published_in_each_cycle() -> None:
 @pytest.mark.parametrize(
     ("path", "query", "status"),
     [
-        ("tasks/", {"finished_at__lt": "2026-11-23T08:00:00Z"}, 400),
+        ("tasks/", {"finished_at__lte": "2026-11-23T08:00:00Z"}, 400),
         ("tasks/", {"q": "state__in=running AND name=x"}, 400),
         ("tasks/", {"ordering": "name"}, 400),
-        ("tasks/", {"pulp_id__in": ",".join(["01a20792-ea22-7555-b0bc-b8743e77e60c"] * 120)}, 400),
-        ("tasks/01a20792-ea22-7555-b0bc-b8743e77e60c/", {}, 404),
-        ("publications/file/file/01a20792-ea22-7555-b0bc-b8743e77e60c/", {}, 404),
+        ("tasks/", {"pulp_id__in": ",".join([UNKNOWN] * 120)}, 400),
+        ("repositories/", {"prn__in": f"prn:file.filerepository:{UNKNOWN}"}, 400),
+        (f"tasks/{UNKNOWN}/", {}, 404),
         ("nothing/", {}, 404),
     ],
 )
