@@ -164,7 +164,7 @@ class PulpClient:
         response = self._ask("POST", f"{self._api}login/", self._password)
         if response.status in _REFUSED:
             self._authorization = None
-            raise _error("refuses the user name or the password", "check `username` and `password`")
+            raise _wrong_password()
         if response.status == HTTPStatus.NOT_FOUND and self._has_sessions:
             self._authorization = None
             raise _error(f"has no domain {self._domain!r}", "check `domains`, or --domain")
@@ -213,6 +213,9 @@ class PulpClient:
             raise NotShownError("the server does not have it (404)")
         if status in _REFUSED and not self._password:
             raise _error(f"asks who you are ({status})", "set `username` and `password`")
+        if status == HTTPStatus.UNAUTHORIZED:
+            # Servers without sessions check the password with each request.
+            raise _wrong_password()
         if status in _REFUSED:
             raise NotShownError(
                 f"the server refuses the user ({status}); fix: see its rights by `pulp-hooks watch --check`"
@@ -249,6 +252,10 @@ def results(answer: object) -> list[dict[str, Any]]:
 
 def _error(what: str, fix: str | None = None, *, kind: type[PulpError] = PulpError) -> PulpError:
     return kind(f"the server {what}" + (f"; fix: {fix}" if fix else ""))
+
+
+def _wrong_password() -> PulpError:
+    return _error("refuses the user name or the password", "check `username` and `password`")
 
 
 def _reason(error: Exception) -> str:

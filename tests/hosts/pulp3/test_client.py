@@ -76,6 +76,8 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 cookie = f"sessionid={self.server.session}; HttpOnly; Path=/; SameSite=Lax"
                 self.send(201, {"username": "watcher"}, **{"Set-Cookie": cookie})
+        elif self.headers["Authorization"] not in {None, BASIC}:
+            self.send(401, {"detail": "Invalid username/password."})
         elif f"sessionid={self.server.session}" != self.headers["Cookie"] and self.headers["Authorization"] != BASIC:
             self.send(403, {"detail": "Authentication credentials were not provided."})
         else:
@@ -169,6 +171,19 @@ def test_wrong_password_is_said(server: Server, caplog: pytest.LogCaptureFixture
         told = f"{caplog.text}{error.value!r}{client!r}{vars(error.value)}"
     for secret in (PASSWORD, "wrong-canary", BASIC, "sessionid", server.session):
         assert secret not in told
+
+
+def test_wrong_password_is_said_without_sessions(server: Server) -> None:
+    """Servers before 3.70 refuse it with the first request that needs a user: not as an object they do not show."""
+    server.has_login = False
+    server.answers["status/"] = lambda handler: handler.send(
+        200, {"versions": [{"component": "core", "version": "3.49.72"}]}
+    )
+    with connected(server, password="wrong") as client:  # noqa: S106 - of a server in this test
+        client.connect()
+        with pytest.raises(PulpError, match="refuses the user name or the password") as error:
+            client.get("tasks/")
+    assert not isinstance(error.value, NotShownError)
 
 
 def test_user_who_may_not_is_said(server: Server) -> None:
