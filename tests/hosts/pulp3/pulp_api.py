@@ -8,7 +8,10 @@ import urllib3
 
 from tests.hosts.pulp3.pulp_server import PASSWORD
 
-_PUBLICATIONS = {"file": "file/file", "python": "python/pypi", "rpm": "rpm/rpm"}
+_TYPES = {"deb": "apt"}
+"""Of remotes and repositories, where it is not the plugin's name."""
+
+_PUBLICATIONS = {"deb": "deb/apt", "file": "file/file", "python": "python/pypi", "rpm": "rpm/rpm"}
 _FINISHED = ("completed", "failed", "canceled")
 
 
@@ -44,11 +47,11 @@ class PulpApi:
 
     def create_remote(self, name: str, url: str, kind: str = "file", **fields: object) -> str:
         """Create a remote, and return its href."""
-        return str(self.post(f"remotes/{kind}/{kind}/", name=name, url=url, **fields)["pulp_href"])
+        return str(self.post(f"remotes/{kind}/{_TYPES.get(kind, kind)}/", name=name, url=url, **fields)["pulp_href"])
 
     def create_repository(self, name: str, kind: str = "file", **fields: object) -> str:
         """Create a repository, and return its href."""
-        return str(self.post(f"repositories/{kind}/{kind}/", name=name, **fields)["pulp_href"])
+        return str(self.post(f"repositories/{kind}/{_TYPES.get(kind, kind)}/", name=name, **fields)["pulp_href"])
 
     def sync(self, repository: str, **options: object) -> str:
         """Begin to sync a repository from its remote, and return the task's href."""

@@ -230,8 +230,9 @@ class PulpServer:
             status = urllib3.request("GET", f"{self.url}/pulp/api/v3/status/", retries=False).json()
         except (urllib3.exceptions.HTTPError, ValueError):
             return False
-        workers = {worker["name"] for worker in status["online_workers"]}
-        expected = {_online_name(process) for name, process in self._processes.items() if name.startswith("worker")}
+        # Older servers put the full name of the host after the process id.
+        workers = {worker["name"].partition("@")[0] for worker in status["online_workers"]}
+        expected = {str(process.pid) for name, process in self._processes.items() if name.startswith("worker")}
         return bool(expected <= workers and status["online_content_apps"])
 
     def _log(self, name: str) -> str:

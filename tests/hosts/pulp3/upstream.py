@@ -64,6 +64,24 @@ class Upstream:
         self.files[f"/{name}/simple/{package}/"] = f"<!DOCTYPE html><html><body>{page}</body></html>".encode()
         return f"{self.url}/{name}/"
 
+    def write_deb(self, name: str, package: str) -> str:
+        """Write the distribution `stable` with one Debian package, and return its URL; the package is not there."""
+        fields = {"Package": package, "Version": "1", "Architecture": "amd64", "Maintainer": "nobody"}
+        fields |= {
+            "Description": package,
+            "Filename": f"pool/{package}.deb",
+            "Size": "1",
+            "SHA256": _sha256(package.encode()),
+        }
+        index = "".join(f"{field}: {value}\n" for field, value in fields.items()).encode()
+        place = "main/binary-amd64/Packages"
+        release = (
+            "Suite: stable\nCodename: stable\nArchitectures: amd64\nComponents: main\n"
+            f"SHA256:\n {_sha256(index)} {len(index)} {place}\n"
+        )
+        self.files |= {f"/{name}/dists/stable/{place}": index, f"/{name}/dists/stable/Release": release.encode()}
+        return f"{self.url}/{name}/"
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Return a context manager that holds every answer back, so that a sync goes on for as long."""
@@ -96,6 +114,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self.send_response(200 if content is not None else 404)
             self.send_header("Content-Type", "application/json" if self.path.endswith("/json") else "text/html")
+            self.send_header(
+                "X-PyPI-Last-Serial", "1"
+            )  # an index without it counts as stale, and gets further requests
             self.send_header("Content-Length", str(len(content or b"")))
             self.end_headers()
             self.wfile.write(content or b"")
