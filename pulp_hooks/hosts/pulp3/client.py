@@ -29,6 +29,8 @@ from pulp_hooks.text import printable, shortened_repr
 OLDEST_VERSION = (3, 33)
 """The first release whose lists take the filter `q`."""
 
+_FIRST_WITH_SESSIONS = (3, 70)
+
 CONNECT_SECONDS = 5.0
 READ_SECONDS, _LONGEST_READ_SECONDS = 3.0, 60.0
 """How long to wait for an answer. A hanging request is given up soon, and a server that is slow has more time."""
@@ -47,8 +49,8 @@ DEFAULT_DOMAIN = "default"
 _PORTS = {"http": 80, "https": 443}
 
 
-class NotFoundError(PulpError):
-    """The server does not have what was asked for."""
+class NotShownError(PulpError):
+    """The server does not have what was asked for, or the user may not see it."""
 
 
 class _PassingError(PulpError):
@@ -75,6 +77,7 @@ class PulpClient:
         self._domain = domain
         self._password = _basic(settings.username, settings.password)
         self._authorization: dict[str, str] | None = None
+        self._has_sessions = False
         self._read_seconds = READ_SECONDS
         self._connections = Connections(
             urllib3.Timeout(connect=CONNECT_SECONDS),
@@ -93,14 +96,15 @@ class PulpClient:
         """
         try:
             status: dict[str, Any] = self._read(self._ask("GET", f"{self._root}api/v3/status/", {}))
-        except NotFoundError:
-            raise _error("has no status page (404)", "check the URL") from None
+        except NotShownError:
+            raise _error("shows no status page", "check the URL") from None
         version = core_version(status)
         if version is None:
             raise _error("is not a Pulp 3 server: its status names no version of `core`", "check the URL")
         if _numbers(version) < OLDEST_VERSION:
             oldest = ".".join(map(str, OLDEST_VERSION))
             raise _error(f"has pulpcore {version}, which is too old", f"upgrade it to {oldest} or later")
+        self._has_sessions = _numbers(version) >= _FIRST_WITH_SESSIONS
         if status.get("domain_enabled"):
             self._api = f"{self._root}{self._domain}/api/v3/"
         elif self._domain != DEFAULT_DOMAIN:
@@ -118,7 +122,7 @@ class PulpClient:
             parameters: Parameters of the query.
 
         Raises:
-            NotFoundError: The server does not have it.
+            NotShownError: The server does not have it, or the user may not see it.
             PulpError: The server does not answer, refuses the user, or its answer is not JSON.
         """
         url = self._absolute(path) if path.startswith("/") else f"{self._api}{path}"
@@ -161,8 +165,10 @@ class PulpClient:
         if response.status in _REFUSED:
             self._authorization = None
             raise _error("refuses the user name or the password", "check `username` and `password`")
+        if response.status == HTTPStatus.NOT_FOUND and self._has_sessions:
+            self._authorization = None
+            raise _error(f"has no domain {self._domain!r}", "check `domains`, or --domain")
         if response.status == HTTPStatus.NOT_FOUND:
-            # Before 3.70 there are no sessions.
             self._authorization = self._password
             return
         self._read(response)
@@ -204,11 +210,13 @@ class PulpClient:
     def _read(self, answer: "_Answer") -> Any:  # noqa: ANN401 - any JSON
         status = answer.status
         if status == HTTPStatus.NOT_FOUND:
-            raise NotFoundError("the server does not have it (404)")
+            raise NotShownError("the server does not have it (404)")
         if status in _REFUSED and not self._password:
             raise _error(f"asks who you are ({status})", "set `username` and `password`")
         if status in _REFUSED:
-            raise _error(f"refuses the user ({status})", "run `pulp-hooks watch --check` to see its rights")
+            raise NotShownError(
+                f"the server refuses the user ({status}); fix: see its rights by `pulp-hooks watch --check`"
+            )
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
             # A query may have a secret in it.
             place = printable(answer.headers.get("Location", "").partition("?")[0])

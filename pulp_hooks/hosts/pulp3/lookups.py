@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from pulp_hooks.hosts.pulp3.client import NotFoundError, PulpClient, results
+from pulp_hooks.hosts.pulp3.client import NotShownError, PulpClient, results
 from pulp_hooks.hosts.pulp3.tasks import Kind, Reference, Task, reference, uuid_of
 
 _KEEP_SECONDS = 300.0
@@ -98,7 +98,7 @@ class Lookups:
                 return _NOTHING
             try:
                 result = self._client.get(task.version)
-            except NotFoundError:
+            except NotShownError:
                 return _NOTHING
         summary = result.get("content_summary") if isinstance(result, Mapping) else None
         return summary if isinstance(summary, Mapping) else _NOTHING

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pulp_hooks.errors import PulpError
-from pulp_hooks.hosts.pulp3.client import NotFoundError
+from pulp_hooks.hosts.pulp3.client import NotShownError
 
 RECORDED = Path(__file__).parent / "recorded"
 API = "/pulp/api/v3/"
@@ -74,7 +74,7 @@ class ScriptedServer:
             try:
                 return self.objects[path]
             except KeyError:
-                raise NotFoundError("the server does not have it (404)") from None
+                raise NotShownError("the server does not have it (404)") from None
         if path != "tasks/":
             found = [self.objects[one] for one in query["pulp_id__in"].split(",") if one in self.objects]
             return {"results": found}

@@ -18,7 +18,7 @@ import trustme
 
 from pulp_hooks import PulpError, PulpSettings
 from pulp_hooks.hosts.pulp3 import client as client_module
-from pulp_hooks.hosts.pulp3.client import NotFoundError, PulpClient, api_root
+from pulp_hooks.hosts.pulp3.client import NotShownError, PulpClient, api_root
 
 PASSWORD = "s3cret-canary-of-the-watcher"  # noqa: S105 - of a server in this test
 BASIC = "Basic " + base64.b64encode(f"watcher:{PASSWORD}".encode()).decode()
@@ -149,6 +149,9 @@ def test_logs_in_again_when_the_session_has_ended(server: Server) -> None:
 def test_server_without_sessions_gets_the_password_each_time(server: Server) -> None:
     """Servers before 3.70 have no login."""
     server.has_login = False
+    server.answers["status/"] = lambda handler: handler.send(
+        200, {"versions": [{"component": "core", "version": "3.69.4"}]}
+    )
     with connected(server) as client:
         client.connect()
         assert client.get("tasks/") == {"results": []}
@@ -213,6 +216,14 @@ def test_domain_has_its_own_paths(server: Server) -> None:
         "/pulp/team-a/api/v3/login/",
         "/pulp/team-a/api/v3/tasks/",
     ]
+
+
+def test_unknown_domain_is_said(server: Server) -> None:
+    """The server answers 404 to everything in a domain that it does not have."""
+    server.answers["status/"] = lambda handler: handler.send(200, STATUS | {"domain_enabled": True})
+    server.has_login = False
+    with connected(server, "team-x") as client, pytest.raises(PulpError, match="no domain 'team-x'"):
+        client.connect()
 
 
 def test_domain_of_a_server_without_domains_is_refused(server: Server) -> None:
@@ -334,12 +345,13 @@ def test_slow_server_gets_more_time(server: Server, monkeypatch: pytest.MonkeyPa
     assert 0 < failures < 10
 
 
-def test_missing_object_is_its_own_error(server: Server) -> None:
-    """What was deleted is told from a server that fails."""
-    server.answers["publications/file/file/x/"] = lambda handler: handler.send(404, {"detail": "Not found."})
+@pytest.mark.parametrize("status", [403, 404])
+def test_missing_or_hidden_object_is_its_own_error(server: Server, status: int) -> None:
+    """What was deleted, or what the user may not see, is told from a server that fails."""
+    server.answers["publications/file/file/x/"] = lambda handler: handler.send(status, {"detail": "no"})
     with connected(server) as client:
         client.connect()
-        with pytest.raises(NotFoundError):
+        with pytest.raises(NotShownError):
             client.get("/pulp/api/v3/publications/file/file/x/")
 
 
