@@ -14,7 +14,7 @@ from benchmarks.simulated_pulp.ledger import Ledger
 from benchmarks.simulated_pulp.rows import API
 from benchmarks.simulated_pulp.tasks import SECOND, Fleet, microseconds
 from pulp_hooks.errors import PulpError
-from pulp_hooks.hosts.pulp3.client import NotFoundError, PulpClient
+from pulp_hooks.hosts.pulp3.client import NotShownError, PulpClient
 from pulp_hooks.hosts.pulp3.events import PulpEvent
 from pulp_hooks.hosts.pulp3.position import Position, StateFolder
 from pulp_hooks.hosts.pulp3.server_watcher import ServerWatcher
@@ -68,7 +68,7 @@ class _Client(PulpClient):
         if fault is not None:
             raise PulpError(fault.name)
         if answer.status == 404:  # noqa: PLR2004 - as the real client
-            raise NotFoundError(path)
+            raise NotShownError(path)
         assert answer.status == 200, answer.body  # noqa: PLR2004, S101 - the watcher asks what is not simulated
         return json.loads(answer.body)
 
