@@ -70,7 +70,7 @@ Examples:
 @click.option("--ca-path", help="Certificates of the authorities to trust at the URLs.")
 @click.option("--domain", "domains", multiple=True, help="Domain to watch at the URLs; repeatable.  [default: default]")
 @click.option(
-    "--interval", type=click.FloatRange(min=1), metavar="SECONDS", help="Pause between two looks.  [default: 5]"
+    "--interval", type=click.FloatRange(min=1), metavar="SECONDS", help="Time from one look to the next.  [default: 5]"
 )
 @click.option(
     "--state",
