@@ -110,7 +110,10 @@ class Api:
         return text
 
     def _objects(self, server: int, folder: str, query: Mapping[str, str], now: int) -> str:
-        """Return the repositories, remotes or publications with the identifiers that a query names."""
+        """Return the repositories, remotes or publications that a query names, or all repositories."""
+        if folder == "repositories" and not query.keys() - _PAGING:
+            rows = [repository_row(server, number, self._fleet.start) for number in range(REPOSITORIES)]
+            return _page(f"{folder}/", query, rows, str)
         if query.keys() - _PAGING != {"pulp_id__in"}:
             raise _RefusedError("a list by anything but pulp_id__in is not simulated")
         start, found = self._fleet.start, []

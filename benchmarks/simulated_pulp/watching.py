@@ -174,6 +174,7 @@ class Watched:
         if self._events_to_live is not None:
             self._events_to_live -= 1
             if self._events_to_live < 0:
+                self._dies_at_save = True
                 raise _KilledError
 
     def _save(self, position: Position) -> None:

@@ -172,7 +172,7 @@ class PulpSettings(_Table):
         client_certificate: File with the client certificate, and its key unless `client_key` names another file.
         client_key: File with the key of the client certificate.
         domains: Names of the domains to watch, on a server that has domains.
-        interval_seconds: Pause between two looks at the server; seconds.
+        interval_seconds: Time from one look at the server to the next; seconds.
         repositories: Globs; only repositories whose name matches one are watched. Null: all.
         labels: Only repositories with these labels and values are watched.
         sync_tasks: More names of tasks that are syncs, whole or the last part.

@@ -114,10 +114,10 @@ def missing_roles(client: PulpClient, settings: PulpSettings, lookups: Lookups) 
         note(repository, is_visible=repository is not None and lookups.is_known(repository))
         if task.kind is Kind.SYNC and (remote := lookups.remote_of(task)):
             note(remote, is_visible=lookups.is_known(remote))
-        if task.kind is Kind.SYNC:
-            for found in created(task):
-                if found.model.endswith("publication"):
-                    note(found, is_visible=lookups.is_known(found))
+        # Before the end of its task, the server hides a publication from everybody.
+        for found in created(task) if task.kind is Kind.SYNC and task.state == "completed" else ():
+            if found.model.endswith("publication"):
+                note(found, is_visible=lookups.is_known(found))
     return sorted(f"{model}_viewer" for model, is_visible in seen.items() if not is_visible)
 
 

@@ -42,7 +42,7 @@ class Lookups:
         Raises:
             PulpError: The server does not answer.
         """
-        tasks = list(tasks)
+        tasks = [task for task in tasks if task.kind is not Kind.OTHER or task.publications]
         # The server hides the publication of a running task, and that of a publish tells at most its repository.
         ended = [task for task in tasks if task.is_finished and not (task.kind is Kind.PUBLISH and task.repository)]
         publications = [found for task in ended for href in task.publications if (found := reference(href))]

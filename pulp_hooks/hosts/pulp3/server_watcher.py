@@ -110,6 +110,13 @@ class ServerWatcher:
             PulpError: The server does not answer, or refuses.
             JournalError: An event could not be stored. The next look tries again.
         """
+        try:
+            self._look()
+        finally:
+            # A look that failed half way has fired events, too.
+            self._store()
+
+    def _look(self) -> None:
         position = self._position
         is_wide = self._clock() >= self._wide_due
         begin = (position.cursor or _EPOCH) - (WIDE_OVERLAP if is_wide else _OVERLAP)
@@ -136,7 +143,6 @@ class ServerWatcher:
         if is_wide:
             # Not at all servers at a time: these looks take the most memory.
             self._wide_due = self._clock() + _WIDE_SECONDS * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-        self._store()
         self.running = running
 
     def _rows(self, begin: datetime, limit: int) -> list[dict[str, Any]]:

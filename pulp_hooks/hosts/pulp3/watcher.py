@@ -125,8 +125,9 @@ class WatchedDomain:
         """Look at the server again and again, until an event is set."""
         failures = 0
         while not stopping.is_set():
+            began = time.monotonic()
             failures = 0 if self.try_to_look() else failures + 1
-            stopping.wait(self._pause(failures))
+            stopping.wait(self._pause(failures, time.monotonic() - began))
         self._client.close()
 
     def try_to_look(self) -> bool:
@@ -166,11 +167,17 @@ class WatchedDomain:
         if self._state is not None and not self._dry_run:
             self._state.save(self.name, position)
 
-    def _pause(self, failures: int) -> float:
-        """Return the seconds until the next look; after errors they grow, and differ from server to server."""
+    def _pause(self, failures: int, taken: float) -> float:
+        """Return the seconds until the next look; after errors they grow, and differ from server to server.
+
+        Args:
+            failures: How many looks have failed since the last good one.
+            taken: How long the last look took, in seconds.
+        """
         interval = self._settings.interval_seconds
         if not failures:
-            return interval
+            # A server that is slow has a rest all the same.
+            return max(interval - taken, interval / 2)
         pause = min(_SHORTEST_PAUSE * 2.0 ** min(failures - 1, 10), max(_LONGEST_PAUSE, interval))
         return pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 

@@ -213,7 +213,7 @@ def test_every_way_an_operation_goes(
 def test_canceled_and_killed_tasks(
     pulp: PulpApi, pulp_server: PulpServer, upstream: Upstream, repositories: Repositories, watching: Watching
 ) -> None:
-    """A task that waited fires nothing; one that ran is canceled; one whose process died is an error."""
+    """A task that waited fires nothing; one that ran is canceled; one whose process or worker died is an error."""
     expected: list[Fact] = []
     url = upstream.write("held", {"a": "1"})
     name, href = repositories.create("canceled", url)
@@ -233,6 +233,15 @@ def test_canceled_and_killed_tasks(
         running = pulp.sync(href)
         pulp.wait(running, "running")
         pulp_server.kill_running_tasks()
+        assert "reason" in pulp.wait(running)["error"]
+    expected += operation("sync", name, "error")
+
+    name, href = repositories.create("lost", url)
+    with upstream.hold():
+        running = pulp.sync(href)
+        pulp.wait(running, "running")
+        pulp_server.kill_busy_workers()
+        pulp_server.start_worker("another")
         assert "reason" in pulp.wait(running)["error"]
     expected += operation("sync", name, "error")
     watching.expect(expected)

@@ -27,7 +27,7 @@ class Watched:
     def __init__(self, server: ScriptedServer, position: Position | None = None, **settings: Any) -> None:  # noqa: ANN401 - of any type
         self.fired: list[PulpEvent] = []
         self.saved: list[Position] = []
-        self.errors: list[Exception] = []
+        self.errors: list[Exception | None] = []
         self.clock = 0.0
         self.watcher = ServerWatcher(
             cast("PulpClient", server),
@@ -41,8 +41,8 @@ class Watched:
 
     def fire(self, event: PulpEvent) -> None:
         """Keep an event, or raise the next error."""
-        if self.errors:
-            raise self.errors.pop()
+        if self.errors and (error := self.errors.pop()):
+            raise error
         self.fired.append(event)
 
     def look(self) -> list[str]:
@@ -211,6 +211,17 @@ def test_position_is_stored_after_the_events() -> None:
         reported = {uuid(number) for number in range(1, 4)} & position.reported.keys()
         assert {event.operation_id for event in again.fired} == {uuid(number) for number in range(1, 4)} - reported
     assert watched.saved[-1].cursor == datetime(2026, 11, 23, 9, 0, 3, tzinfo=UTC)
+
+
+def test_position_is_stored_by_a_look_that_fails() -> None:
+    """A watcher that is stopped after a failed look does not fire again what that look has fired."""
+    server = ScriptedServer(*(a_task(number, finished=f"09:00:{number:02}") for number in range(1, 4)))
+    watched = watched_from_nine(server)
+    watched.errors = [JournalError("the disk is full"), *[None] * 3]
+    with pytest.raises(JournalError):
+        watched.look()
+    again = Watched(server, watched.saved[-1])
+    assert again.look() == ["sync-started 2", "sync-finished 2", "sync-started 3", "sync-finished 3"]
 
 
 def test_position_does_not_grow() -> None:
