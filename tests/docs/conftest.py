@@ -25,6 +25,10 @@ from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 from sybil.parsers.myst import SkipParser
 from sybil.parsers.myst.lexers import DirectiveLexer
 
+from tests.hosts.pulp3.conftest import server_or_skip
+from tests.hosts.pulp3.pulp_server import PASSWORD, PulpServer
+from tests.hosts.pulp3.upstream import Upstream
+
 ROOT = Path(__file__).parents[2]
 
 RunPage: TypeAlias = "Callable[[Path], None]"
@@ -35,13 +39,19 @@ _LEXERS = (
 )
 # A block without a caption may say in its first line which file it is, where pages are read without Sphinx.
 _FILE_IN_FIRST_LINE = re.compile(r"# (?P<file>[\w./-]+\.(?:py|toml))\n")
-_SECONDS_PER_COMMAND = 60
+_SECONDS_PER_COMMAND = 120
 
 _DURATION = re.compile(r"0\.0+1?")
 _PLACEHOLDER = re.compile(rf"(\.\.\.|\b{_DURATION.pattern}(?= ?s?$))", re.MULTILINE)
 
-MAKE_AN_ENVIRONMENT = {"first-listener", "index"}
+MAKE_AN_ENVIRONMENT = {"first-listener", "index", "pulp3"}
 """The pages that make a virtual environment themselves."""
+
+NEED_PULP = {"pulp3"}
+"""The pages that need a Pulp 3 server, as which they name `https://pulp.example.org`, and a configured pulp-cli."""
+
+_UPSTREAM = "https://fixtures.pulpproject.org/file/PULP_MANIFEST"
+"""What the pages sync from: a repository of three files."""
 
 # A new environment gets its pip from the libraries: to install one takes longer than all that a page does.
 _PYTHON3 = """#!/bin/sh
@@ -52,6 +62,13 @@ fi
 {python} -m venv --without-pip "$3"
 printf '#!/bin/sh\\nexec "%s/bin/python" -m pip "$@"\\n' "$(realpath "$3")" > "$3/bin/pip"
 chmod +x "$3/bin/pip"
+"""
+
+
+# The libraries of the other programs on the path are not those of pulp-cli.
+_PULP_CLI = """#!/bin/sh
+unset PYTHONPATH
+exec {program} "$@"
 """
 
 
@@ -210,11 +227,28 @@ def offline_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def pulp() -> Iterator[PulpServer]:
+    """Yield a Pulp server of the pages alone, which show everything that it has."""
+    with server_or_skip() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[str]:
+    """Yield the URL of a manifest with three files."""
+    upstream = Upstream()
+    yield upstream.write("file", {"1.iso": "1", "2.iso": "2", "3.iso": "3"})
+    upstream.stop()
+
+
 @pytest.fixture
-def run_page(tmp_path: Path, offline_environment: Path, monkeypatch: pytest.MonkeyPatch) -> RunPage:
+def run_page(
+    tmp_path: Path, offline_environment: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> RunPage:
     """Return what runs a page in an empty folder, and in an environment in which this package alone is installed.
 
-    A page that makes an environment itself begins without one.
+    A page that makes an environment itself begins without one. One that needs a Pulp server names the one that runs.
     """
     folder, temporary, environment = (tmp_path / name for name in ("page", "temporary", "environment"))
     folder.mkdir()
@@ -237,7 +271,27 @@ def run_page(tmp_path: Path, offline_environment: Path, monkeypatch: pytest.Monk
     # Python blocks run in this process: what is installed for other tests is none of their business.
     monkeypatch.setenv("PULP_HOOKS_BLOCK", ",".join(entry_points(group="pulp_hooks").names))
 
+    def with_pulp(page: Path) -> Path:
+        server: PulpServer = request.getfixturevalue("pulp")
+        programs, settings, copy = tmp_path / "programs", temporary / ".config" / "pulp", tmp_path / page.name
+        for made in (programs, settings):
+            made.mkdir(parents=True)
+        (programs / "pulp").write_text(_PULP_CLI.format(program=shlex.quote(str(server.programs / "pulp"))))
+        (programs / "pulp").chmod(0o755)
+        (settings / "cli.toml").write_text(
+            f'[cli]\nbase_url = "{server.url}"\nusername = "admin"\npassword = "{PASSWORD}"\n', encoding="utf-8"
+        )
+        variables["PATH"] = f"{programs}{os.pathsep}{variables['PATH']}"
+        text = page.read_text(encoding="utf-8").replace(_UPSTREAM, request.getfixturevalue("upstream"))
+        text = text.replace("https://pulp.example.org", server.url)
+        # Without settings, the name of a server is that of its host.
+        name = server.url.removeprefix("http://").replace(":", "-")
+        copy.write_text(text.replace("\npulp.example.org\n", f"\n{name}\n"), encoding="utf-8")
+        return copy
+
     def run(page: Path) -> None:
+        page = with_pulp(page) if page.stem in NEED_PULP else page
+
         def start_shell() -> Shell:
             shell = Shell(folder, variables)
             if page.stem not in MAKE_AN_ENVIRONMENT:

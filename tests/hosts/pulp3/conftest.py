@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -10,12 +11,9 @@ from tests.hosts.pulp3.pulp_server import PulpServer, running_server
 from tests.hosts.pulp3.upstream import Upstream
 
 
-@pytest.fixture(scope="session")
-def pulp_server() -> Iterator[PulpServer]:
-    """Yield a running Pulp server; skip if it cannot be installed, except in CI.
-
-    Each process of pytest-xdist that runs such a test has a server of its own, so that tests may stop its parts.
-    """
+@contextmanager
+def server_or_skip() -> Iterator[PulpServer]:
+    """Return a context manager with a running Pulp server; skip if it cannot be installed, except in CI."""
     try:
         with running_server() as server:
             yield server
@@ -23,6 +21,16 @@ def pulp_server() -> Iterator[PulpServer]:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def pulp_server() -> Iterator[PulpServer]:
+    """Yield a running Pulp server.
+
+    Each process of pytest-xdist that runs such a test has a server of its own, so that tests may stop its parts.
+    """
+    with server_or_skip() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -49,11 +49,12 @@ class PulpServer:
 
     Attributes:
         url: Where the API answers; it stays the same when the API is restarted.
+        programs: Folder of the programs of Pulp, and of pulp-cli.
     """
 
     def __init__(self, folder: Path, environment: Path = _ENVIRONMENT, settings: Mapping[str, object] = {}) -> None:
         self._folder = folder
-        self._programs = environment / "bin"
+        self.programs = environment / "bin"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         with socket.socket() as first, socket.socket() as second:
             first.bind(("127.0.0.1", 0))
@@ -92,7 +93,7 @@ class PulpServer:
         (folder / "settings.py").write_text("".join(f"{name} = {value!r}\n" for name, value in values.items()))
         self._environment = {
             **os.environ,
-            "PATH": f"{self._programs}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{self.programs}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(folder),
             "PULP_SETTINGS": str(folder / "settings.py"),
             "DJANGO_SETTINGS_MODULE": "pulpcore.app.settings",
@@ -187,7 +188,7 @@ class PulpServer:
     def _manage(self, *arguments: str) -> None:
         with (self._folder / "manager.log").open("a+") as log:
             ended = subprocess.run(
-                [self._programs / "pulpcore-manager", *arguments],
+                [self.programs / "pulpcore-manager", *arguments],
                 env=self._environment,
                 cwd=self._folder,
                 stdout=log,
@@ -200,7 +201,7 @@ class PulpServer:
     def _spawn(self, name: str, program: str, *arguments: str) -> None:
         with (self._folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [self._programs / program, *arguments],
+                [self.programs / program, *arguments],
                 env=self._environment,
                 cwd=self._folder,
                 stdout=log,
