@@ -158,7 +158,7 @@ class _Recording:
         }
 
     def _neutral(self, text: str) -> str:
-        environment = self._server._programs.parent
+        environment = self._server.programs.parent
         python = (environment / "bin" / "python").resolve().parents[1]
         for place, neutral in (
             (self._upstream.url, "http://upstream.example"),
