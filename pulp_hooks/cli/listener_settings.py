@@ -282,8 +282,8 @@ def import_(ctx: click.Context, /, file: TextIO, settings: str, *, pulp2: bool, 
     for text in refused:
         click.secho(printable(text), fg="red", err=True)
     result = {"added": added, "refused": refused}
-    file = _opened(settings)
-    _echo(file, f"{counted(len(added), 'listener')} added to {file.path}", notes, result, as_json=as_json)
+    edited = _opened(settings)
+    _echo(edited, f"{counted(len(added), 'listener')} added to {edited.path}", notes, result, as_json=as_json)
     if refused:
         ctx.exit(1)
 
