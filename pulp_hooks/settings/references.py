@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pulp_hooks.errors import SettingsError
 
@@ -16,7 +17,7 @@ def resolve(value: Any, key: str, folder: Path, secrets: list[str]) -> Any:  # n
         value: A TOML value: a table, an array or a scalar.
         key: Its dotted key, for messages.
         folder: Base of relative paths.
-        secrets: Resolved texts are appended to it.
+        secrets: Resolved texts are appended to it, and the passwords of those that are URLs.
 
     Raises:
         SettingsError: A variable is not set, or a file cannot be read; the message names the key, not the value.
@@ -28,7 +29,7 @@ def resolve(value: Any, key: str, folder: Path, secrets: list[str]) -> Any:  # n
     if is_reference(value):
         (kind, name), *_ = value.items()
         text = _READERS[kind](name, key, folder)
-        secrets.append(text)
+        secrets += [text, *_password_in(text)]
         return text
     return {name: resolve(item, f"{key}.{name}", folder, secrets) for name, item in value.items()}
 
@@ -52,6 +53,15 @@ def is_reference(value: object) -> bool:
         return False
     (kind, name), *_ = value.items()
     return kind in _READERS and isinstance(name, str)
+
+
+def _password_in(text: str) -> list[str]:
+    """Return the password in a URL, if there is one: a server may repeat it without the URL."""
+    try:
+        password = urlsplit(text).password
+    except ValueError:
+        return []
+    return [password] if password else []
 
 
 def written_texts(value: object) -> list[str]:

@@ -47,6 +47,23 @@ def test_references_are_resolved_at_any_depth(folder: Path, monkeypatch: pytest.
     assert secrets == ["ann", "wonder", "ann"]
 
 
+@pytest.mark.parametrize(
+    ("text", "passwords"),
+    [
+        ("amqp://ann:w%2Fonder@mq.example/vhost", ["w%2Fonder"]),
+        ("amqp://ann@mq.example", []),
+        ("https://[broken", []),
+        ("ann:wonder@mail", []),
+    ],
+)
+def test_password_in_a_url_is_a_secret_of_its_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, passwords: list[str]
+) -> None:
+    """Servers repeat passwords without the URL."""
+    monkeypatch.setenv("URL", text)
+    assert resolved({"env": "URL"}, folder) == (text, [text, *passwords])
+
+
 def test_what_is_resolved_is_a_copy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The document keeps its references."""
     monkeypatch.setenv("TOKEN", "wonder")

@@ -29,6 +29,12 @@ _PIKA_ERRORS = (exceptions.AMQPError, AMQPConnectorException)
 _FRAME_OVERHEAD = 64
 """More bytes than a header frame has besides the properties."""
 
+_MAX_NAME = 200
+"""How many characters of the broker's name are kept."""
+
+_MAX_BYTES = 8 * 2**20
+"""How much a broker may send while an event waits: more than any event that it returns."""
+
 _ABORT_ROUNDS = 10
 """Rounds of the loop in which pika closes a socket; it takes one or two."""
 
@@ -95,6 +101,12 @@ class Publisher:
     def idle_seconds(self) -> float:
         """How long ago it was used."""
         return time.monotonic() - self._used
+
+    @property
+    def _received(self) -> int:
+        if self._connection is None:
+            return 0
+        return int(self._connection.bytes_received)  # pyright: ignore[reportAttributeAccessIssue] # its stubs lack it
 
     def is_usable(self) -> bool:
         """Return whether the connection is still open, as far as this side has been told."""
@@ -213,8 +225,11 @@ class Publisher:
     def _turn_until(self, is_done: Callable[[], object], deadline: float) -> bool:
         """Turn the loop until something is done, and return whether it was before the deadline."""
         timer = self._loop.call_later(max(0, deadline - time.monotonic()), _nothing)
+        most = self._received + _MAX_BYTES
         try:
             while not is_done():
+                if self._received > most:
+                    raise AmqpError("the broker sends without end")
                 if time.monotonic() >= deadline:
                     return False
                 self._loop.poll()
@@ -265,7 +280,8 @@ def _nothing() -> None:
 
 
 def _name_of(properties: dict[str, object]) -> str:
-    return " ".join(str(properties[key]) for key in ("product", "version", "cluster_name") if key in properties)
+    name = " ".join(str(properties[key]) for key in ("product", "version", "cluster_name") if key in properties)
+    return name[:_MAX_NAME]
 
 
 def _connection_error(error: BaseException) -> AmqpError:
@@ -279,6 +295,8 @@ def _connection_error(error: BaseException) -> AmqpError:
         isinstance(root, exceptions.ConnectionClosed) and root.reply_code == _NOT_ALLOWED
     ):
         return AmqpError("the broker refused the virtual host: it does not exist, or the user has no access to it")
+    if isinstance(root, exceptions.MethodNotImplemented):
+        return AmqpError("the broker has no publisher confirms, so it cannot say that it has an event")
     if isinstance(root, ssl.SSLCertVerificationError):
         return AmqpError(f"the certificate of the broker is not trusted: {root.verify_message}")
     return DownError(f"the broker cannot be reached: {_text_of(root)}")

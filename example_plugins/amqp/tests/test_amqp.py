@@ -28,6 +28,7 @@ import pytest
 import trustme
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from cloudevents.core.formats.json import JSONFormat
+from pika import frame, spec
 from pulp_hooks_amqp import Amqp, AmqpError
 
 from pulp_hooks import EventType, Hooks, PermanentFailure, Status
@@ -815,6 +816,90 @@ def test_no_secret_is_shown(
     shown += [path.read_bytes().decode(errors="replace") for path in tmp_path.iterdir() if path.is_file()]
     for secret in (canary, "canary/9b1f7c22e5", "canary"):
         assert not [text for text in shown if secret in text]
+
+
+class Peer:
+    """The side of a broker in a connection, which has read the login."""
+
+    def __init__(self, connection: socket.socket, *, confirms: bool = True) -> None:
+        self._connection = connection
+        self._incoming = connection.makefile("rb")
+        self._incoming.read(8)
+        properties = {"product": "long" * 100, "capabilities": {"publisher_confirms": confirms, "basic.nack": True}}
+        self.send(spec.Connection.Start(0, 9, properties, "PLAIN", "en_US"), channel=0)
+        self.password = self.read().method.response.split(b"\0")[-1].decode()
+
+    def open(self) -> None:
+        """Let the client open a channel."""
+        self.send(spec.Connection.Tune(10, 131_072, 0), channel=0)
+        self.read()
+        self.read()
+        self.send(spec.Connection.OpenOk(), channel=0)
+        self.read()
+        self.send(spec.Channel.OpenOk())
+
+    def read(self) -> Any:  # noqa: ANN401 - pika has no types
+        """Return the next frame."""
+        head = self._incoming.read(7)
+        return frame.decode_frame(head + self._incoming.read(int.from_bytes(head[3:]) + 1))[1]
+
+    def send(self, content: Any, channel: int = 1) -> None:  # noqa: ANN401 - pika has no types
+        """Send a method, or a frame."""
+        sent = content if isinstance(content, frame.Frame) else frame.Method(channel, content)
+        self._connection.sendall(sent.marshal())
+
+
+def test_password_that_a_broker_repeats_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even without the URL that it is a part of."""
+
+    def repeat(connection: socket.socket) -> None:
+        broker = Peer(connection)
+        broker.send(spec.Connection.Close(541, f"no {broker.password}", 0, 0), channel=0)
+        broker.read()
+
+    with server_that(repeat) as port:
+        monkeypatch.setenv("AMQP_URL", f"amqp://u:canary-77@127.0.0.1:{port}")
+        with Hooks.discover(str(settings_of(tmp_path, timeout="1"))) as hooks:
+            [outcome] = hooks.test("broker").outcomes
+    said = [str(record.exc_text) for record in caplog.records if record.name.startswith("pulp_hooks")]
+    assert "(541) 'no ***'" in "".join(said)
+    assert "canary" not in f"{outcome} {said}"
+
+
+def test_broker_that_sends_without_end_is_left(made: Callable[..., Amqp]) -> None:
+    """What it returns cannot be larger than an event; its name is shortened."""
+
+    def flood(connection: socket.socket) -> None:
+        broker = Peer(connection)
+        broker.open()
+        broker.read()
+        broker.send(spec.Confirm.SelectOk())
+        broker.read()
+        broker.send(spec.Basic.Return(312, "NO_ROUTE", "x", "y"))
+        broker.send(frame.Header(1, 10**12, spec.BasicProperties()))
+        while True:
+            broker.send(frame.Body(1, b"x" * 131_000))
+
+    with server_that(flood) as port:
+        notifier = made(url=f"amqp://127.0.0.1:{port}", timeout=300)
+        with pytest.raises(AmqpError, match="the broker sends without end") as caught:
+            notifier.notify(example_event("repo-sync-started"))
+    assert caught.value.detail is not None
+    assert len(str(caught.value.detail["broker"])) == 200
+
+
+def test_broker_without_confirms_fails_at_once(made: Callable[..., Amqp]) -> None:
+    """It cannot say that it has an event, and another try would not help."""
+
+    def serve(connection: socket.socket) -> None:
+        broker = Peer(connection, confirms=False)
+        broker.open()
+        broker.read()
+
+    with server_that(serve) as port, pytest.raises(AmqpError, match="the broker has no publisher confirms"):
+        made(url=f"amqp://127.0.0.1:{port}", timeout=300).notify(example_event("repo-sync-started"))
 
 
 def test_entry_point_names_the_notifier() -> None:

@@ -169,7 +169,8 @@ class Session(smtplib.SMTP):
         self._in_message = False
         username, password = server.login or ("", "")
         # The longest first: it contains the end of the others.
-        self._secrets = [_plain(username, password), _base64(password), password] if password else []
+        secrets = [_plain(username, password), _base64(password), password] if password else []
+        self._secrets = [secret.encode() for secret in secrets]
 
     @property
     def is_open(self) -> bool:
@@ -303,10 +304,10 @@ class Session(smtplib.SMTP):
         return self._keep(to, *self.getreply())
 
     def _keep(self, to: str, code: int, text: bytes) -> Reply:
-        line = shown_reply(text)
+        # Before the text is cut, and loses blanks and what is not ASCII.
         for secret in self._secrets:
-            line = line.replace(secret, "***")
-        reply = Reply(to, code, line)
+            text = text.replace(secret, b"***")
+        reply = Reply(to, code, shown_reply(text))
         self.replies.append(reply)
         return reply
 

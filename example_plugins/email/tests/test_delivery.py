@@ -546,8 +546,9 @@ def test_wrong_password_is_retried_and_not_shown(offices: Offices, authority: Au
     assert not re.search(f"canary|{re.escape(encoded)}", str(host.detail))
 
 
-def test_password_that_a_server_repeats_is_not_shown(authority: Authority) -> None:
-    """A debugging server may reply with what it was sent."""
+@pytest.mark.parametrize("password", ["echo-canary", "écho  canary", "canary" * 60])
+def test_password_that_a_server_repeats_is_not_shown(authority: Authority, password: str) -> None:
+    """A debugging server may reply with what it was sent; neither blanks, umlauts nor the length hide it."""
 
     def repeat(connection: socket.socket) -> None:
         with authority.server().wrap_socket(connection, server_side=True) as tls, tls.makefile("rwb") as lines:
@@ -562,7 +563,7 @@ def test_password_that_a_server_repeats_is_not_shown(authority: Authority) -> No
             lines.flush()
 
     with scripted(repeat) as port:
-        outcome = fire(secure(port, authority, "tls", password="echo-canary"))  # noqa: S106 - a canary
+        outcome = fire(secure(port, authority, "tls", password=password))
     assert "AUTH 535 AUTH PLAIN *** ***" in str(outcome.error)
     assert "canary" not in str(outcome)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -111,6 +112,10 @@ class Webhook(Notifier):
         self._endpoint.close()
 
     def _context(self) -> ssl.SSLContext:
+        for key in ("ca_path", "certificate_path", "key_path"):
+            if self.config[key] is not None:
+                # The errors of OpenSSL do not have the path.
+                Path(self.config[key]).open("rb").close()
         context = ssl.create_default_context(cafile=self.config["ca_path"])
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.config["certificate_path"]:
