@@ -163,7 +163,8 @@ def echo_check(one: Check) -> None:
         ("tasks", f"{one.tasks} visible"),
     ]
     if one.clock_difference_seconds is not None:
-        lines.append(("clock", f"{one.clock_difference_seconds:+.0f} s against this machine"))
+        ahead = one.clock_difference_seconds
+        lines.append(("clock", f"{ahead:+.0f} s against this machine" if ahead else "as on this machine"))
     for what, text in lines:
         click.echo(f"  {what:<13}{printable(text)}")
     for role in one.missing_roles:

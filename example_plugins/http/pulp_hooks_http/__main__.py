@@ -52,7 +52,11 @@ def main() -> None:
     if not os.environ.get(arguments.secret):
         parser.error(f"environment variable {arguments.secret} is not set; fix: export it")
     _Receiver.secret = os.environ[arguments.secret]
-    with ThreadingHTTPServer(("127.0.0.1", arguments.port), _Receiver) as server:
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", arguments.port), _Receiver)
+    except (OSError, OverflowError) as error:
+        parser.error(f"port {arguments.port} cannot be used: {error}; fix: leave --port out, for any free one")
+    with server:
         print(f"receiving on http://127.0.0.1:{server.server_port}/", flush=True)
         try:
             server.serve_forever()

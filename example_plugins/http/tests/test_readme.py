@@ -1,6 +1,10 @@
 """The README of the notifier: its settings are valid, its table is complete, its receiver works."""
 
+import os
 import re
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -65,3 +69,14 @@ def test_receiver_of_the_readme_processes_each_event_once(
     receive(b"{}", headers, SECRET)
     receive(b"{}", headers, SECRET)
     assert capsys.readouterr().out == "process b'{}'\n"
+
+
+def test_port_of_the_receiver_that_is_in_use_is_said() -> None:
+    """Without a traceback, and with what helps."""
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        command = [sys.executable, "-m", "pulp_hooks_http", "CI_SECRET", "--port", str(used.getsockname()[1])]
+        variables = os.environ | {"CI_SECRET": SECRET}
+        ended = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert "cannot be used" in ended.stderr

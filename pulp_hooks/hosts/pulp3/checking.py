@@ -1,6 +1,5 @@
 """Checking whether a server can be watched, and by which user."""
 
-import time
 from dataclasses import dataclass, field
 
 from pulp_hooks.errors import PulpError
@@ -33,7 +32,8 @@ class Check:
         error: Why it cannot be watched; null if it can.
         versions: Versions of pulpcore and of its plugins.
         has_domains: Whether the server has domains.
-        clock_difference_seconds: How far the server's clock is ahead of this machine's; null if it does not tell.
+        clock_difference_seconds: How far the server's clock is ahead of this machine's; 0 within a second, null if the
+            server does not tell.
         repositories: Number of repositories that the user sees and the settings select.
         hidden_repositories: Number of other repositories that the user sees.
         tasks: Number of tasks that the user sees.
@@ -62,7 +62,7 @@ def check(settings: PulpSettings, domain: str) -> Check:
     client = PulpClient(settings, domain)
     try:
         status = client.connect()
-        date = client.date()
+        difference = client.clock_difference()
         tasks = client.get("tasks/", {"fields": "pulp_href", "limit": "1"})
         repositories = results(client.get("repositories/", {"fields": "name,pulp_labels", "limit": "100000"}))
         wanted = [one for one in repositories if settings.wants(str(one.get("name")), one.get("pulp_labels") or {})]
@@ -71,7 +71,7 @@ def check(settings: PulpSettings, domain: str) -> Check:
             domain=domain,
             versions=component_versions(status),
             has_domains=bool(status.get("domain_enabled")),
-            clock_difference_seconds=None if date is None else date - time.time(),
+            clock_difference_seconds=difference,
             repositories=len(wanted),
             hidden_repositories=len(repositories) - len(wanted),
             tasks=int(tasks.get("count") or 0),

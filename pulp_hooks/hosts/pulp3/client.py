@@ -145,13 +145,21 @@ class PulpClient:
             response = self._ask("GET", url, self._authorization or {})
         return self._read(response)
 
-    def date(self) -> float | None:
-        """Return the server's time, from the head of an answer, in seconds since 1970; null if it sends none."""
+    def clock_difference(self) -> float | None:
+        """Return how far the server's clock is ahead, in seconds; 0 within a second, null if the server does not tell.
+
+        Raises:
+            PulpError: The server does not answer.
+        """
+        before = time.time()
+        answer = self._ask("GET", f"{self._root}api/v3/status/", {})
+        after = time.time()
         try:
-            answer = self._ask("GET", f"{self._root}api/v3/status/", {})
-            return parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
+            date = parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
         except (ValueError, TypeError):
             return None
+        # The head of an answer has whole seconds, and the answer was made at some time between the two.
+        return max(0.0, date - after) or min(0.0, date + 1 - before)
 
     def close(self) -> None:
         """Close the connections."""

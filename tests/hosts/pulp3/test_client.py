@@ -6,8 +6,10 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from email.utils import formatdate
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -88,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
     def send(self, status: int, content: object, **headers: str) -> None:
         """Send JSON, or bytes as they are."""
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
+        self.send_response_only(status)
         for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(body))} | headers).items():
             self.send_header(name, value)
         self.end_headers()
@@ -440,3 +442,17 @@ def test_client_certificate_stands_for_a_user(authority: trustme.CA, tmp_path: P
 def test_url_of_a_server_has_one_spelling(url: str, root: str) -> None:
     """Two watchers that spell the URL differently fire events with the same ids."""
     assert api_root(url) == root
+
+
+def test_clocks_are_compared(server: Server) -> None:
+    """The head of an answer has the time of the server, in whole seconds."""
+
+    def answer(seconds: float) -> Callable[[Handler], None]:
+        return lambda handler: handler.send(200, STATUS, Date=formatdate(time.time() + seconds, usegmt=True))
+
+    with connected(server) as client:
+        for ahead in (0, 500, -500):
+            server.answers["status/"] = answer(ahead)
+            assert round(client.clock_difference() or 0, -2) == ahead
+        server.answers["status/"] = lambda handler: handler.send(200, STATUS, Date="today")
+        assert client.clock_difference() is None
