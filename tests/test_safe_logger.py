@@ -17,7 +17,7 @@ from pulp_hooks import DispatchSettings, Hooks, Settings, hookimpl
 from pulp_hooks.safe_logger import safe_logger
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTED = sorted(set(re.findall(r"(?m)^\| `(pulp_hooks\.[a-z_.]+)`", (ROOT / "docs" / "hosts.md").read_text())))
+DOCUMENTED = sorted(set(re.findall(r"(?m)^\| `(pulp_hooks\.[a-z0-9_.]+)`", (ROOT / "docs" / "hosts.md").read_text())))
 PACKAGE = ROOT / "pulp_hooks"
 MODULES = sorted(
     ".".join(file.relative_to(ROOT).with_suffix("").parts)

@@ -95,8 +95,10 @@ def protect() -> None:
 
 def echo_remark(text: str) -> None:
     """Print a line whose loss is not a failure of the command, even if the reader of the pipe is gone."""
+    sys.stdout.flush()
+    is_whole = isinstance(sys.stdout, Output) and sys.stdout.error is None
     click.echo(text)
-    if isinstance(sys.stdout, Output):
+    if is_whole and isinstance(sys.stdout, Output):
         sys.stdout.needs_reader = False
 
 

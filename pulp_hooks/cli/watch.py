@@ -14,6 +14,7 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
 from pulp_hooks.cli.live_lines import LiveLines
 from pulp_hooks.cli.output import (
@@ -35,13 +36,25 @@ from pulp_hooks.settings.reading import FILE_NAME, ReadSettings, read_settings
 STATE_FOLDER = "pulp-hooks-watch"
 """Name of the state folder beside the settings."""
 
+_OF_URLS = {"username", "password_file", "ca_path", "domains"}
+"""Options for the servers at URLs; those of the settings have keys for them."""
+
+_EXCLUDING = (
+    ("since", "replay_since"),
+    ("once", "replay_since"),
+    ("since", "check"),
+    ("replay_since", "check"),
+    ("once", "check"),
+    ("dry_run", "check"),
+)
+
 
 @click.command(
     epilog="""\b
 Examples:
   pulp-hooks watch
   pulp-hooks watch https://pulp.example.org --username watcher --check
-  pulp-hooks watch --once --dry-run --since 2h
+  pulp-hooks watch --dry-run --replay-since 2h
   pulp-hooks watch --replay-since 2026-11-23T15:00Z"""
 )
 @click.argument("urls", metavar="[URL]...", nargs=-1)
@@ -99,6 +112,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each argument and option
     On a terminal, what is running is shown below the events; otherwise every event is a line, with --json a line of
     JSON. Exit code 1 with --once, --replay-since or --check if a server could not be watched.
     """
+    _refuse_what_does_nothing(ctx)
     read = read_settings(settings)
     servers = _servers(read, urls, username, password_file, ca_path, domains)
     if interval is not None:
@@ -124,10 +138,12 @@ def command(  # noqa: PLR0913, PLR0917 - one for each argument and option
             servers,
             printer.fire,
             state=folder if replay_since is None else None,
-            since=None if begin is None else datetime.fromtimestamp(begin, UTC),
+            since=None if begin is None else datetime.fromtimestamp(max(begin, 0.0), UTC),
             dry_run=dry_run,
         )
         if once or replay_since is not None:
+            if hooks.journal is not None:
+                hooks.journal.open()
             code = int(not watcher.run_once())
         else:
             _stop_by_signal(watcher)
@@ -135,6 +151,21 @@ def command(  # noqa: PLR0913, PLR0917 - one for each argument and option
             watcher.run(partial(printer.draw, watcher))
     printer.end()
     ctx.exit(code)
+
+
+def _refuse_what_does_nothing(ctx: click.Context) -> None:
+    """Raise a usage error for options that would be ignored beside the others."""
+    given = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if not ctx.params["urls"] and (ignored := given & _OF_URLS):
+        option = _option(min(ignored))
+        raise click.UsageError(f"{option} is for servers at URLs; fix: pass a URL, or set it in the [[pulp]] table")
+    for one, other in _EXCLUDING:
+        if {one, other} <= given:
+            raise click.UsageError(f"{_option(one)} does nothing with {_option(other)}; fix: leave it out")
+
+
+def _option(parameter: str) -> str:
+    return f"--{parameter.replace('_', '-').replace('domains', 'domain')}"
 
 
 def _servers(  # noqa: PLR0913, PLR0917 - one for each option

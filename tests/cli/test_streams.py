@@ -87,8 +87,9 @@ def test_output_that_cannot_be_written_is_never_a_traceback(shell: Shell, comman
 
 
 def test_output_of_every_command_is_lost_in_a_test() -> None:
-    """The streams of `mirror` and `worker` have tests of their own."""
-    assert {command.split()[0] for command in COMMANDS if command[0] != "-"} == {*cli.COMMANDS} - {"mirror", "worker"}
+    """The streams of `mirror`, `watch` and `worker` have tests of their own."""
+    own = {"mirror", "watch", "worker"}
+    assert {command.split()[0] for command in COMMANDS if command[0] != "-"} == {*cli.COMMANDS} - own
 
 
 @pytest.mark.parametrize("command", ["check --settings wrong.toml", "fire repo-publish-started --settings none.toml"])

@@ -75,6 +75,40 @@ def test_check_says_what_would_be_watched(watch: Run) -> None:
     assert (one["error"], one["missing_roles"], one["repositories"]) == (None, [], 1400)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (["--domain", "x"], "--domain is for servers at URLs"),
+        (["--username", "x", "--ca-path", "y"], "--ca-path is for servers at URLs"),
+        ([NOWHERE, "--since", "1h", "--replay-since", "1h"], "--since does nothing with --replay-since"),
+        ([NOWHERE, "--check", "--dry-run"], "--dry-run does nothing with --check"),
+    ],
+)
+def test_option_that_would_do_nothing_is_refused(run: Run, arguments: list[str], cause: str) -> None:
+    """Otherwise a user would take another server or time to be watched than is."""
+    ended = run("watch", *arguments, **USER)
+    assert ended.returncode == 2
+    assert cause in ended.stderr
+
+
+def test_times_before_all_tasks_are_understood(watch: Run) -> None:
+    """However long ago they are."""
+    for time_ in ("0001-01-01", "99999999w"):
+        assert watch("--replay-since", time_).returncode == 0
+
+
+def test_output_that_was_cut_off_is_a_failure(url: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    """As by `| head -1`: the work is done, and the exit code is 1."""
+    command = f"{sys.executable} -m pulp_hooks watch {url} --once --since 1h"
+    shell = (
+        f"until [ $({command} --dry-run | wc -l) -gt 1 ]; do sleep 0.1; done; {command} | true; echo ${{PIPESTATUS[0]}}"
+    )
+    ended = subprocess.run(
+        ["bash", "-c", shell], cwd=tmp_path, env=environment | USER, capture_output=True, text=True, check=False
+    )
+    assert ended.stdout == "1\n"
+
+
 def test_server_that_cannot_be_watched_is_a_failure(run: Run) -> None:
     """The message names the server and the reason, and nothing of the password."""
     for option in ("--check", "--once"):

@@ -71,8 +71,9 @@ def options(command: click.Command, context: click.Context) -> list[str]:
 
 
 def errors(of: type[PulpHooksError] = PulpHooksError) -> Iterator[str]:
-    """Yield the name of every error class."""
-    yield of.__name__
+    """Yield the name of every error class that callers may meet; modules have more for themselves."""
+    if of.__module__ == PulpHooksError.__module__:
+        yield of.__name__
     for error in of.__subclasses__():
         yield from errors(error)
 

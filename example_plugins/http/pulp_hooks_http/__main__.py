@@ -24,15 +24,20 @@ class _Receiver(BaseHTTPRequestHandler):
         try:
             webhook = verify(content, dict(self.headers.items()), self.secret)
         except VerificationError as error:
-            print(f"refused: {error}", flush=True)
+            _say(f"refused: {error}")
             self.send_error(400, str(error))
             return
-        print(f"verified {webhook.id}: {_shown(content)}", flush=True)
+        _say(f"verified {webhook.id}: {_shown(content)}")
         self.send_response(204)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is inherited
         """Say nothing: each webhook has its line already."""
+
+
+def _say(text: str) -> None:
+    # In one piece: each webhook has a thread of its own.
+    print(f"{text}\n", end="", flush=True)
 
 
 def _shown(content: bytes) -> str:

@@ -64,7 +64,7 @@ def check(settings: PulpSettings, domain: str) -> Check:
         status = client.connect()
         difference = client.clock_difference()
         tasks = client.get("tasks/", {"fields": "pulp_href", "limit": "1"})
-        repositories = results(client.get("repositories/", {"fields": "name,pulp_labels", "limit": "100000"}))
+        repositories = results(client.get("repositories/", {"fields": "pulp_href,name,pulp_labels", "limit": "100000"}))
         wanted = [one for one in repositories if settings.wants(str(one.get("name")), one.get("pulp_labels") or {})]
         return Check(
             server=client.name,

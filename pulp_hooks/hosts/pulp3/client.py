@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
@@ -67,11 +68,13 @@ class PulpClient:
         domain: Name of the domain.
 
     Attributes:
-        name: What messages call the server: its name, with that of the domain unless it is the default one.
+        name: What messages call the server: its name, and `@` with that of the domain unless it is the default one.
+        time: The server's time, from the head of its latest answer; null if it does not tell.
     """
 
     def __init__(self, settings: PulpSettings, domain: str) -> None:
-        self.name = settings.name if domain == DEFAULT_DOMAIN else f"{settings.name}.{domain}"
+        self.name = settings.name if domain == DEFAULT_DOMAIN else f"{settings.name}@{domain}"
+        self.time: datetime | None = None
         self._root = api_root(settings.url)
         self._api = f"{self._root}api/v3/"
         self._domain = domain
@@ -152,12 +155,11 @@ class PulpClient:
             PulpError: The server does not answer.
         """
         before = time.time()
-        answer = self._ask("GET", f"{self._root}api/v3/status/", {})
+        self._ask("GET", f"{self._root}api/v3/status/", {})
         after = time.time()
-        try:
-            date = parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
-        except (ValueError, TypeError):
+        if self.time is None:
             return None
+        date = self.time.timestamp()
         # The head of an answer has whole seconds, and the answer was made at some time between the two.
         return max(0.0, date - after) or min(0.0, date + 1 - before)
 
@@ -211,6 +213,7 @@ class PulpClient:
         except (HTTPError, OSError, ValueError) as error:
             raise _error(f"does not answer: {_reason(error)}", kind=_PassingError) from None
         self._read_seconds = max(READ_SECONDS, 2 * (time.monotonic() - began))
+        self.time = _date(response.headers)
         if not is_whole:
             raise _error(f"sent an answer of more than {MOST_BYTES} bytes")
         return _Answer(response.status, response.headers, body)
@@ -247,15 +250,16 @@ class PulpClient:
 
 
 def results(answer: object) -> list[dict[str, Any]]:
-    """Return the rows of a list that a server answers with.
+    """Return the rows of a list that a server answers with; without those that have no href.
 
     Raises:
-        PulpError: It is no such list.
+        PulpError: It is not a list.
     """
     rows = answer.get("results") if isinstance(answer, Mapping) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    if not isinstance(rows, list):
         raise PulpError("the server does not answer with a list; fix: check the URL")
-    return rows
+    # One row that is none must not hold up the others.
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("pulp_href"), str)]
 
 
 def _error(what: str, fix: str | None = None, *, kind: type[PulpError] = PulpError) -> PulpError:
@@ -306,6 +310,14 @@ def component_versions(status: Mapping[str, Any]) -> dict[str, str]:
     versions = status.get("versions") if isinstance(status, Mapping) else None
     found = [one for one in versions if isinstance(one, Mapping)] if isinstance(versions, list) else []
     return {str(one.get("component")): str(one.get("version")) for one in found}
+
+
+def _date(headers: Mapping[str, str]) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(headers.get("Date", ""))
+    except (ValueError, TypeError):
+        return None
+    return date if date.tzinfo else None
 
 
 def _numbers(version: str) -> tuple[int, ...]:

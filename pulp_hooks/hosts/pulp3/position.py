@@ -17,6 +17,7 @@ WIDE_OVERLAP = timedelta(seconds=120)
 """How far before the cursor finished tasks are looked for from time to time."""
 
 _KEPT = 2 * WIDE_OVERLAP
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ class StateFolder:
             return Position(cursor, reported, {str(task): bool(fired) for task, fired in stored["running"].items()})
         except FileNotFoundError:
             return Position()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not what a watcher stores"
             raise PulpError(
                 f"the state file {path} cannot be read: {reason}; "
@@ -128,6 +129,6 @@ class StateFolder:
 
 def _time(text: object) -> datetime:
     time = time_of(text)
-    if time is None:
+    if time is None or not _FIRST_YEAR <= time.year <= _LAST_YEAR:
         raise ValueError(text)
     return time

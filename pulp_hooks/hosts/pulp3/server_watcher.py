@@ -34,6 +34,9 @@ _MOST_IDS = 60
 _ALL = 100_000
 """More tasks than finish within the overlap."""
 
+_AHEAD = timedelta(seconds=60)
+"""How far the clock of a worker may be ahead of the server's."""
+
 _INSTANT = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
 _STARTED = (EventType.REPO_SYNC_STARTED, EventType.REPO_PUBLISH_STARTED)
@@ -93,9 +96,9 @@ class ServerWatcher:
             newest = self._client.get("tasks/", {**parameters, "ordering": "-finished_at", "limit": "1"})
             times = [time for shown in results(newest) if (time := time_of(shown.get("finished_at")))]
             # A server without tasks has nothing that could be reported by mistake.
-            cursor = times[0] + _INSTANT if times else _EPOCH
+            cursor = self._not_ahead(times[0]) + _INSTANT if times else _EPOCH
         else:
-            cursor = since
+            cursor = max(since, _EPOCH)
         self._position.cursor = cursor
         window = {"finished_at__gte": _text(cursor - WIDE_OVERLAP), "finished_at__lt": _text(cursor)}
         before = self._client.get("tasks/", {**parameters, **window, "limit": str(_ALL)})
@@ -119,7 +122,7 @@ class ServerWatcher:
     def _look(self) -> None:
         position = self._position
         is_wide = self._clock() >= self._wide_due
-        begin = (position.cursor or _EPOCH) - (WIDE_OVERLAP if is_wide else _OVERLAP)
+        begin = self._not_ahead(position.cursor or _EPOCH) - (WIDE_OVERLAP if is_wide else _OVERLAP)
         # Those that are known are shown again, and must not cost another request.
         page = _PAGE + len(position.running)
         limit = page + sum(time >= begin for time in position.reported.values())
@@ -145,6 +148,14 @@ class ServerWatcher:
             self._wide_due = self._clock() + _WIDE_SECONDS * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
         self.running = running
 
+    def _not_ahead(self, finished: datetime) -> datetime:
+        """Return a finishing time, or the server's own time and a minute if that is earlier.
+
+        One worker whose clock is years ahead must not hide what the others finish.
+        """
+        latest = self._client.time
+        return finished if latest is None else min(finished, latest + _AHEAD)
+
     def _rows(self, begin: datetime, limit: int) -> list[dict[str, Any]]:
         """Return the tasks that finished then or later, in that order, and after them those that are running."""
         # Both in one request, which is one moment of the database: a task cannot slip through between two.
@@ -163,7 +174,7 @@ class ServerWatcher:
                     self._fire(event)
             if task.finished is not None:
                 self._position.report(task.id, task.finished)
-                self._position.advance(task.finished)
+                self._position.advance(self._not_ahead(task.finished))
             self._has_changed = True
 
     def _begin(self, tasks: Sequence[Task]) -> None:

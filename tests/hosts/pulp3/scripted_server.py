@@ -49,6 +49,7 @@ class ScriptedServer:
 
     Attributes:
         name: Name of the server.
+        time: Time of the server; null if it does not tell.
         tasks: The tasks that are visible.
         objects: What is visible besides, by the last parts of hrefs.
         requests: Path and parameters of every request.
@@ -57,6 +58,7 @@ class ScriptedServer:
 
     def __init__(self, *tasks: dict[str, Any]) -> None:
         self.name = "pulp"
+        self.time: datetime | None = None
         self.tasks = list(tasks)
         self.objects: dict[str, dict[str, Any]] = {
             ZOO: {"pulp_href": f"{API}repositories/file/file/{ZOO}/", "name": "zoo", "pulp_labels": {"env": "prod"}}

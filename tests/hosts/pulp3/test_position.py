@@ -37,7 +37,13 @@ def test_first_start_has_an_empty_position(tmp_path: Path) -> None:
     assert StateFolder(tmp_path / "none").load("pulp") == Position()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"cursor": 7}', '{"cursor": "x", "reported": {}}'])
+DEEP = "[" * 100_000
+YEAR_ONE = '{"cursor": "0001-01-01T00:00:00+00:00", "reported": {}, "running": {}}'
+
+
+@pytest.mark.parametrize(
+    "content", [DEEP, YEAR_ONE, "", "{", "[]", "null", '{"cursor": 7}', '{"cursor": "x", "reported": {}}']
+)
 def test_damaged_file_is_an_error(tmp_path: Path, content: str) -> None:
     """Beginning anew would leave out events without a word."""
     (tmp_path / "pulp.json").write_text(content)

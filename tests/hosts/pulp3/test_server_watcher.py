@@ -139,6 +139,24 @@ def test_clock_far_behind_is_found_by_the_wide_overlap() -> None:
     assert watched.look() == ["sync-started 1", "sync-finished 1"]
 
 
+def test_clock_that_is_years_ahead_hides_nothing() -> None:
+    """The cursor does not go beyond the server's own time and a minute, nor does a stored one."""
+    server = ScriptedServer(a_task(1, finished="09:00:01") | {"finished_at": "2027-11-23T09:00:00Z"})
+    server.time = datetime(2026, 11, 23, 9, 0, 2, tzinfo=UTC)
+    watched = watched_from_nine(server)
+    assert watched.look() == ["sync-started 1", "sync-finished 1"]
+    server.tasks.append(a_task(2, finished="09:00:58"))
+    assert watched.look() == ["sync-started 2", "sync-finished 2"]
+    ahead = Watched(server, Position(datetime(2030, 1, 1, tzinfo=UTC)))
+    assert "sync-finished 2" in ahead.look()
+
+
+def test_row_without_href_holds_up_nothing() -> None:
+    """A server or a proxy may garble one entry of a list."""
+    server = ScriptedServer({**a_task(1, finished="09:00:01"), "pulp_href": None}, a_task(2, finished="09:00:02"))
+    assert watched_from_nine(server).look() == ["sync-started 2", "sync-finished 2"]
+
+
 def test_deleted_task_is_said(caplog: pytest.LogCaptureFixture) -> None:
     """A task that was purged while it was watched is a warning, once, and stops nothing."""
     server = ScriptedServer(a_task(1, "running"))
