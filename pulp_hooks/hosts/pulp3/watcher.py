@@ -35,6 +35,9 @@ class Watcher:
         state: Where the positions are stored; null: they are read and written nowhere.
         since: Without a stored position, report what finished then or later; null: what finishes from now on.
         dry_run: Read stored positions, but store none.
+
+    Raises:
+        PulpError: Two servers have one name, or a domain is named twice: they would share a position.
     """
 
     def __init__(
@@ -51,6 +54,11 @@ class Watcher:
             for server in servers
             for domain in server.domains
         )
+        names = [one.name for one in self.watched]
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise PulpError(
+                f"two servers or domains are named {doubled[0]!r}; fix: give each [[pulp]] table its own name"
+            )
         self._is_stopped = False
 
     def run(self, meanwhile: Callable[[], object] = lambda: None) -> None:
